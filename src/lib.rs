@@ -5,4 +5,6 @@
 
 pub mod record;
 
+pub mod event;
+
 pub mod clock;

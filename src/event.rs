@@ -1,0 +1,282 @@
+//! The bytes Lambda delivers, as a batch of records.
+//!
+//! [`parse`] passes over the payload once. It finds the records and what addresses each
+//! (service, sequence number, stream, arrival); keys, images and data stay slices of the
+//! payload until a record is asked for them. So a record that cannot be read is that
+//! record's [`DecodeError`], and it still has its sequence number to be reported by. Only
+//! where no record can be trusted does the whole event fail, with an [`EventError`].
+//!
+//! Values are read straight into your type, which may borrow from the payload:
+//! - DynamoDB's type-tagged JSON: `S` into strings, `N` into integers, floats, or a string
+//!   of its digits, `B` into bytes, `M` into structs and maps, `L` and the sets into
+//!   sequences, `NULL` into `None` or `()`.
+//! - Kinesis data: any JSON document, as `serde_json` would read it.
+//!
+//! [`Number`] and [`Value`] are exact where serde's own types cannot be.
+//!
+//! What it gives up: JSON that is not even well-formed fails the whole event, wherever in it
+//! the fault is; and a value is read anew each time it is asked for.
+
+mod attribute;
+mod containers;
+mod document;
+mod dynamodb;
+mod envelope;
+mod error;
+mod json;
+mod key;
+mod kinesis;
+mod members;
+mod number;
+mod scalar;
+mod value;
+
+pub use error::{DecodeError, DecodeReason, EventError};
+pub use number::Number;
+pub use value::Value;
+
+use crate::record::{Change, SequenceNumber, Source, Timestamp};
+use dynamodb::DynamoDbBody;
+use kinesis::KinesisBody;
+use serde::Deserialize;
+use std::borrow::Cow;
+
+/// One invocation's records, borrowing from its payload.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    records: Result<Vec<Record<'a>>, EventError>,
+    is_windowed: bool,
+}
+
+/// Reads an event of a DynamoDB stream or a Kinesis data stream.
+///
+/// Never fails itself: what makes the whole event unusable is said by [`Batch::records`].
+///
+/// # Examples
+/// ```
+/// use changefold::{event, record::Change};
+/// let payload = br#"{"Records": [{
+///     "eventSource": "aws:dynamodb", "eventName": "INSERT",
+///     "dynamodb": {
+///         "SequenceNumber": "111", "Keys": {"id": {"S": "o1"}},
+///         "NewImage": {"id": {"S": "o1"}, "amount": {"N": "12.50"}}
+///     }
+/// }]}"#;
+///
+/// #[derive(serde::Deserialize)]
+/// struct Order<'a> {
+///     id: &'a str,
+///     #[serde(borrow)]
+///     amount: event::Number<'a>,
+/// }
+///
+/// let batch = event::parse(payload);
+/// for record in batch.records().map_err(Clone::clone)? {
+///     let Change::Insert { new: Some(order) } = record.change::<Order>()? else { panic!() };
+///     assert_eq!((order.id, order.amount.as_str()), ("o1", "12.50"));
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use]
+pub fn parse(payload: &[u8]) -> Batch<'_> {
+    match envelope::read_event(payload) {
+        Ok((records, is_windowed)) => Batch { records: Ok(records), is_windowed },
+        Err(error) => Batch { records: Err(error), is_windowed: false },
+    }
+}
+
+impl<'a> Batch<'a> {
+    /// The records in stream order. An event may have none.
+    ///
+    /// # Errors
+    /// The payload is not JSON or not an event of a stream; a record has no usable sequence
+    /// number, or one of its identifying members twice; the records are from both services.
+    pub fn records(&self) -> Result<&[Record<'a>], &EventError> {
+        self.records.as_deref()
+    }
+
+    /// Whether the event belongs to a tumbling window (`TumblingWindowInSeconds`): Lambda
+    /// then expects a `state` in the reply.
+    #[must_use]
+    pub fn is_windowed(&self) -> bool {
+        self.is_windowed
+    }
+
+    /// The records in stream order, neighbours with one sequence number together.
+    ///
+    /// Lambda can only be told a sequence number, so such neighbours share one outcome. They
+    /// occur where enhanced fan-out unpacked what a producer had aggregated.
+    ///
+    /// # Errors
+    /// As [`records`](Self::records).
+    pub fn units(&self) -> Result<impl Iterator<Item = &[Record<'a>]>, &EventError> {
+        Ok(self.records()?.chunk_by(|a, b| a.sequence_number == b.sequence_number))
+    }
+}
+
+/// One record: always addressable, perhaps unreadable.
+#[derive(Debug)]
+pub struct Record<'a> {
+    source: Source,
+    sequence_number: SequenceNumber<'a>,
+    ordinal: u32,
+    text: &'a str,
+    event_id: Option<Cow<'a, str>>,
+    shard_id: Option<Cow<'a, str>>,
+    stream_arn: Option<Cow<'a, str>>,
+    event_name: Option<&'a str>,
+    user_identity: Option<&'a str>,
+    arrival: Option<Timestamp>,
+    body: Body<'a>,
+    /// A member that is there twice, so that no reading of the record can be trusted.
+    repeated: Option<&'static str>,
+}
+
+#[derive(Debug)]
+enum Body<'a> {
+    DynamoDb(DynamoDbBody<'a>),
+    Kinesis(KinesisBody<'a>),
+}
+
+impl<'a> Record<'a> {
+    /// The service the record comes from.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        self.source
+    }
+
+    /// Position of the record in its shard.
+    #[must_use]
+    pub fn sequence_number(&self) -> &SequenceNumber<'a> {
+        &self.sequence_number
+    }
+
+    /// Position among neighbours of the batch with the same sequence number, from 0.
+    #[must_use]
+    pub fn ordinal(&self) -> u32 {
+        self.ordinal
+    }
+
+    /// The record's JSON object, byte for byte as it was delivered.
+    #[must_use]
+    pub fn raw(&self) -> &'a str {
+        self.text
+    }
+
+    /// `eventID`, if there is one.
+    #[must_use]
+    pub fn event_id(&self) -> Option<&str> {
+        self.event_id.as_deref()
+    }
+
+    /// `eventSourceARN`, if there is one.
+    #[must_use]
+    pub fn stream_arn(&self) -> Option<&str> {
+        self.stream_arn.as_deref()
+    }
+
+    /// Name of the table or data stream in the ARN.
+    #[must_use]
+    pub fn stream_name(&self) -> Option<&str> {
+        Some(self.stream_resource()?.split('/').next().unwrap_or_default())
+    }
+
+    /// Label of a DynamoDB stream: what follows `/stream/` in the ARN.
+    #[must_use]
+    pub fn stream_label(&self) -> Option<&str> {
+        match self.source {
+            Source::DynamoDb => self.stream_resource()?.split_once("/stream/").map(|(_, it)| it),
+            Source::Kinesis => None,
+        }
+    }
+
+    /// The resource part of the ARN (its sixth) without its type: `name/stream/label` of a
+    /// table's stream, `name` or `name/consumer/…` of a data stream.
+    fn stream_resource(&self) -> Option<&str> {
+        let kind = match self.source {
+            Source::DynamoDb => "table/",
+            Source::Kinesis => "stream/",
+        };
+        let resource = self.stream_arn()?.splitn(6, ':').nth(5)?.strip_prefix(kind)?;
+        (!resource.is_empty()).then_some(resource)
+    }
+
+    /// The shard, where the event tells it: from a Kinesis `eventID`, or from the event of a
+    /// tumbling window. An ordinary DynamoDB event does not have it.
+    #[must_use]
+    pub fn shard_id(&self) -> Option<&str> {
+        self.shard_id.as_deref()
+    }
+
+    /// When the change reached the stream, approximately; none if absent or not a number.
+    #[must_use]
+    pub fn approximate_arrival(&self) -> Option<Timestamp> {
+        self.arrival
+    }
+
+    /// What the record is about: the item's key attributes, or the partition key.
+    ///
+    /// # Errors
+    /// The keys are missing or cannot be read.
+    pub fn keys(&self) -> Result<RecordKey<'_>, DecodeError> {
+        self.check_members()?;
+        match &self.body {
+            Body::DynamoDb(body) => body.keys(),
+            Body::Kinesis(body) => body.key(),
+        }
+    }
+
+    /// The change, its images or its Kinesis document read into your type.
+    ///
+    /// Only the images that belong to the change's kind are read.
+    ///
+    /// # Errors
+    /// `eventName` is unknown, an image or the data is malformed, or it does not fit `T`.
+    pub fn change<'s, T: Deserialize<'s>>(&'s self) -> Result<Change<T>, DecodeError> {
+        self.check_members()?;
+        match &self.body {
+            Body::DynamoDb(body) => body.change(self),
+            Body::Kinesis(body) => body.change(),
+        }
+    }
+
+    /// The change without loss and without a type of yours.
+    ///
+    /// # Errors
+    /// As [`change`](Self::change).
+    pub fn values(&self) -> Result<Change<Value<'_>>, DecodeError> {
+        self.change()
+    }
+
+    /// The bytes of a Kinesis record's data; none for a DynamoDB record.
+    ///
+    /// # Errors
+    /// The data is missing, not a string, or not base64.
+    pub fn data(&self) -> Result<Option<&[u8]>, DecodeError> {
+        self.check_members()?;
+        match &self.body {
+            Body::DynamoDb(_) => Ok(None),
+            Body::Kinesis(body) => body.data().map(Some),
+        }
+    }
+
+    fn event_name(&self) -> Result<Cow<'a, str>, DecodeError> {
+        members::read_text(self.event_name, "eventName")
+    }
+
+    fn check_members(&self) -> Result<(), DecodeError> {
+        match self.repeated {
+            None => Ok(()),
+            Some(member) => Err(DecodeError::new(member, DecodeReason::Repeated)),
+        }
+    }
+}
+
+/// Identity of the item or partition a record is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RecordKey<'a> {
+    /// The key attributes, sorted by name.
+    Item(Vec<(Cow<'a, str>, Value<'a>)>),
+    /// A Kinesis partition key.
+    Partition(Cow<'a, str>),
+}
