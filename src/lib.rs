@@ -7,4 +7,14 @@ pub mod record;
 
 pub mod event;
 
+pub mod processor;
+
+pub mod outcome;
+
+pub mod batch;
+
+pub mod store;
+
+pub mod telemetry;
+
 pub mod clock;

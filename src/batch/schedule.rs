@@ -1,0 +1,236 @@
+//! Which unit of a batch may start next: plain data, no futures, no clock.
+//!
+//! A unit is what has one outcome: neighbours with the same sequence number. It may span
+//! several lanes, and starts when every earlier unit that shares a lane with it is finished.
+//! Ready units start in stream order, so the reply's number rises as fast as it can.
+//!
+//! Invariant: a unit that failed keeps everything later from starting. Lambda delivers again
+//! from the lowest failed record, so work beyond it would only be done twice. What runs
+//! already is kept. It gives up finishing later lanes early, until progress is remembered.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+    ops::Range,
+};
+
+/// The order in which the units of one batch start.
+#[derive(Debug)]
+pub(super) struct Schedule {
+    /// Per record: the unit it belongs to, and the next record in its lane.
+    records: Vec<Place>,
+    /// Per unit: its records, and how many of them wait for an earlier unit.
+    units: Vec<Unit>,
+    ready: BinaryHeap<Reverse<usize>>,
+    /// No unit from here on may start.
+    end: usize,
+    running: usize,
+    concurrency: usize,
+}
+
+#[derive(Debug)]
+struct Place {
+    unit: usize,
+    next_in_lane: Option<usize>,
+}
+
+#[derive(Debug)]
+struct Unit {
+    records: Range<usize>,
+    waiting: usize,
+}
+
+impl Schedule {
+    /// Lays out the records, each given as the number of its unit (growing by one from 0)
+    /// and its lane; at most `concurrency` units will run at a time.
+    pub(super) fn new<L: Ord>(
+        records: impl IntoIterator<Item = (usize, L)>,
+        concurrency: usize,
+    ) -> Self {
+        let mut schedule = Self {
+            records: Vec::new(),
+            units: Vec::new(),
+            ready: BinaryHeap::new(),
+            end: 0,
+            running: 0,
+            concurrency,
+        };
+        let mut lane_ends = BTreeMap::new();
+        for (record, (unit, lane)) in records.into_iter().enumerate() {
+            if unit == schedule.units.len() {
+                schedule.units.push(Unit { records: record..record, waiting: 0 });
+            }
+            schedule.units[unit].records.end = record + 1;
+            schedule.records.push(Place { unit, next_in_lane: None });
+            if let Some(before) = lane_ends.insert(lane, record) {
+                let before: &mut Place = &mut schedule.records[before];
+                before.next_in_lane = Some(record);
+                if before.unit != unit {
+                    schedule.units[unit].waiting += 1;
+                }
+            }
+        }
+        schedule.end = schedule.units.len();
+        let free = schedule.units.iter().enumerate().filter(|(_, unit)| unit.waiting == 0);
+        schedule.ready = free.map(|(number, _)| Reverse(number)).collect();
+        schedule
+    }
+
+    /// The records of a unit.
+    pub(super) fn records(&self, unit: usize) -> Range<usize> {
+        self.units[unit].records.clone()
+    }
+
+    /// Whether a unit could start now.
+    pub(super) fn has_ready(&self) -> bool {
+        self.running < self.concurrency
+            && self.ready.peek().is_some_and(|Reverse(unit)| *unit < self.end)
+    }
+
+    /// Starts the earliest unit that may start.
+    pub(super) fn start(&mut self) -> Option<usize> {
+        if !self.has_ready() {
+            return None;
+        }
+        self.running += 1;
+        self.ready.pop().map(|Reverse(unit)| unit)
+    }
+
+    /// A running unit is finished: its lanes go on.
+    pub(super) fn finish(&mut self, unit: usize) {
+        self.running -= 1;
+        for record in self.records(unit) {
+            let Some(next) = self.records[record].next_in_lane else { continue };
+            let follower = self.records[next].unit;
+            if follower != unit {
+                self.units[follower].waiting -= 1;
+                if self.units[follower].waiting == 0 {
+                    self.ready.push(Reverse(follower));
+                }
+            }
+        }
+    }
+
+    /// A running unit failed: its lanes stop, and nothing later starts.
+    pub(super) fn fail(&mut self, unit: usize) {
+        self.running -= 1;
+        self.stop_from(unit);
+    }
+
+    /// Nothing from this unit on starts any more.
+    pub(super) fn stop_from(&mut self, unit: usize) {
+        self.end = self.end.min(unit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Runs a schedule to its end. `batch` writes units apart by spaces, each a word whose
+    /// letters are its records' lanes; `!` after a word makes the unit fail. `pick` chooses
+    /// which running unit ends next. Gives back what started, in order, and what ended well.
+    fn run(
+        batch: &str,
+        concurrency: usize,
+        mut pick: impl FnMut(usize) -> usize,
+    ) -> (Vec<usize>, Vec<usize>) {
+        let units: Vec<&str> = batch.split_whitespace().collect();
+        let records = units.iter().enumerate().flat_map(|(number, unit)| {
+            unit.trim_end_matches('!').chars().map(move |lane| (number, lane))
+        });
+        let mut schedule = Schedule::new(records, concurrency);
+        let (mut started, mut finished, mut running) = (Vec::new(), Vec::new(), Vec::new());
+        let mut lowest_failed = usize::MAX;
+        loop {
+            while let Some(unit) = schedule.start() {
+                assert!(unit < lowest_failed, "{unit} started after {lowest_failed} failed");
+                let lanes = units[unit].trim_end_matches('!');
+                let shares = |other: usize| units[other].contains(|lane| lanes.contains(lane));
+                for earlier in (0..unit).filter(|other| shares(*other)) {
+                    assert!(finished.contains(&earlier), "{unit} started before {earlier} ended");
+                }
+                started.push(unit);
+                running.push(unit);
+            }
+            assert!(running.len() <= concurrency, "too many in flight");
+            if running.is_empty() {
+                break;
+            }
+            let unit = running.remove(pick(running.len()));
+            if units[unit].ends_with('!') {
+                lowest_failed = lowest_failed.min(unit);
+                schedule.fail(unit);
+            } else {
+                schedule.finish(unit);
+                finished.push(unit);
+            }
+        }
+        (started, finished)
+    }
+
+    /// The unit that runs longest ends first.
+    #[track_caller]
+    fn check(batch: &str, concurrency: usize, started: &[usize], finished: &[usize]) {
+        check_by(batch, concurrency, |_| 0, started, finished);
+    }
+
+    #[track_caller]
+    fn check_by(
+        batch: &str,
+        concurrency: usize,
+        pick: impl FnMut(usize) -> usize,
+        started: &[usize],
+        finished: &[usize],
+    ) {
+        let (actual_started, mut actual_finished) = run(batch, concurrency, pick);
+        actual_finished.sort_unstable();
+        assert_eq!((&*actual_started, &*actual_finished), (started, finished), "{batch}");
+    }
+
+    #[test]
+    fn lanes_run_beside_each_other_and_in_order_within() {
+        check("", 4, &[], &[]);
+        check("a b c", 4, &[0, 1, 2], &[0, 1, 2]);
+        check("a a b", 4, &[0, 2, 1], &[0, 1, 2]);
+        check("a a b", 1, &[0, 1, 2], &[0, 1, 2]);
+        // The lowest ready unit goes first, however late it became ready.
+        check("a b c a d", 2, &[0, 1, 2, 3, 4], &[0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_failed_unit_stops_its_lane_and_all_later_units() {
+        check("a! a b", 1, &[0], &[]);
+        check("a b! c d", 2, &[0, 1, 2], &[0, 2]);
+        // An earlier unit still starts after a later one failed; a later one does not.
+        check_by("a a b! c", 2, |running| running - 1, &[0, 2, 1], &[0, 1]);
+    }
+
+    #[test]
+    fn a_unit_of_several_lanes_waits_for_all_of_them() {
+        check("a b ab c", 4, &[0, 1, 3, 2], &[0, 1, 2, 3]);
+        check("ab a b", 4, &[0, 1, 2], &[0, 1, 2]);
+        check("aab a! b", 4, &[0, 1, 2], &[0, 2]);
+        // Two records of one unit in one lane do not wait for each other.
+        check("aaa aa", 4, &[0, 1], &[0, 1]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_unit_is_forgotten_unless_a_lower_one_failed(
+            batch in prop::collection::vec("[a-e]{1,3}!{0,1}", 0..24),
+            concurrency in 1_usize..6,
+            picks in prop::collection::vec(any::<prop::sample::Index>(), 24),
+        ) {
+            let mut picks = picks.into_iter();
+            let (started, finished) = run(&batch.join(" "), concurrency, |running| {
+                picks.next().map_or(0, |pick| pick.index(running))
+            });
+            let lowest = batch.iter().position(|unit| unit.ends_with('!')).unwrap_or(batch.len());
+            // Everything below the lowest failing unit is finished, and that unit was tried.
+            prop_assert!((0..lowest).all(|unit| finished.contains(&unit)));
+            prop_assert!(lowest == batch.len() || started.contains(&lowest));
+        }
+    }
+}

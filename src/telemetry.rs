@@ -1,0 +1,257 @@
+//! Every log line and every metric of the function.
+//!
+//! It is separate so that names and labels stay few and known: a log event is called
+//! `<Noun><Verb>[Error]`, at WARN when nothing is lost and at ERROR when somebody has to act;
+//! metrics carry no label but the function's name. No payload value is ever written: a
+//! record goes by its sequence number.
+//!
+//! Counters are plain numbers of the batch, handed to the `metrics` facade once when the
+//! invocation ends. Without [`init`] (on the desk) nobody listens and nothing is written.
+
+use crate::{
+    batch::{Call, Halt, Measures},
+    event::Record,
+    outcome::Outcome,
+    record::Timestamp,
+    store::StoreError,
+};
+use metrics_cloudwatch_embedded::Collector;
+use std::{error::Error, fmt, io::Write};
+use tracing_subscriber::EnvFilter;
+
+/// `CloudWatch` namespace of the function's metrics.
+pub const NAMESPACE: &str = "changefold";
+
+/// The metrics' names, each counted once per invocation.
+pub mod metric {
+    /// Records delivered.
+    pub const RECORDS_RECEIVED: &str = "RecordsReceived";
+    /// Records whose effect this invocation made.
+    pub const RECORDS_APPLIED: &str = "RecordsApplied";
+    /// Records whose effect an earlier delivery had made.
+    pub const RECORDS_ALREADY_APPLIED: &str = "RecordsAlreadyApplied";
+    /// Records tried and not finished.
+    pub const RECORDS_FAILED: &str = "RecordsFailed";
+    /// Records not tried: they come again.
+    pub const RECORDS_NOT_ATTEMPTED: &str = "RecordsNotAttempted";
+    /// HTTP requests to the store.
+    pub const STORE_CALLS: &str = "StoreCalls";
+    /// Invocations that failed as a whole.
+    pub const INVOCATION_ERRORS: &str = "InvocationErrors";
+    /// Age of the batch's last record when it arrived here, in milliseconds; AWS defines its
+    /// metric of this name the same way.
+    pub const ITERATOR_AGE: &str = "IteratorAge";
+}
+
+/// What one invocation counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Records delivered.
+    pub received: u64,
+    /// Records [`Outcome::Applied`].
+    pub applied: u64,
+    /// Records [`Outcome::AlreadyApplied`].
+    pub already_applied: u64,
+    /// Records [`Outcome::Failed`].
+    pub failed: u64,
+    /// Records [`Outcome::NotAttempted`].
+    pub not_attempted: u64,
+    /// Age of the last record in milliseconds, where it says when it arrived.
+    pub iterator_age_ms: Option<u64>,
+    /// What the work counted itself.
+    pub measures: Measures,
+}
+
+impl Counts {
+    /// Counts the records as they come in.
+    pub fn receive(&mut self, records: &[Record<'_>], Timestamp(now): Timestamp) {
+        self.received = records.len() as u64;
+        self.iterator_age_ms = records
+            .last()
+            .and_then(Record::approximate_arrival)
+            // A record from the future (two clocks) has no age.
+            .map(|Timestamp(arrival)| u64::try_from(now.saturating_sub(arrival)).unwrap_or(0));
+    }
+
+    /// Counts what became of the records.
+    pub fn finish(&mut self, outcomes: &[Outcome]) {
+        for outcome in outcomes {
+            *match outcome {
+                Outcome::Applied => &mut self.applied,
+                Outcome::AlreadyApplied => &mut self.already_applied,
+                Outcome::Failed => &mut self.failed,
+                Outcome::NotAttempted => &mut self.not_attempted,
+            } += 1;
+        }
+    }
+}
+
+/// A record is not finished and will be delivered again.
+pub fn record_failed(record: &Record<'_>, call: &Call, code: &str, error: &(dyn Error + 'static)) {
+    tracing::warn!(
+        request_id = call.request_id,
+        sequence_number = record.sequence_number().as_str(),
+        ordinal = record.ordinal(),
+        code,
+        error = %Chain(error),
+        "RecordProcessError"
+    );
+}
+
+/// The store did not do what a record asked for; the record will be delivered again.
+pub(crate) fn store_unfinished(error: &StoreError) {
+    tracing::warn!(code = error.code, error = %Chain(error), "StoreCallError");
+}
+
+/// An invocation ended: its counts go to the metrics, its end to the log.
+pub fn invocation_finished(call: &Call, counts: &Counts, halt: Option<&Halt>) {
+    metrics::counter!(metric::RECORDS_RECEIVED).increment(counts.received);
+    metrics::counter!(metric::RECORDS_APPLIED).increment(counts.applied);
+    metrics::counter!(metric::RECORDS_ALREADY_APPLIED).increment(counts.already_applied);
+    metrics::counter!(metric::RECORDS_FAILED).increment(counts.failed);
+    metrics::counter!(metric::RECORDS_NOT_ATTEMPTED).increment(counts.not_attempted);
+    metrics::counter!(metric::STORE_CALLS).increment(counts.measures.store_calls);
+    metrics::counter!(metric::INVOCATION_ERRORS).increment(u64::from(halt.is_some()));
+    if let Some(age) = counts.iterator_age_ms {
+        // Beyond 2^53 milliseconds the last digits of an age do not matter.
+        #[expect(clippy::cast_precision_loss, reason = "285,000 years fit exactly")]
+        metrics::histogram!(metric::ITERATOR_AGE).record(age as f64);
+    }
+    let Some(halt) = halt else {
+        tracing::debug!(
+            request_id = call.request_id,
+            records = counts.received,
+            applied = counts.applied,
+            already_applied = counts.already_applied,
+            failed = counts.failed,
+            not_attempted = counts.not_attempted,
+            "InvocationFinished"
+        );
+        return;
+    };
+    tracing::error!(
+        request_id = call.request_id,
+        code = halt.code,
+        error = %Chain(halt),
+        "InvocationFinishError"
+    );
+}
+
+/// Lambda's deadline had passed before the invocation began, so it cannot be one.
+pub fn deadline_unusable(call: &Call, received: u64, assumed: Timestamp) {
+    tracing::warn!(
+        request_id = call.request_id,
+        received_ms = received,
+        assumed_ms = assumed.0,
+        "DeadlineReadError"
+    );
+}
+
+/// The function cannot start.
+pub fn start_failed(code: &str, error: &(dyn Error + 'static)) {
+    tracing::error!(code, error = %Chain(error), "FunctionStartError");
+}
+
+/// Lambda's Runtime API does not answer, so the process has to end.
+pub fn serving_ended(error: &(dyn Error + 'static)) {
+    tracing::error!(code = "RuntimeApiUnreachable", error = %Chain(error), "FunctionServeError");
+}
+
+/// The log and the metrics of a function that Lambda runs.
+pub struct Telemetry {
+    collector: &'static Collector,
+}
+
+impl fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Telemetry").finish_non_exhaustive()
+    }
+}
+
+/// Telemetry could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TelemetryError {
+    /// Another log or recorder is installed in this process.
+    #[error("telemetry is set up twice in this process")]
+    Twice(#[source] Box<dyn Error + Send + Sync>),
+    /// The log's directives are none.
+    #[error("the log's directives are not valid")]
+    Log(#[source] Box<dyn Error + Send + Sync>),
+}
+
+/// Sends the log, as JSON lines, and the metrics, as one embedded-metric line per
+/// invocation, to standard output, where Lambda collects both. Panics are logged by their
+/// place in the code; their message, which may quote a payload, is not.
+///
+/// # Errors
+/// The process has telemetry already, or `log` is not in the directives of
+/// `tracing-subscriber`.
+pub fn init(log: &str, function_name: &str) -> Result<Telemetry, TelemetryError> {
+    // Lambda's runtime logs a failed invocation, and a panic with its message, on its own: we
+    // have said the first already and do not want the second.
+    let log = format!("lambda_runtime::layers::panic=off,{log}");
+    let filter = EnvFilter::try_new(log).map_err(|error| TelemetryError::Log(error.into()))?;
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(false)
+        .with_env_filter(filter)
+        .try_init()
+        .map_err(TelemetryError::Twice)?;
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "CodePanicError");
+    }));
+    let collector = metrics_cloudwatch_embedded::Builder::new()
+        .cloudwatch_namespace(NAMESPACE)
+        .with_dimension("FunctionName", function_name.to_owned())
+        .emit_zeros(true) // an alarm needs the zeros between the ones
+        .init()
+        .map_err(TelemetryError::Twice)?;
+    metrics::describe_histogram!(metric::ITERATOR_AGE, metrics::Unit::Milliseconds, "");
+    for counter in [
+        metric::RECORDS_RECEIVED,
+        metric::RECORDS_APPLIED,
+        metric::RECORDS_ALREADY_APPLIED,
+        metric::RECORDS_FAILED,
+        metric::RECORDS_NOT_ATTEMPTED,
+        metric::STORE_CALLS,
+        metric::INVOCATION_ERRORS,
+    ] {
+        metrics::describe_counter!(counter, metrics::Unit::Count, "");
+    }
+    Ok(Telemetry { collector })
+}
+
+impl Telemetry {
+    /// Writes the invocation's metrics as one line of the embedded metric format.
+    pub fn flush(&self, request_id: &str) {
+        let mut line = Vec::with_capacity(1024);
+        let written = self
+            .collector
+            .set_property("RequestId", request_id)
+            .flush(&mut line)
+            .and_then(|()| std::io::stdout().lock().write_all(&line));
+        if let Err(error) = written {
+            tracing::warn!(error = %error, "MetricsWriteError");
+        }
+    }
+}
+
+/// An error with everything it came from, outermost first.
+pub(crate) struct Chain<'e>(pub(crate) &'e (dyn Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut next = Some(self.0);
+        let mut separator = "";
+        while let Some(error) = next {
+            write!(f, "{separator}{error}")?;
+            separator = ": ";
+            next = error.source();
+        }
+        Ok(())
+    }
+}
