@@ -15,6 +15,10 @@ pub mod batch;
 
 pub mod store;
 
+pub mod handler;
+
 pub mod telemetry;
+
+pub mod config;
 
 pub mod clock;

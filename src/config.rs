@@ -1,0 +1,497 @@
+//! Settings, read once and validated at the rim.
+//!
+//! The environment is a list of pairs here, so that tests need no process of their own and
+//! [`Config::from_process`] is the only place that reads the real one. Every fault is found
+//! and named at once: whoever deploys corrects them in one go. An unknown `CHANGEFOLD_`
+//! variable is a fault too, because a misspelt setting would silently be the default.
+
+use crate::{
+    batch::lanes::{CONCURRENCY_DEFAULT, Order},
+    store::Endpoint,
+};
+use aws_sdk_dynamodb::config::Credentials;
+use std::{
+    collections::BTreeMap,
+    fmt,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
+use tracing_subscriber::EnvFilter;
+
+/// Where the view definitions are: a directory of `.sql` files, or one file.
+pub const VIEWS: &str = "CHANGEFOLD_VIEWS";
+/// Name of the ledger's table.
+pub const LEDGER_TABLE: &str = "CHANGEFOLD_LEDGER_TABLE";
+/// What the name of each view's table begins with; the view's name follows.
+pub const VIEW_TABLE_PREFIX: &str = "CHANGEFOLD_VIEW_TABLE_PREFIX";
+/// Which records stay in order: `key`, `partition_key`, `partition_key:ATTRIBUTE`, `shard`.
+pub const ORDER: &str = "CHANGEFOLD_ORDER";
+/// How many units of a batch run at a time, 1 to 1000.
+pub const CONCURRENCY: &str = "CHANGEFOLD_CONCURRENCY";
+
+const KNOWN: [&str; 5] = [VIEWS, LEDGER_TABLE, VIEW_TABLE_PREFIX, ORDER, CONCURRENCY];
+
+/// More units at a time than any store or stream gains from.
+const CONCURRENCY_MAX: usize = 1000;
+
+/// The longest DynamoDB table name, and the shortest.
+/// Source: `TableName` of `CreateTable` in the DynamoDB API reference.
+const TABLE_NAME_MAX: usize = 255;
+const TABLE_NAME_MIN: usize = 3;
+
+/// What is logged when no setting says otherwise.
+pub const LOG_DEFAULT: &str = "info";
+
+/// The settings of a function, valid.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Which records stay in order.
+    pub order: Order,
+    /// How many units of a batch run at a time.
+    pub concurrency: NonZeroUsize,
+    /// What is logged: directives of `tracing-subscriber`.
+    pub log: String,
+    /// Name of the function, for its metrics.
+    pub function_name: String,
+}
+
+/// The settings of a function that serves views, valid.
+#[derive(Debug, Clone)]
+pub struct ViewConfig {
+    /// What every function has.
+    pub function: Config,
+    /// A directory of `.sql` files, or one file. Not looked at yet.
+    pub views: PathBuf,
+    /// Name of the ledger's table.
+    pub ledger_table: String,
+    /// What the name of each view's table begins with.
+    pub table_prefix: String,
+    /// How to reach DynamoDB.
+    pub endpoint: Endpoint,
+}
+
+impl Config {
+    /// Reads the settings from the environment of this process.
+    ///
+    /// # Errors
+    /// As [`from_env`](Self::from_env).
+    pub fn from_process() -> Result<Self, ConfigError> {
+        Self::from_env(process_environment())
+    }
+
+    /// Reads the settings from name and value pairs. The views' settings are not needed.
+    ///
+    /// # Errors
+    /// At least one setting is malformed or unknown; the error names all of them.
+    pub fn from_env(
+        pairs: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let mut reader = Reader::new(pairs);
+        let config = reader.config();
+        reader.finish(config)
+    }
+}
+
+impl ViewConfig {
+    /// Reads the settings from the environment of this process.
+    ///
+    /// # Errors
+    /// As [`from_env`](Self::from_env).
+    pub fn from_process() -> Result<Self, ConfigError> {
+        let executable = std::env::current_exe().unwrap_or_default();
+        let home = executable.parent().unwrap_or(Path::new(""));
+        Self::from_env(process_environment(), home)
+    }
+
+    /// Reads the settings from name and value pairs. The function's files are in `home`
+    /// unless `LAMBDA_TASK_ROOT` says where.
+    ///
+    /// # Errors
+    /// At least one setting is missing, malformed or unknown; the error names all of them.
+    pub fn from_env(
+        pairs: impl IntoIterator<Item = (String, String)>,
+        home: &Path,
+    ) -> Result<Self, ConfigError> {
+        let mut reader = Reader::new(pairs);
+        let config = Self {
+            function: reader.config(),
+            views: reader.views(home),
+            ledger_table: reader.ledger_table(),
+            table_prefix: reader.table_prefix(),
+            endpoint: reader.endpoint(),
+        };
+        reader.finish(config)
+    }
+}
+
+/// Whether this process was started by Lambda, or by something that plays its part.
+#[must_use]
+pub fn is_started_by_lambda() -> bool {
+    std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some()
+}
+
+/// The environment of this process. A value that is not Unicode is no valid setting: it is
+/// refused as such later.
+pub fn process_environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().map(|(name, value)| {
+        (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
+    })
+}
+
+/// Settings that cannot be used, all of them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigError {
+    faults: Vec<Fault>,
+}
+
+impl ConfigError {
+    /// Stable code, reported to Lambda as the error type.
+    pub const CODE: &'static str = "SettingsInvalid";
+
+    /// Every fault, in a fixed order.
+    #[must_use]
+    pub fn faults(&self) -> &[Fault] {
+        &self.faults
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for fault in &self.faults {
+            write!(f, "{separator}{fault}")?;
+            separator = "; ";
+        }
+        Ok(())
+    }
+}
+
+/// One setting that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// It has to be set.
+    #[error("{name} is not set: {remedy}")]
+    Missing {
+        /// The variable.
+        name: &'static str,
+        /// What it should hold.
+        remedy: &'static str,
+    },
+    /// It does not hold what it should. The value itself is not repeated.
+    #[error("{name} is not valid: expected {expected}")]
+    Invalid {
+        /// The variable.
+        name: &'static str,
+        /// What it should hold.
+        expected: &'static str,
+    },
+    /// There is no such setting.
+    #[error("{name} is not a setting: did you mean {nearest}?")]
+    Unknown {
+        /// The variable.
+        name: String,
+        /// The known setting whose name is nearest.
+        nearest: &'static str,
+    },
+}
+
+struct Reader {
+    pairs: BTreeMap<String, String>,
+    faults: Vec<Fault>,
+}
+
+impl Reader {
+    fn new(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
+        Self { pairs: pairs.into_iter().collect(), faults: Vec::new() }
+    }
+
+    fn finish<T>(self, config: T) -> Result<T, ConfigError> {
+        if self.faults.is_empty() { Ok(config) } else { Err(ConfigError { faults: self.faults }) }
+    }
+
+    fn config(&mut self) -> Config {
+        self.refuse_unknown();
+        Config {
+            order: self.order(),
+            concurrency: self.concurrency(),
+            log: self.log(),
+            function_name: self.get("AWS_LAMBDA_FUNCTION_NAME").unwrap_or("local").to_owned(),
+        }
+    }
+
+    /// A variable's value; an empty one counts as not set, as AWS's own tools have it.
+    fn get(&self, name: &str) -> Option<&str> {
+        self.pairs.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    fn invalid(&mut self, name: &'static str, expected: &'static str) {
+        self.faults.push(Fault::Invalid { name, expected });
+    }
+
+    fn required(&mut self, name: &'static str, remedy: &'static str) -> Option<String> {
+        let value = self.get(name).map(str::to_owned);
+        if value.is_none() {
+            self.faults.push(Fault::Missing { name, remedy });
+        }
+        value
+    }
+
+    fn refuse_unknown(&mut self) {
+        let is_unknown =
+            |name: &&String| name.starts_with("CHANGEFOLD_") && !KNOWN.contains(&name.as_str());
+        let unknown = self.pairs.keys().filter(is_unknown).map(|name| Fault::Unknown {
+            name: name.clone(),
+            nearest: KNOWN
+                .into_iter()
+                .min_by_key(|known| (!known.starts_with(name.as_str()), distance(known, name)))
+                .expect("the list of settings is not empty"),
+        });
+        self.faults.extend(unknown);
+    }
+
+    fn order(&mut self) -> Order {
+        let order = match self.get(ORDER) {
+            None | Some("key") => Some(Order::Key),
+            Some("shard") => Some(Order::Shard),
+            Some("partition_key") => Some(Order::PartitionKey { attribute: None }),
+            Some(other) => other
+                .strip_prefix("partition_key:")
+                .filter(|attribute| !attribute.is_empty())
+                .map(|attribute| Order::PartitionKey { attribute: Some(attribute.to_owned()) }),
+        };
+        order.unwrap_or_else(|| {
+            self.invalid(
+                ORDER,
+                "`key`, `partition_key` (Kinesis), `partition_key:ATTRIBUTE` (DynamoDB) or `shard`",
+            );
+            Order::Key
+        })
+    }
+
+    fn concurrency(&mut self) -> NonZeroUsize {
+        let Some(text) = self.get(CONCURRENCY) else { return CONCURRENCY_DEFAULT };
+        let number =
+            text.parse().ok().filter(|number: &NonZeroUsize| number.get() <= CONCURRENCY_MAX);
+        number.unwrap_or_else(|| {
+            self.invalid(CONCURRENCY, "a whole number from 1 to 1000");
+            CONCURRENCY_DEFAULT
+        })
+    }
+
+    fn views(&self, home: &Path) -> PathBuf {
+        let home = self.get("LAMBDA_TASK_ROOT").map_or(home, Path::new);
+        // An absolute path stays what it is: joining one replaces the home.
+        home.join(self.get(VIEWS).unwrap_or("views"))
+    }
+
+    fn ledger_table(&mut self) -> String {
+        let remedy = "the views need a table for what they have applied";
+        let Some(table) = self.required(LEDGER_TABLE, remedy) else { return String::new() };
+        if !is_table_name(&table) || table.len() < TABLE_NAME_MIN {
+            self.invalid(LEDGER_TABLE, "3 to 255 of the characters a-z A-Z 0-9 _ - .");
+        }
+        table
+    }
+
+    fn table_prefix(&mut self) -> String {
+        let remedy = "each view's table is named by it and the view";
+        let Some(prefix) = self.required(VIEW_TABLE_PREFIX, remedy) else { return String::new() };
+        if !is_table_name(&prefix) {
+            self.invalid(VIEW_TABLE_PREFIX, "at most 255 of the characters a-z A-Z 0-9 _ - .");
+        }
+        prefix
+    }
+
+    fn endpoint(&mut self) -> Endpoint {
+        let url = ["AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"]
+            .into_iter()
+            .find_map(|name| Some((name, self.get(name)?.to_owned())));
+        if let Some((name, url)) = &url {
+            if !url.starts_with("http://") && !url.starts_with("https://") {
+                self.invalid(name, "a URL with `http://` or `https://`");
+            }
+            // A local server checks no signature and knows no Region.
+            let or_local = |name| self.get(name).unwrap_or("local").to_owned();
+            let access_key_id = or_local("AWS_ACCESS_KEY_ID");
+            let secret_access_key = or_local("AWS_SECRET_ACCESS_KEY");
+            return Endpoint {
+                region: self.get("AWS_REGION").unwrap_or("us-east-1").to_owned(),
+                credentials: self.credentials(access_key_id, secret_access_key),
+                url: Some(url.clone()),
+            };
+        }
+        let remedy = "Lambda sets it; elsewhere set it, or AWS_ENDPOINT_URL_DYNAMODB";
+        let mut required = |name| self.required(name, remedy).unwrap_or_default();
+        let region = required("AWS_REGION");
+        let access_key_id = required("AWS_ACCESS_KEY_ID");
+        let secret_access_key = required("AWS_SECRET_ACCESS_KEY");
+        let credentials = self.credentials(access_key_id, secret_access_key);
+        Endpoint { region, url: None, credentials }
+    }
+
+    fn credentials(&self, access_key_id: String, secret_access_key: String) -> Credentials {
+        let session_token = self.get("AWS_SESSION_TOKEN").map(str::to_owned);
+        Credentials::new(access_key_id, secret_access_key, session_token, None, "environment")
+    }
+
+    /// `RUST_LOG` in full, or else Lambda's own level for the whole process.
+    fn log(&mut self) -> String {
+        let (name, directives) = match (self.get("RUST_LOG"), self.get("AWS_LAMBDA_LOG_LEVEL")) {
+            (Some(directives), _) => ("RUST_LOG", directives.to_owned()),
+            // Lambda knows one level more than we do.
+            (None, Some("FATAL")) => ("AWS_LAMBDA_LOG_LEVEL", "error".to_owned()),
+            (None, Some(level)) => ("AWS_LAMBDA_LOG_LEVEL", level.to_ascii_lowercase()),
+            (None, None) => return LOG_DEFAULT.to_owned(),
+        };
+        if EnvFilter::try_new(&directives).is_err() {
+            self.invalid(name, "a level, or directives of tracing-subscriber");
+        }
+        directives
+    }
+}
+
+fn is_table_name(text: &str) -> bool {
+    text.len() <= TABLE_NAME_MAX
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+}
+
+/// How many letters to insert, drop or change to make one word of the other (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, left) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, right) in b.bytes().enumerate() {
+            let change = diagonal + usize::from(left != right);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMPLETE: [(&str, &str); 5] = [
+        (LEDGER_TABLE, "ledger"),
+        (VIEW_TABLE_PREFIX, "view-"),
+        ("AWS_REGION", "eu-central-1"),
+        ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI"),
+    ];
+
+    /// The complete settings with some changed; an empty value takes one away.
+    fn read(changes: &[(&str, &str)]) -> Result<ViewConfig, ConfigError> {
+        ViewConfig::from_env(pairs(COMPLETE.iter().chain(changes)), Path::new("/here"))
+    }
+
+    fn pairs<'t>(
+        pairs: impl IntoIterator<Item = &'t (&'t str, &'t str)>,
+    ) -> impl Iterator<Item = (String, String)> {
+        pairs.into_iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+    }
+
+    #[track_caller]
+    fn check(changes: &[(&str, &str)], faults: &[&str]) {
+        let error = read(changes).expect_err("faults were expected");
+        let actual: Vec<String> = error.faults().iter().map(ToString::to_string).collect();
+        assert_eq!(actual.len(), faults.len(), "{actual:?}");
+        for (actual, expected) in actual.iter().zip(faults) {
+            assert!(actual.contains(expected), "{actual:?} does not contain {expected:?}");
+        }
+    }
+
+    #[test]
+    fn defaults_need_only_the_tables_and_a_store() {
+        let config = read(&[]).unwrap();
+        assert!(matches!(config.function.order, Order::Key));
+        assert_eq!(config.function.concurrency.get(), 16);
+        assert_eq!(config.function.function_name, "local");
+        assert_eq!(config.function.log, "info");
+        assert_eq!(config.views, PathBuf::from("/here/views"));
+        assert_eq!(config.endpoint.region, "eu-central-1");
+        assert_eq!(config.endpoint.url, None);
+    }
+
+    #[test]
+    fn a_processor_needs_no_store() {
+        assert!(Config::from_env([]).is_ok());
+        let error = Config::from_env(pairs(&[(CONCURRENCY, "-1")])).unwrap_err();
+        assert_eq!(error.faults().len(), 1);
+    }
+
+    #[test]
+    fn views_are_found_beside_the_function() {
+        let path = |changes: &[(&str, &str)]| read(changes).unwrap().views;
+        let root = ("LAMBDA_TASK_ROOT", "/var/task");
+        assert_eq!(path(&[root]), PathBuf::from("/var/task/views"));
+        assert_eq!(path(&[root, (VIEWS, "sql/a.sql")]), PathBuf::from("/var/task/sql/a.sql"));
+        assert_eq!(path(&[root, (VIEWS, "/opt/views")]), PathBuf::from("/opt/views"));
+    }
+
+    #[test]
+    fn an_endpoint_needs_neither_region_nor_credentials() {
+        let url = ("AWS_ENDPOINT_URL", "http://localhost:8000");
+        let bare =
+            [("AWS_REGION", ""), ("AWS_ACCESS_KEY_ID", ""), ("AWS_SECRET_ACCESS_KEY", ""), url];
+        let endpoint = read(&bare).unwrap().endpoint;
+        assert_eq!(endpoint.url.as_deref(), Some("http://localhost:8000"));
+        assert_eq!(endpoint.credentials.access_key_id(), "local");
+        // The service's own variable goes before the general one.
+        let endpoint = read(&[url, ("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:1")]);
+        assert_eq!(endpoint.unwrap().endpoint.url.as_deref(), Some("http://127.0.0.1:1"));
+    }
+
+    #[test]
+    fn the_log_follows_lambda_unless_told_otherwise() {
+        let log = |changes: &[(&str, &str)]| read(changes).unwrap().function.log;
+        assert_eq!(log(&[("AWS_LAMBDA_LOG_LEVEL", "WARN")]), "warn");
+        assert_eq!(log(&[("AWS_LAMBDA_LOG_LEVEL", "FATAL")]), "error");
+        let both = [("AWS_LAMBDA_LOG_LEVEL", "WARN"), ("RUST_LOG", "changefold=debug")];
+        assert_eq!(log(&both), "changefold=debug");
+    }
+
+    #[test]
+    fn every_order_is_read() {
+        let order = |text: &str| format!("{:?}", read(&[(ORDER, text)]).unwrap().function.order);
+        assert_eq!(order("key"), "Key");
+        assert_eq!(order("shard"), "Shard");
+        assert_eq!(order("partition_key"), "PartitionKey { attribute: None }");
+        let named = "PartitionKey { attribute: Some(\"customer\") }";
+        assert_eq!(order("partition_key:customer"), named);
+    }
+
+    #[test]
+    fn each_fault_is_named() {
+        check(&[(CONCURRENCY, "0")], &["CHANGEFOLD_CONCURRENCY is not valid"]);
+        check(&[(CONCURRENCY, "1001")], &["1 to 1000"]);
+        check(&[(CONCURRENCY, "many")], &["1 to 1000"]);
+        check(&[(ORDER, "keys")], &["CHANGEFOLD_ORDER is not valid"]);
+        check(&[(ORDER, "partition_key:")], &["CHANGEFOLD_ORDER is not valid"]);
+        check(&[(LEDGER_TABLE, "")], &["CHANGEFOLD_LEDGER_TABLE is not set"]);
+        check(&[(LEDGER_TABLE, "ab")], &["3 to 255"]);
+        check(&[(VIEW_TABLE_PREFIX, "a b")], &["CHANGEFOLD_VIEW_TABLE_PREFIX is not valid"]);
+        check(&[("AWS_REGION", "")], &["AWS_REGION is not set"]);
+        check(&[("AWS_ENDPOINT_URL", "localhost")], &["AWS_ENDPOINT_URL is not valid"]);
+        check(&[("RUST_LOG", "a=b=c")], &["RUST_LOG is not valid"]);
+        check(&[("CHANGEFOLD_LEDGER", "x")], &["did you mean CHANGEFOLD_LEDGER_TABLE?"]);
+        check(&[("CHANGEFOLD_CONCURENCY", "x")], &["did you mean CHANGEFOLD_CONCURRENCY?"]);
+    }
+
+    #[test]
+    fn all_faults_are_named_at_once() {
+        let changes = [(ORDER, "?"), (CONCURRENCY, "?"), (LEDGER_TABLE, ""), ("CHANGEFOLD_X", "1")];
+        check(&changes, &["CHANGEFOLD_X", ORDER, CONCURRENCY, LEDGER_TABLE]);
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let config = read(&[("AWS_SESSION_TOKEN", "FwoGZXIvYXdz")]).unwrap();
+        let printed = format!("{config:?}");
+        assert!(printed.contains("eu-central-1"), "the control: {printed}");
+        assert!(!printed.contains("wJalrXUtnFEMI") && !printed.contains("FwoGZXIvYXdz"));
+    }
+}
