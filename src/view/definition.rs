@@ -1,0 +1,296 @@
+//! What a view is, independent of the text it came from.
+//!
+//! Separate from the parser so that evaluation, storage and reports know only this type.
+//! Its `Display` is the one canonical SQL text of a definition: same meaning, same text, so
+//! a hash of it tells definitions apart, and parsing it gives the definition back. What it
+//! gives up: the author's spelling, comments and layout.
+
+use crate::view::scalar::Scalar;
+use bigdecimal::num_bigint::Sign;
+use sha2::{Digest, Sha256};
+use std::{collections::BTreeSet, fmt};
+
+/// Hours after which a Kinesis stream forgets a record, unless the view says otherwise.
+///
+/// Source: Kinesis Data Streams guide, "Change the data retention period": default 24 hours.
+pub const RETENTION_HOURS_DEFAULT: u32 = 24;
+
+/// Version of the canonical text; part of every fingerprint.
+const CANONICAL_VERSION: &str = "changefold view 1\n";
+
+/// One materialized view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    /// Its name, which is also the last part of its table's name.
+    pub name: String,
+    /// The table or stream it reads, exactly as the event source ARN spells it.
+    pub from: String,
+    /// Where a Kinesis record carries the key of its item; without it every record is an item.
+    pub key: Option<Path>,
+    /// How long the stream keeps its records.
+    pub retention_hours: u32,
+    /// What a value that is summed or averaged must fit.
+    pub decimal: DecimalBound,
+    /// Keeps an item only where it is TRUE.
+    pub filter: Option<Expression>,
+    /// What the view shows of the items it keeps.
+    pub shape: Shape,
+}
+
+/// The two kinds of view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shape {
+    /// One row per item.
+    Rows(Vec<Column>),
+    /// One row per group of items.
+    Groups(Groups),
+}
+
+/// A view with aggregates or GROUP BY.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Groups {
+    /// The GROUP BY expressions; none means one group, which exists over nothing too.
+    pub keys: Vec<Expression>,
+    /// The aggregates, in SELECT order.
+    pub aggregates: Vec<Aggregate>,
+    /// What the row shows, in SELECT order.
+    pub columns: Vec<GroupColumn>,
+}
+
+/// A column of a projection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Its name, unique in the view.
+    pub name: String,
+    /// What it shows.
+    pub expression: Expression,
+}
+
+/// A column of a grouped view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupColumn {
+    /// Its name, unique in the view.
+    pub name: String,
+    /// What it shows.
+    pub output: Output,
+}
+
+/// Where a grouped column's value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// The group key at this index of [`Groups::keys`].
+    Key(usize),
+    /// The aggregate at this index of [`Groups::aggregates`].
+    Aggregate(usize),
+}
+
+/// One aggregate of a grouped view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aggregate {
+    /// Which one.
+    pub function: Function,
+    /// Its argument; `None` is `count(*)`.
+    pub argument: Option<Expression>,
+}
+
+/// The aggregates there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Function {
+    /// How many items, or how many values that are not NULL.
+    Count,
+    /// Exact sum of the values that are not NULL.
+    Sum,
+    /// Their sum by their count.
+    Avg,
+}
+
+/// `decimal(precision, scale)`: below 10^(precision - scale), with at most `scale` digits after
+/// the point, so that adding many stays within the 38 digits `DynamoDB` adds exactly.
+///
+/// The default leaves ten of the 38 digits as headroom: a group of 10^10 items adds exactly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecimalBound {
+    /// Digits in all, 1 to 38.
+    pub precision: u32,
+    /// Digits after the point, at most `precision`.
+    pub scale: u32,
+}
+
+impl Default for DecimalBound {
+    fn default() -> Self {
+        Self { precision: 28, scale: 9 }
+    }
+}
+
+impl fmt::Display for DecimalBound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "decimal({},{})", self.precision, self.scale)
+    }
+}
+
+/// The way to an attribute: its name, then the members of the maps inside it. Never empty.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Path(Vec<String>);
+
+impl Path {
+    /// A path of at least one part.
+    #[must_use]
+    pub fn new(first: String, rest: impl IntoIterator<Item = String>) -> Self {
+        Self(std::iter::once(first).chain(rest).collect())
+    }
+
+    /// Its parts, outermost first.
+    #[must_use]
+    pub fn parts(&self) -> &[String] {
+        &self.0
+    }
+
+    /// The attribute of the item it starts at.
+    #[must_use]
+    pub fn first(&self) -> &str {
+        self.0.first().map_or("", String::as_str)
+    }
+
+    /// What a column of it is called unless AS says otherwise.
+    #[must_use]
+    pub fn last(&self) -> &str {
+        self.0.last().map_or("", String::as_str)
+    }
+}
+
+/// An expression over one item. Types that cannot meet were refused when it was parsed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expression {
+    /// An attribute's value, NULL where it is missing.
+    Path(Path),
+    /// A constant.
+    Literal(Scalar),
+    /// Two values of one type compared.
+    Compare(Comparison, Box<Expression>, Box<Expression>),
+    /// Two numbers combined.
+    Arithmetic(Operation, Box<Expression>, Box<Expression>),
+    /// A number with the other sign.
+    Negate(Box<Expression>),
+    /// TRUE where all are; at least two, read left to right up to the first FALSE.
+    And(Vec<Expression>),
+    /// TRUE where one is; at least two, read left to right up to the first TRUE.
+    Or(Vec<Expression>),
+    /// The opposite; of NULL, NULL.
+    Not(Box<Expression>),
+    /// Whether there is no value, of any type.
+    IsNull(Box<Expression>),
+}
+
+/// How two values are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    /// `=`
+    Equal,
+    /// `<>` and `!=`
+    NotEqual,
+    /// `<`
+    Less,
+    /// `<=`
+    LessOrEqual,
+    /// `>`
+    Greater,
+    /// `>=`
+    GreaterOrEqual,
+}
+
+/// How two numbers are combined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// `+`
+    Add,
+    /// `-`
+    Subtract,
+    /// `*`
+    Multiply,
+}
+
+impl View {
+    /// Hex SHA-256 of the definition: equal for texts that differ only in layout, comments,
+    /// case of keywords, aliases of the source, and in defaults written out.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let digest = Sha256::new()
+            .chain_update(CANONICAL_VERSION.as_bytes())
+            .chain_update(self.to_string().as_bytes())
+            .finalize();
+        digest.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
+    }
+
+    /// The names of the output columns, in SELECT order.
+    #[must_use]
+    pub fn columns(&self) -> Vec<&str> {
+        match &self.shape {
+            Shape::Rows(columns) => columns.iter().map(|column| column.name.as_str()).collect(),
+            Shape::Groups(groups) => {
+                groups.columns.iter().map(|column| column.name.as_str()).collect()
+            }
+        }
+    }
+
+    /// The top-level attributes of an item that the view looks at, its source key included.
+    #[must_use]
+    pub fn attributes(&self) -> BTreeSet<&str> {
+        let mut found: BTreeSet<&str> = self.key.iter().map(Path::first).collect();
+        for expression in self.expressions() {
+            expression.visit_paths(&mut |path| {
+                found.insert(path.first());
+            });
+        }
+        found
+    }
+
+    fn expressions(&self) -> Vec<&Expression> {
+        let mut all: Vec<&Expression> = self.filter.iter().collect();
+        match &self.shape {
+            Shape::Rows(columns) => all.extend(columns.iter().map(|column| &column.expression)),
+            Shape::Groups(groups) => {
+                all.extend(&groups.keys);
+                all.extend(groups.aggregates.iter().filter_map(|one| one.argument.as_ref()));
+            }
+        }
+        all
+    }
+}
+
+impl Expression {
+    /// Calls `visit` with every path in it, left to right.
+    pub fn visit_paths<'e>(&'e self, visit: &mut impl FnMut(&'e Path)) {
+        match self {
+            Self::Path(path) => visit(path),
+            Self::Literal(_) => {}
+            Self::Compare(_, left, right) | Self::Arithmetic(_, left, right) => {
+                left.visit_paths(visit);
+                right.visit_paths(visit);
+            }
+            Self::And(parts) | Self::Or(parts) => {
+                for part in parts {
+                    part.visit_paths(visit);
+                }
+            }
+            Self::Negate(inner) | Self::Not(inner) | Self::IsNull(inner) => {
+                inner.visit_paths(visit);
+            }
+        }
+    }
+
+    /// How tightly the outermost operator binds, as in the grammar: an operand that binds
+    /// less tightly than its place asks for stands in parentheses.
+    pub(super) fn binding(&self) -> u8 {
+        match self {
+            Self::Or(_) => 1,
+            Self::And(_) => 2,
+            Self::Not(_) => 3,
+            Self::Compare(..) | Self::IsNull(_) => 4,
+            Self::Arithmetic(Operation::Add | Operation::Subtract, ..) => 5,
+            Self::Arithmetic(Operation::Multiply, ..) => 6,
+            Self::Negate(_) => 7,
+            Self::Literal(Scalar::Number(value)) if value.sign() == Sign::Minus => 7,
+            Self::Path(_) | Self::Literal(_) => 8,
+        }
+    }
+}

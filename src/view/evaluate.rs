@@ -1,0 +1,417 @@
+//! What one item contributes to a view: a pure function of the definition and the item.
+//!
+//! Separate because everything exact rests on it being pure: the ledger evaluates an item
+//! again and again, and the difference must depend on the item alone. Invariants: SQL's
+//! three-valued logic; a missing attribute is NULL; no coercion between types, a value of the
+//! wrong one is the item's [`Poison`]. What it gives up: an item with one such value
+//! contributes nothing to that view.
+//!
+//! The order of evaluation is fixed: WHERE first, and only where it is TRUE the columns, keys
+//! and arguments, in the order of the text. AND stops at its first FALSE, OR at its first
+//! TRUE, from left to right (as `SQLite` does): `kind = 'sale' AND amount > 10` never looks at
+//! the amount of another kind. Every other operator looks at both operands before it decides.
+
+use crate::{
+    event::Value,
+    view::{
+        definition::{
+            Aggregate, Comparison, DecimalBound, Expression, Function, Groups, Operation, Path,
+            Shape, View,
+        },
+        number,
+        scalar::{Scalar, encode_key},
+        total::Addend,
+    },
+};
+use bigdecimal::BigDecimal;
+use std::{borrow::Cow, cmp::Ordering};
+
+/// The longest row key, in bytes, that `DynamoDB` takes as a partition key.
+///
+/// Source: `DynamoDB` developer guide, "Constraints", partition key: 1 to 2,048 bytes.
+pub const KEY_BYTES_MAX: usize = 2048;
+
+/// What one item means to a view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Contribution {
+    /// WHERE is not TRUE for it.
+    Nothing,
+    /// Its row in a projection, in SELECT order.
+    Row(Vec<Scalar>),
+    /// What it adds to its group; every such item also adds 1 to the group's hidden count.
+    Group {
+        /// The GROUP BY values; empty without GROUP BY.
+        key: Vec<Scalar>,
+        /// One addend per aggregate of the definition, in its order.
+        addends: Vec<Addend>,
+    },
+}
+
+/// Why a view cannot take an item. Holds names and types, never values.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+#[error("attribute `{attribute}`: expected {expected}, found {found}")]
+pub struct Poison {
+    /// The path of the attribute, or the computed expression, as SQL.
+    pub attribute: String,
+    /// The type or limit the view needs: `N`, `S`, `BOOL`, `M`, `decimal(28,9)`, …
+    pub expected: String,
+    /// The type or kind of excess that was there.
+    pub found: String,
+}
+
+impl Poison {
+    fn new(
+        attribute: &(impl ToString + ?Sized),
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
+        Self { attribute: attribute.to_string(), expected: expected.into(), found: found.into() }
+    }
+}
+
+/// Computes what `item` contributes to `view`.
+///
+/// # Errors
+/// A value has a type or a size the view cannot use; the first one met, in evaluation order.
+pub fn evaluate(view: &View, item: &Value<'_>) -> Result<Contribution, Poison> {
+    let item = Item::new(item)?;
+    if let Some(filter) = &view.filter
+        && item.truth(filter)? != Some(true)
+    {
+        return Ok(Contribution::Nothing);
+    }
+    match &view.shape {
+        Shape::Rows(columns) => {
+            let row = columns.iter().map(|column| item.scalar(&column.expression));
+            Ok(Contribution::Row(row.collect::<Result<_, _>>()?))
+        }
+        Shape::Groups(groups) => {
+            let key = item.group_key(groups)?;
+            let addends = groups.aggregates.iter().map(|one| item.addend(one, view.decimal));
+            Ok(Contribution::Group { key, addends: addends.collect::<Result<_, _>>()? })
+        }
+    }
+}
+
+/// The value at a path, as [`evaluate`] sees it: NULL where it is missing.
+///
+/// # Errors
+/// The value is of a type no view can hold, or the path goes through one that has no members.
+pub fn path_value(path: &Path, item: &Value<'_>) -> Result<Scalar, Poison> {
+    Item::new(item)?.scalar(&Expression::Path(path.clone()))
+}
+
+/// The types SQL's operators work on here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Type {
+    Bool,
+    Number,
+    Text,
+}
+
+impl Type {
+    /// `DynamoDB`'s name for it.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Bool => "BOOL",
+            Self::Number => "N",
+            Self::Text => "S",
+        }
+    }
+}
+
+impl Expression {
+    /// The type known without an item: `None` for paths and NULL.
+    pub(super) fn known_type(&self) -> Option<Type> {
+        match self {
+            Self::Path(_) | Self::Literal(Scalar::Null) => None,
+            Self::Literal(Scalar::Number(_)) | Self::Arithmetic(..) | Self::Negate(_) => {
+                Some(Type::Number)
+            }
+            Self::Literal(Scalar::Text(_)) => Some(Type::Text),
+            Self::Literal(Scalar::Bool(_))
+            | Self::Compare(..)
+            | Self::And(_)
+            | Self::Or(_)
+            | Self::Not(_)
+            | Self::IsNull(_) => Some(Type::Bool),
+        }
+    }
+}
+
+/// A value on its way through an expression; text stays borrowed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Operand<'v> {
+    Null,
+    Bool(bool),
+    Number(Cow<'v, BigDecimal>),
+    Text(&'v str),
+}
+
+impl Operand<'_> {
+    fn found(&self) -> Option<Type> {
+        match self {
+            Self::Null => None,
+            Self::Bool(_) => Some(Type::Bool),
+            Self::Number(_) => Some(Type::Number),
+            Self::Text(_) => Some(Type::Text),
+        }
+    }
+
+    fn into_scalar(self) -> Scalar {
+        match self {
+            Self::Null => Scalar::Null,
+            Self::Bool(value) => Scalar::Bool(value),
+            Self::Number(value) => Scalar::Number(value.normalized()),
+            Self::Text(text) => Scalar::Text(text.to_owned()),
+        }
+    }
+}
+
+/// `DynamoDB`'s name for a value's type.
+const fn type_name(value: &Value<'_>) -> &'static str {
+    match value {
+        Value::Null => "NULL",
+        Value::Bool(_) => "BOOL",
+        Value::Number(_) => "N",
+        Value::Text(_) => "S",
+        Value::Binary(_) => "B",
+        Value::List(_) => "L",
+        Value::Map(_) => "M",
+        Value::TextSet(_) => "SS",
+        Value::NumberSet(_) => "NS",
+        Value::BinarySet(_) => "BS",
+    }
+}
+
+/// One item under evaluation.
+struct Item<'v>(&'v [(Cow<'v, str>, Value<'v>)]);
+
+impl<'v> Item<'v> {
+    fn new(item: &'v Value<'v>) -> Result<Self, Poison> {
+        match item {
+            Value::Map(members) => Ok(Self(members)),
+            other => Err(Poison::new("(item)", "M", type_name(other))),
+        }
+    }
+
+    /// The value at a path; `None` is NULL: missing, or null anywhere on the way.
+    fn find(&self, path: &Path) -> Result<Option<&'v Value<'v>>, Poison> {
+        let mut members = self.0;
+        let mut parts = path.parts().iter().enumerate().peekable();
+        while let Some((index, part)) = parts.next() {
+            // The last of equal names wins, as in `event::Value`.
+            let value = match members.iter().rev().find(|(name, _)| name == part) {
+                None | Some((_, Value::Null)) => return Ok(None),
+                Some((_, value)) => value,
+            };
+            if parts.peek().is_none() {
+                return Ok(Some(value));
+            }
+            match value {
+                Value::Map(inner) => members = inner,
+                other => {
+                    let mut way = path.parts().iter().take(index + 1).cloned();
+                    let reached = Path::new(way.next().unwrap_or_default(), way);
+                    return Err(Poison::new(&reached, "M", type_name(other)));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// An attribute as an operand; `expected` says what its place needs, for the report.
+    fn attribute(&self, path: &Path, expected: &str) -> Result<Operand<'v>, Poison> {
+        match self.find(path)? {
+            None => Ok(Operand::Null),
+            Some(Value::Bool(value)) => Ok(Operand::Bool(*value)),
+            Some(Value::Text(text)) => Ok(Operand::Text(text)),
+            Some(Value::Number(text)) => number::read(text)
+                .map(|value| Operand::Number(Cow::Owned(value)))
+                .map_err(|fault| Poison::new(path, fault.expected(), fault.found())),
+            Some(other) => Err(Poison::new(path, expected, type_name(other))),
+        }
+    }
+
+    /// Evaluates to a value of any type SQL knows.
+    fn operand<'s>(&'s self, expression: &'s Expression) -> Result<Operand<'s>, Poison> {
+        match expression {
+            Expression::Path(path) => self.attribute(path, "N, S or BOOL"),
+            Expression::Literal(literal) => Ok(match literal {
+                Scalar::Null => Operand::Null,
+                Scalar::Bool(value) => Operand::Bool(*value),
+                Scalar::Number(value) => Operand::Number(Cow::Borrowed(value)),
+                Scalar::Text(text) => Operand::Text(text),
+            }),
+            Expression::Arithmetic(..) | Expression::Negate(_) => Ok(self
+                .number(expression)?
+                .map_or(Operand::Null, |value| Operand::Number(Cow::Owned(value)))),
+            Expression::Compare(..)
+            | Expression::And(_)
+            | Expression::Or(_)
+            | Expression::Not(_)
+            | Expression::IsNull(_) => {
+                Ok(self.truth(expression)?.map_or(Operand::Null, Operand::Bool))
+            }
+        }
+    }
+
+    fn scalar(&self, expression: &Expression) -> Result<Scalar, Poison> {
+        self.operand(expression).map(Operand::into_scalar)
+    }
+
+    /// Evaluates to a value of this type, or NULL.
+    fn typed<'s>(
+        &'s self,
+        expression: &'s Expression,
+        expected: Type,
+    ) -> Result<Operand<'s>, Poison> {
+        let operand = match expression {
+            Expression::Path(path) => self.attribute(path, expected.name())?,
+            other => self.operand(other)?,
+        };
+        match operand.found() {
+            Some(found) if found != expected => {
+                Err(Poison::new(expression, expected.name(), found.name()))
+            }
+            _ => Ok(operand),
+        }
+    }
+
+    /// Evaluates a predicate in three-valued logic; `None` is unknown.
+    fn truth(&self, expression: &Expression) -> Result<Option<bool>, Poison> {
+        match expression {
+            Expression::And(parts) => self.first(parts, false),
+            Expression::Or(parts) => self.first(parts, true),
+            Expression::Not(inner) => Ok(self.truth(inner)?.map(|value| !value)),
+            Expression::IsNull(inner) => Ok(Some(!self.is_present(inner)?)),
+            Expression::Compare(comparison, left, right) => self.compare(*comparison, left, right),
+            other => match self.typed(other, Type::Bool)? {
+                Operand::Bool(value) => Ok(Some(value)),
+                _ => Ok(None),
+            },
+        }
+    }
+
+    /// AND and OR: the first part that is `decisive` decides; else unknown if any part is.
+    fn first(&self, parts: &[Expression], decisive: bool) -> Result<Option<bool>, Poison> {
+        let mut result = Some(!decisive);
+        for part in parts {
+            match self.truth(part)? {
+                Some(value) if value == decisive => return Ok(Some(decisive)),
+                Some(_) => {}
+                None => result = None,
+            }
+        }
+        Ok(result)
+    }
+
+    fn compare(
+        &self,
+        comparison: Comparison,
+        left: &Expression,
+        right: &Expression,
+    ) -> Result<Option<bool>, Poison> {
+        let known = left.known_type().or_else(|| right.known_type());
+        let left = known.map_or_else(|| self.operand(left), |known| self.typed(left, known))?;
+        let right = match known.or_else(|| left.found()) {
+            Some(needed) => self.typed(right, needed)?,
+            None => self.operand(right)?,
+        };
+        if left == Operand::Null || right == Operand::Null {
+            return Ok(None);
+        }
+        // Both have one type here, so the derived order compares their values: numbers by
+        // value, text by bytes, FALSE before TRUE.
+        let order = left.cmp(&right);
+        Ok(Some(match comparison {
+            Comparison::Equal => order == Ordering::Equal,
+            Comparison::NotEqual => order != Ordering::Equal,
+            Comparison::Less => order == Ordering::Less,
+            Comparison::LessOrEqual => order != Ordering::Greater,
+            Comparison::Greater => order == Ordering::Greater,
+            Comparison::GreaterOrEqual => order != Ordering::Less,
+        }))
+    }
+
+    /// Whether there is a value, of any type, also one no operator could use.
+    fn is_present(&self, expression: &Expression) -> Result<bool, Poison> {
+        match expression {
+            Expression::Path(path) => Ok(self.find(path)?.is_some()),
+            other => Ok(self.operand(other)? != Operand::Null),
+        }
+    }
+
+    /// Evaluates to a number; every result on the way keeps the limits of [`number`].
+    fn number(&self, expression: &Expression) -> Result<Option<BigDecimal>, Poison> {
+        let result = match expression {
+            Expression::Arithmetic(operation, left, right) => {
+                match (self.number(left)?, self.number(right)?) {
+                    (Some(left), Some(right)) => match operation {
+                        Operation::Add => left + right,
+                        Operation::Subtract => left - right,
+                        Operation::Multiply => left * right,
+                    },
+                    _ => return Ok(None),
+                }
+            }
+            Expression::Negate(inner) => match self.number(inner)? {
+                Some(value) => -value,
+                None => return Ok(None),
+            },
+            other => {
+                return Ok(match self.typed(other, Type::Number)? {
+                    Operand::Number(value) => Some(value.into_owned()),
+                    _ => None,
+                });
+            }
+        };
+        number::limit(&result)
+            .map(Some)
+            .map_err(|fault| Poison::new(expression, fault.expected(), fault.found()))
+    }
+
+    fn group_key(&self, groups: &Groups) -> Result<Vec<Scalar>, Poison> {
+        let key = groups.keys.iter().map(|one| self.scalar(one)).collect::<Result<Vec<_>, _>>()?;
+        let bytes = encode_key(&key).len();
+        if bytes > KEY_BYTES_MAX {
+            let names: Vec<String> = groups.keys.iter().map(ToString::to_string).collect();
+            let expected = format!("a group key of at most {KEY_BYTES_MAX} bytes");
+            return Err(Poison::new(&names.join(", "), expected, format!("{bytes} bytes")));
+        }
+        Ok(key)
+    }
+
+    fn addend(&self, aggregate: &Aggregate, bound: DecimalBound) -> Result<Addend, Poison> {
+        let Some(argument) = &aggregate.argument else {
+            return Ok(Addend { count: 1, sum: None });
+        };
+        if aggregate.function == Function::Count {
+            return Ok(Addend { count: u64::from(self.is_present(argument)?), sum: None });
+        }
+        match self.number(argument)? {
+            None => Ok(Addend::default()),
+            Some(value) => {
+                check_bound(&value, bound)
+                    .map_err(|found| Poison::new(argument, bound.to_string(), found))?;
+                Ok(Addend { count: 1, sum: Some(value.normalized()) })
+            }
+        }
+    }
+}
+
+/// Says how a value that is to be summed goes beyond the declared decimal.
+fn check_bound(value: &BigDecimal, bound: DecimalBound) -> Result<(), String> {
+    let (whole, fraction) = number::digits_around_point(value);
+    let whole_max = bound.precision.saturating_sub(bound.scale);
+    if whole > u64::from(whole_max) {
+        return Err(format!("{whole} digits before the point"));
+    }
+    if fraction > u64::from(bound.scale) {
+        return Err(format!("{fraction} digits after the point"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

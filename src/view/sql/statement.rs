@@ -1,0 +1,405 @@
+//! The statement around the expressions: names, options, and the order of the clauses.
+//!
+//! Separate from the expressions because it knows no types: it cuts the statement into
+//! pieces, each with its place, and hands them on.
+
+use super::{
+    FORM, SqlError, Subset,
+    expression::Scope,
+    lower_first,
+    select::{self, Item, Piece},
+    words,
+};
+use crate::view::definition::{DecimalBound, Path, RETENTION_HOURS_DEFAULT, View};
+use sqlparser::{
+    ast::{Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Value},
+    keywords::Keyword,
+    parser::{Parser, ParserError},
+    tokenizer::{Location, Token, TokenWithSpan},
+};
+
+/// The longest view name: with a prefix it stays within the 255 characters of a table name.
+///
+/// Source: `DynamoDB` developer guide, "Naming rules".
+const NAME_BYTES_MAX: usize = 200;
+
+/// Retention a Kinesis stream can have, in hours.
+///
+/// Source: Kinesis Data Streams guide, "Change the data retention period": 24 hours to 365 days.
+const RETENTION_HOURS: std::ops::RangeInclusive<u32> = 24..=8760;
+
+/// Reads one statement, which has at least one token; also says where the view's name stands.
+pub(super) fn read(mut tokens: Vec<TokenWithSpan>) -> Result<(View, Location), SqlError> {
+    let end = tokens.last().map_or(Location::new(1, 1), |last| last.span.end);
+    read_head(&tokens, end)?;
+    words::check(&mut tokens)?;
+    let parser = Parser::new(&Subset).with_tokens_with_locations(tokens);
+    let mut reader = Reader { parser, end };
+    for word in ["CREATE", "MATERIALIZED", "VIEW"] {
+        reader.expect_word(word)?;
+    }
+    let (name, named_at) = reader.name("the view")?;
+    check_view_name(&name, named_at)?;
+    let mut options = Options::default();
+    if reader.accept_word("WITH") {
+        options.read(&mut reader)?;
+    }
+    reader.expect_word("AS")?;
+    let items = reader.select_list()?;
+    reader.expect_word("FROM")?;
+    let (from, _) = reader.name("the table or stream")?;
+    let qualifier = reader.source_alias()?.unwrap_or_else(|| from.clone());
+    let filter = if reader.accept_word("WHERE") { Some(reader.expression()?) } else { None };
+    let groups = reader.group_by()?;
+    reader.finish()?;
+    let scope = Scope { qualifier };
+    let (filter, shape) = select::compile(&scope, items, filter, groups)?;
+    let view = View {
+        name,
+        from,
+        key: options.key,
+        retention_hours: options.retention_hours.unwrap_or(RETENTION_HOURS_DEFAULT),
+        decimal: options.decimal.unwrap_or_default(),
+        filter,
+        shape,
+    };
+    Ok((view, named_at))
+}
+
+/// Refuses another statement at its first differing word, before looking at the rest of it.
+fn read_head(tokens: &[TokenWithSpan], end: Location) -> Result<(), SqlError> {
+    for (index, expected) in ["CREATE", "MATERIALIZED", "VIEW"].into_iter().enumerate() {
+        let token = tokens.get(index);
+        if token.is_some_and(|token| is_word(&token.token, expected)) {
+            continue;
+        }
+        let at = token.map_or(end, |token| token.span.start);
+        let found = |word| token.is_some_and(|token| is_word(&token.token, word));
+        let (problem, remedy) = if found("OR") {
+            ("OR REPLACE is not supported", "a changed definition is another view: rename it")
+        } else if found("VIEW") {
+            ("a plain view is not supported", "write CREATE MATERIALIZED VIEW")
+        } else {
+            ("this is no view", FORM)
+        };
+        return Err(SqlError::new(at, problem, remedy));
+    }
+    match tokens.get(3..5) {
+        Some([first, second]) if is_word(&first.token, "IF") && is_word(&second.token, "NOT") => {
+            let remedy = "write the name; a view that exists already is kept";
+            Err(SqlError::new(first.span.start, "IF NOT EXISTS is not supported", remedy))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_view_name(name: &str, at: Location) -> Result<(), SqlError> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    if name.len() <= NAME_BYTES_MAX && name.bytes().all(fits) {
+        return Ok(());
+    }
+    let remedy = "its table is named after it: up to 200 letters, digits, `_`, `-` and `.`";
+    Err(SqlError::new(at, "the view's name cannot name a table", remedy))
+}
+
+fn is_word(token: &Token, word: &str) -> bool {
+    matches!(token, Token::Word(found)
+        if found.quote_style.is_none() && found.value.eq_ignore_ascii_case(word))
+}
+
+/// The tokens of one statement, read from left to right.
+struct Reader<'a> {
+    parser: Parser<'a>,
+    /// Where the statement ends: the place of whatever is missing there.
+    end: Location,
+}
+
+impl Reader<'_> {
+    fn at(&self) -> Location {
+        let token = self.parser.peek_token();
+        if token.token == Token::EOF { self.end } else { token.span.start }
+    }
+
+    fn next_is(&self, word: &str) -> bool {
+        is_word(&self.parser.peek_token().token, word)
+    }
+
+    fn accept_word(&mut self, word: &str) -> bool {
+        let found = self.next_is(word);
+        if found {
+            self.parser.next_token();
+        }
+        found
+    }
+
+    fn expect_word(&mut self, word: &str) -> Result<(), SqlError> {
+        if self.accept_word(word) { Ok(()) } else { Err(self.unexpected(word)) }
+    }
+
+    fn expect_sign(&mut self, sign: &Token) -> Result<(), SqlError> {
+        if self.parser.consume_token(sign) {
+            Ok(())
+        } else {
+            Err(self.unexpected(&format!("`{sign}`")))
+        }
+    }
+
+    /// The next token is not what the grammar has here.
+    fn unexpected(&self, expected: &str) -> SqlError {
+        SqlError::new(self.at(), format!("expected {expected}, found {}", self.found()), FORM)
+    }
+
+    fn found(&self) -> String {
+        match self.parser.peek_token().token {
+            Token::EOF => "the end of the statement".to_owned(),
+            Token::SingleQuotedString(_) => "a text".to_owned(),
+            token => format!("`{token}`"),
+        }
+    }
+
+    /// One name; `of` says whose.
+    fn name(&mut self, of: &str) -> Result<(String, Location), SqlError> {
+        let at = self.at();
+        let name = match self.parser.peek_token().token {
+            Token::Word(word) if word.keyword == Keyword::NoKeyword => word.value,
+            Token::Word(word) => {
+                let remedy = "write it in double quotes if it is one";
+                let problem = format!("expected the name of {of}, found {}", word.value);
+                return Err(SqlError::new(at, problem, remedy));
+            }
+            _ => return Err(self.unexpected(&format!("the name of {of}"))),
+        };
+        self.parser.next_token();
+        if name.is_empty() {
+            return Err(SqlError::new(at, format!("the name of {of} is empty"), FORM));
+        }
+        if self.parser.peek_token().token == Token::Period {
+            let remedy = "write it in double quotes if the point belongs to it";
+            let problem = format!("the name of {of} has one part only");
+            return Err(SqlError::new(self.at(), problem, remedy));
+        }
+        Ok((name, at))
+    }
+
+    fn expression(&mut self) -> Result<Piece, SqlError> {
+        let at = self.at();
+        match self.parser.parse_expr() {
+            Ok(expression) => Ok(Piece { at, expression }),
+            Err(error) => Err(self.syntax_error(&error)),
+        }
+    }
+
+    /// The parser writes the place into its message.
+    fn syntax_error(&self, error: &ParserError) -> SqlError {
+        let message = match error {
+            ParserError::RecursionLimitExceeded => {
+                let remedy = "take parentheses away, or write several views";
+                return SqlError::new(self.at(), "nested too deeply", remedy);
+            }
+            ParserError::TokenizerError(message) | ParserError::ParserError(message) => message,
+        };
+        let placed = message.rsplit_once(" at Line: ").and_then(|(message, place)| {
+            let (line, column) = place.split_once(", Column: ")?;
+            Some((message, Location::new(line.parse().ok()?, column.parse().ok()?)))
+        });
+        let (message, at) = placed.unwrap_or((message, self.end));
+        let problem = lower_first(message).replacen("expected: ", "expected ", 1);
+        let problem = problem.replacen("found: EOF", "found the end of the statement", 1);
+        SqlError::new(at, problem.replacen("found: ", "found ", 1), FORM)
+    }
+
+    fn select_list(&mut self) -> Result<Vec<Item>, SqlError> {
+        if self.next_is("WITH") {
+            let remedy = "make it a view of its own, and combine them where you read";
+            return Err(SqlError::new(self.at(), "WITH is not supported", remedy));
+        }
+        self.expect_word("SELECT")?;
+        let mut items = Vec::new();
+        loop {
+            if self.parser.peek_token().token == Token::Mul {
+                return Err(self.star());
+            }
+            let piece = self.expression()?;
+            if self.parser.peek_token().token == Token::Period {
+                return Err(self.star());
+            }
+            let alias = if self.accept_word("AS") { Some(self.name("the column")?) } else { None };
+            items.push(Item { piece, alias });
+            if self.parser.consume_token(&Token::Comma) {
+                continue;
+            }
+            if let Token::Word(word) = self.parser.peek_token().token
+                && word.keyword == Keyword::NoKeyword
+            {
+                let remedy = format!("write AS {} if it names the column", word.value);
+                let problem = format!("expected FROM, found `{}`", word.value);
+                return Err(SqlError::new(self.at(), problem, remedy));
+            }
+            return Ok(items);
+        }
+    }
+
+    fn star(&self) -> SqlError {
+        SqlError::new(self.at(), "SELECT * is not supported", "name the columns")
+    }
+
+    /// The alias of FROM; then nothing but WHERE, GROUP BY or the end may follow.
+    fn source_alias(&mut self) -> Result<Option<String>, SqlError> {
+        if self.parser.peek_token().token == Token::LParen {
+            return Err(self.unexpected("an alias, WHERE or GROUP BY"));
+        }
+        let named = self.accept_word("AS")
+            || matches!(self.parser.peek_token().token, Token::Word(word)
+                if word.keyword == Keyword::NoKeyword);
+        let alias = if named { Some(self.name("the table or stream")?.0) } else { None };
+        if self.parser.peek_token().token == Token::Comma {
+            let remedy = "a view reads one source; make a view of each and join where you read";
+            return Err(SqlError::new(self.at(), "several sources are not supported", remedy));
+        }
+        Ok(alias)
+    }
+
+    fn group_by(&mut self) -> Result<Vec<Piece>, SqlError> {
+        let mut pieces = Vec::new();
+        if self.accept_word("GROUP") {
+            self.expect_word("BY")?;
+            loop {
+                pieces.push(self.expression()?);
+                if !self.parser.consume_token(&Token::Comma) {
+                    break;
+                }
+            }
+        }
+        Ok(pieces)
+    }
+
+    fn finish(&self) -> Result<(), SqlError> {
+        if self.parser.peek_token().token == Token::EOF {
+            return Ok(());
+        }
+        let problem = format!("{} has no place here", self.found());
+        Err(SqlError::new(self.at(), problem, FORM))
+    }
+}
+
+/// What stands in `WITH (…)`.
+#[derive(Default)]
+struct Options {
+    key: Option<Path>,
+    retention_hours: Option<u32>,
+    decimal: Option<DecimalBound>,
+}
+
+impl Options {
+    fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), SqlError> {
+        reader.expect_sign(&Token::LParen)?;
+        loop {
+            let (name, at) = reader.name("an option")?;
+            reader.expect_sign(&Token::Eq)?;
+            let value = reader.expression()?;
+            self.set(&name, at, &value)?;
+            if !reader.parser.consume_token(&Token::Comma) {
+                break;
+            }
+        }
+        reader.expect_sign(&Token::RParen)
+    }
+
+    fn set(&mut self, name: &str, at: Location, value: &Piece) -> Result<(), SqlError> {
+        let is = |option: &str| name.eq_ignore_ascii_case(option);
+        let fault = |problem, remedy| Err(SqlError::new(value.at, problem, remedy));
+        let taken = if is("key") {
+            let Some(key) = option_path(&value.expression) else {
+                return fault("key is no attribute", "write key = id, or key = customer.id");
+            };
+            self.key.replace(key).is_some()
+        } else if is("retention_hours") {
+            let hours = option_integer(&value.expression);
+            let Some(hours) = hours.filter(|hours| RETENTION_HOURS.contains(hours)) else {
+                let remedy = "write the stream's retention, a whole number from 24 to 8760";
+                return fault("retention_hours is not in its range", remedy);
+            };
+            self.retention_hours.replace(hours).is_some()
+        } else if is("decimal") {
+            let Some(bound) = option_decimal(&value.expression) else {
+                let remedy = "write decimal = '12,2': digits in all (1 to 38), digits after the \
+                              point (not more)";
+                return fault("decimal is not digits in all and after the point", remedy);
+            };
+            self.decimal.replace(bound).is_some()
+        } else {
+            let remedy = match suggestion(name) {
+                Some(meant) => format!("did you mean {meant}?"),
+                None => "the options are key, decimal and retention_hours".to_owned(),
+            };
+            return Err(SqlError::new(at, format!("there is no option {name}"), remedy));
+        };
+        if taken {
+            let problem = format!("option {name} is given twice");
+            return Err(SqlError::new(at, problem, "take one of them away"));
+        }
+        Ok(())
+    }
+}
+
+/// The option that begins like this name, or that the name begins like.
+fn suggestion(name: &str) -> Option<&'static str> {
+    let name = name.to_ascii_lowercase();
+    [("retention_hours", "ret"), ("decimal", "dec"), ("key", "key"), ("decimal", "num")]
+        .into_iter()
+        .find(|(_, start)| name.starts_with(start) || name.ends_with(start))
+        .map(|(option, _)| option)
+}
+
+fn option_path(value: &Expr) -> Option<Path> {
+    let parts = match value {
+        Expr::Identifier(part) => std::slice::from_ref(part),
+        Expr::CompoundIdentifier(parts) => parts,
+        _ => return None,
+    };
+    let mut names = parts.iter().map(|part| part.value.clone());
+    if parts.iter().any(|part| part.value.is_empty()) {
+        return None;
+    }
+    names.next().map(|first| Path::new(first, names))
+}
+
+fn option_integer(value: &Expr) -> Option<u32> {
+    match value {
+        Expr::Value(value) => match &value.value {
+            Value::Number(digits, false) => digits.parse().ok(),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// `'12,2'`, or `decimal(12,2)` and `numeric(12,2)`.
+fn option_decimal(value: &Expr) -> Option<DecimalBound> {
+    let (precision, scale) = match value {
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(text) => {
+                let (precision, scale) = text.split_once(',')?;
+                (precision.trim().parse().ok()?, scale.trim().parse().ok()?)
+            }
+            _ => return None,
+        },
+        Expr::Function(function) => {
+            let name = function.name.to_string().to_ascii_lowercase();
+            let FunctionArguments::List(list) = &function.args else { return None };
+            let number = |argument: &FunctionArg| match argument {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => option_integer(value),
+                _ => None,
+            };
+            match list.args.as_slice() {
+                [precision, scale] if name == "decimal" || name == "numeric" => {
+                    (number(precision)?, number(scale)?)
+                }
+                _ => return None,
+            }
+        }
+        _ => return None,
+    };
+    ((1..=38).contains(&precision) && scale <= precision)
+        .then_some(DecimalBound { precision, scale })
+}
