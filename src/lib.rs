@@ -13,6 +13,8 @@ pub mod outcome;
 
 pub mod batch;
 
+pub mod view;
+
 pub mod store;
 
 pub mod handler;

@@ -1,0 +1,427 @@
+//! The rows of the views' tables: how differences are written, and how rows are read.
+//!
+//! A view's table holds one row per group, keyed by [`ROW_KEY`]. Beside the key it has the
+//! view's own columns, to be read by anyone: group keys, counts, and sums. Names beginning
+//! with `_` are ours: `_rows` counts the items of the group, `_n_<column>` the values behind a
+//! sum or an average, `_sum_<column>` what an average divides. A group exists while `_rows`
+//! is above 0; a sum is NULL while its `_n_` is 0. A projection's row has the columns only.
+//!
+//! It is separate because the layout is a contract with those who read the tables. It gives
+//! up removing a group's row when its last item leaves: the row stays, with `_rows` 0.
+
+use crate::{
+    record::Timestamp,
+    store::{Item, Store, StoreError, Trouble},
+    view::{
+        definition::{Function, Groups, Output, Shape, View},
+        number,
+        scalar::{Scalar, decode_key},
+        total::{Addend, Total, finish},
+    },
+};
+use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem, Update};
+use bigdecimal::BigDecimal;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Name of a view table's key attribute.
+pub const ROW_KEY: &str = "_pk";
+const ROWS: &str = "_rows";
+/// Reading a table at rest has no invocation's deadline.
+pub(crate) const NO_DEADLINE: Timestamp = Timestamp(i64::MAX);
+
+/// A row of some view's table.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RowId {
+    pub(crate) view: usize,
+    pub(crate) key: String,
+}
+
+/// What an item contributes to a view, as the ledger keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// A row of its own in a projection.
+    Row,
+    /// These addends to the group with this key.
+    Group { key: String, addends: Vec<Addend> },
+}
+
+/// The contributions of one item by view, as the ledger row holds them: one text and not a
+/// map of maps, because a row is read and written as often as its item changes.
+pub(crate) fn contributions_text<'s>(
+    contributions: impl Iterator<Item = (&'s str, &'s Stored)>,
+) -> String {
+    let parts: BTreeMap<&str, Part> =
+        contributions.map(|(view, stored)| (view, Part::from(stored))).collect();
+    serde_json::to_string(&parts).expect("texts and integers are JSON")
+}
+
+/// Reads what [`contributions_text`] wrote; `None` for any other text.
+pub(crate) fn contributions_from(text: &str) -> Option<BTreeMap<String, Stored>> {
+    let parts: BTreeMap<String, Part> = serde_json::from_str(text).ok()?;
+    parts.into_iter().map(|(view, part)| Some((view, part.into_stored()?))).collect()
+}
+
+/// One contribution: `true` for a row, or the group's key and the addends, each a count and
+/// the digits of a sum.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Part {
+    Row(bool),
+    Group(String, Vec<(u64, Option<String>)>),
+}
+
+impl From<&Stored> for Part {
+    fn from(stored: &Stored) -> Self {
+        let Stored::Group { key, addends } = stored else { return Self::Row(true) };
+        let addends = addends
+            .iter()
+            .map(|addend| (addend.count, addend.sum.as_ref().map(number::plain)))
+            .collect();
+        Self::Group(key.clone(), addends)
+    }
+}
+
+impl Part {
+    fn into_stored(self) -> Option<Stored> {
+        let (key, parts) = match self {
+            Self::Row(_) => return Some(Stored::Row),
+            Self::Group(key, parts) => (key, parts),
+        };
+        let addends = parts
+            .into_iter()
+            .map(|(count, sum)| {
+                let sum = sum.map(|digits| number::read(&digits)).transpose().ok()?;
+                Some(Addend { count, sum })
+            })
+            .collect::<Option<_>>()?;
+        Some(Stored::Group { key, addends })
+    }
+}
+
+/// What a transaction does to a row.
+#[derive(Debug, Clone)]
+pub(crate) enum Effect {
+    /// Adds to a group.
+    Add(Delta),
+    /// Replaces a projection's row.
+    Put(Item),
+    /// Removes a projection's row.
+    Delete,
+}
+
+impl Effect {
+    /// Joins the effect of another item on the same row. Only groups are shared by items.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::Add(delta), Self::Add(more)) => delta.merge(more),
+            (this, other) => *this = other.clone(),
+        }
+    }
+
+    pub(crate) fn is_nothing(&self) -> bool {
+        match self {
+            Self::Add(delta) => delta.is_zero(),
+            Self::Put(_) | Self::Delete => false,
+        }
+    }
+
+    /// About how much of a transaction's 4 MB it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Add(delta) => 2_500 + 100 * delta.addends.len(),
+            Self::Put(item) => item_bytes(item),
+            Self::Delete => 2_500,
+        }
+    }
+}
+
+/// Net change of a group: how many items more, and by how much each aggregate's parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Delta {
+    rows: i64,
+    addends: Vec<(i64, BigDecimal)>,
+}
+
+impl Delta {
+    pub(crate) fn zero(aggregates: usize) -> Self {
+        Self { rows: 0, addends: vec![(0, BigDecimal::default()); aggregates] }
+    }
+
+    /// Takes one item's addends in, or out with `sign` -1.
+    pub(crate) fn add(&mut self, addends: &[Addend], sign: i64) {
+        self.rows += sign;
+        for ((count, sum), addend) in self.addends.iter_mut().zip(addends) {
+            *count += sign * addend.count.cast_signed();
+            if let Some(value) = &addend.sum {
+                *sum += value * sign;
+            }
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.rows += other.rows;
+        for ((count, sum), (more_count, more_sum)) in self.addends.iter_mut().zip(&other.addends) {
+            *count += more_count;
+            *sum += more_sum;
+        }
+    }
+
+    fn is_zero(&self) -> bool {
+        self.rows == 0
+            && self.addends.iter().all(|(count, sum)| *count == 0 && *sum == BigDecimal::default())
+    }
+}
+
+/// The row a projection shows of an item.
+pub(crate) fn projected(view: &View, key: &str, values: &[Scalar]) -> Item {
+    let mut item: Item = view
+        .columns()
+        .into_iter()
+        .zip(values)
+        .map(|(name, value)| (name.to_owned(), attribute(value)))
+        .collect();
+    item.insert(ROW_KEY.to_owned(), AttributeValue::S(key.to_owned()));
+    item
+}
+
+/// The part of a transaction that changes one row. It has no condition: the ledger rows in
+/// the same transaction are its guard.
+pub(crate) fn action(view: &View, table: &str, key: &str, effect: &Effect) -> TransactWriteItem {
+    let action = TransactWriteItem::builder();
+    let row_key = AttributeValue::S(key.to_owned());
+    match effect {
+        Effect::Put(item) => {
+            let put = Put::builder().table_name(table).set_item(Some(item.clone())).build();
+            action.put(put.expect("table and item are set"))
+        }
+        Effect::Delete => {
+            let delete = Delete::builder().table_name(table).key(ROW_KEY, row_key).build();
+            action.delete(delete.expect("table and key are set"))
+        }
+        Effect::Add(delta) => action.update(addition(view, table, key, delta)),
+    }
+    .build()
+}
+
+fn addition(view: &View, table: &str, key: &str, delta: &Delta) -> Update {
+    let mut update =
+        Update::builder().table_name(table).key(ROW_KEY, AttributeValue::S(key.to_owned()));
+    let mut set = Vec::new();
+    let mut add = Vec::new();
+    let keys = decode_key(key).unwrap_or_default();
+    for (name, value) in key_columns(view)
+        .into_iter()
+        .filter_map(|(name, index)| keys.get(index).map(|value| (name, attribute(value))))
+    {
+        let place = set.len();
+        update = update
+            .expression_attribute_names(format!("#k{place}"), name)
+            .expression_attribute_values(format!(":k{place}"), value);
+        set.push(format!("#k{place} = :k{place}"));
+    }
+    for (name, amount) in amounts(view, delta) {
+        let place = add.len();
+        update = update
+            .expression_attribute_names(format!("#a{place}"), name)
+            .expression_attribute_values(format!(":a{place}"), AttributeValue::N(amount));
+        add.push(format!("#a{place} :a{place}"));
+    }
+    let mut expression = format!("ADD {}", add.join(", "));
+    if !set.is_empty() {
+        expression = format!("SET {} {expression}", set.join(", "));
+    }
+    update.update_expression(expression).build().expect("table, key and expression are set")
+}
+
+/// The attributes to add to, with amounts other than zero.
+fn amounts(view: &View, delta: &Delta) -> Vec<(String, String)> {
+    let mut amounts = Vec::new();
+    let mut push = |name: String, amount: BigDecimal| {
+        if amount != BigDecimal::default() {
+            amounts.push((name, number::plain(&amount)));
+        }
+    };
+    push(ROWS.to_owned(), BigDecimal::from(delta.rows));
+    for (name, function, index) in aggregate_columns(view) {
+        let Some((count, sum)) = delta.addends.get(index) else { continue };
+        push(count_attribute(name, function), BigDecimal::from(*count));
+        if let Some(attribute) = sum_attribute(name, function) {
+            push(attribute, sum.clone());
+        }
+    }
+    amounts
+}
+
+fn count_attribute(column: &str, function: Function) -> String {
+    match function {
+        Function::Count => column.to_owned(),
+        Function::Sum | Function::Avg => format!("_n_{column}"),
+    }
+}
+
+fn sum_attribute(column: &str, function: Function) -> Option<String> {
+    match function {
+        Function::Count => None,
+        Function::Sum => Some(column.to_owned()),
+        Function::Avg => Some(format!("_sum_{column}")),
+    }
+}
+
+fn groups(view: &View) -> Option<&Groups> {
+    match &view.shape {
+        Shape::Groups(groups) => Some(groups),
+        Shape::Rows(_) => None,
+    }
+}
+
+fn key_columns(view: &View) -> Vec<(&str, usize)> {
+    let columns = groups(view).into_iter().flat_map(|groups| &groups.columns);
+    columns
+        .filter_map(|column| match column.output {
+            Output::Key(index) => Some((column.name.as_str(), index)),
+            Output::Aggregate(_) => None,
+        })
+        .collect()
+}
+
+fn aggregate_columns(view: &View) -> Vec<(&str, Function, usize)> {
+    let Some(groups) = groups(view) else { return Vec::new() };
+    groups
+        .columns
+        .iter()
+        .filter_map(|column| match column.output {
+            Output::Aggregate(index) => {
+                Some((column.name.as_str(), groups.aggregates[index].function, index))
+            }
+            Output::Key(_) => None,
+        })
+        .collect()
+}
+
+fn attribute(value: &Scalar) -> AttributeValue {
+    match value {
+        Scalar::Null => AttributeValue::Null(true),
+        Scalar::Bool(value) => AttributeValue::Bool(*value),
+        Scalar::Number(value) => AttributeValue::N(number::plain(value)),
+        Scalar::Text(text) => AttributeValue::S(text.clone()),
+    }
+}
+
+fn scalar(value: Option<&AttributeValue>) -> Option<Scalar> {
+    Some(match value {
+        None | Some(AttributeValue::Null(_)) => Scalar::Null,
+        Some(AttributeValue::Bool(value)) => Scalar::Bool(*value),
+        Some(AttributeValue::N(digits)) => Scalar::Number(number::read(digits).ok()?),
+        Some(AttributeValue::S(text)) => Scalar::Text(text.clone()),
+        Some(_) => return None,
+    })
+}
+
+/// About what an item takes of a transaction's 4 MB.
+pub(crate) fn item_bytes(item: &Item) -> usize {
+    item.iter().map(|(name, value)| name.len() + value_bytes(value)).sum()
+}
+
+fn value_bytes(value: &AttributeValue) -> usize {
+    match value {
+        AttributeValue::S(text) | AttributeValue::N(text) => text.len() + 1,
+        AttributeValue::L(values) => values.iter().map(value_bytes).sum::<usize>() + 3,
+        AttributeValue::M(members) => item_bytes(members) + 3,
+        _ => 1,
+    }
+}
+
+/// A view's rows at rest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing {
+    /// Names of the columns, in SELECT order.
+    pub columns: Vec<String>,
+    /// The first rows in the order of their key columns.
+    pub rows: Vec<Vec<Scalar>>,
+    /// How many rows the view has.
+    pub total: usize,
+}
+
+pub(crate) async fn list(
+    store: &Store,
+    view: &View,
+    table: &str,
+    limit: usize,
+) -> Result<Listing, StoreError> {
+    let mut first = BTreeMap::new();
+    let mut total = 0;
+    let mut from = None;
+    loop {
+        let page = store.scan(table, None, from, NO_DEADLINE).await?;
+        for item in &page.items {
+            let Some((key, row)) = read_row(view, table, item)? else { continue };
+            total += 1;
+            first.insert(key, row);
+            if first.len() > limit {
+                first.pop_last();
+            }
+        }
+        from = page.next;
+        if from.is_none() {
+            break;
+        }
+    }
+    if total == 0 && groups(view).is_some_and(|groups| groups.keys.is_empty()) {
+        // SQL: an aggregate without GROUP BY has exactly one row, over nothing too.
+        let totals = vec![Total::default(); aggregate_columns(view).len()];
+        first.insert((Vec::new(), String::new()), finish(view, &[], &totals));
+        total = 1;
+    }
+    Ok(Listing {
+        columns: view.columns().into_iter().map(str::to_owned).collect(),
+        rows: first.into_values().collect(),
+        total,
+    })
+}
+
+/// A row's place in the order, with the key text to tell equal places apart.
+type Place = (Vec<Scalar>, String);
+
+fn read_row(
+    view: &View,
+    table: &str,
+    item: &Item,
+) -> Result<Option<(Place, Vec<Scalar>)>, StoreError> {
+    let unreadable = || StoreError {
+        operation: "Scan",
+        endpoint: table.to_owned(),
+        trouble: Trouble::Rejected,
+        code: "ViewRowUnreadable".to_owned(),
+        message: format!(
+            "a row of view {} is not as changefold writes it; the table must not be written by \
+             anything else",
+            view.name
+        ),
+    };
+    let text = item.get(ROW_KEY).and_then(|key| key.as_s().ok()).ok_or_else(unreadable)?;
+    let key = decode_key(text).unwrap_or_else(|| vec![Scalar::Text(text.clone())]);
+    let place = (key, text.clone());
+    let Some(groups) = groups(view) else {
+        let values: Option<Vec<_>> =
+            view.columns().into_iter().map(|name| scalar(item.get(name))).collect();
+        return Ok(Some((place, values.ok_or_else(unreadable)?)));
+    };
+    let number_of = |name: &str| match item.get(name) {
+        None => Some(BigDecimal::default()),
+        Some(value) => number::read(value.as_n().ok()?).ok(),
+    };
+    if number_of(ROWS).ok_or_else(unreadable)? <= BigDecimal::default() {
+        return Ok(None);
+    }
+    let mut totals = vec![Total::default(); groups.aggregates.len()];
+    for (name, function, index) in aggregate_columns(view) {
+        let count = number_of(&count_attribute(name, function)).ok_or_else(unreadable)?;
+        totals[index].count = count.to_string().parse().map_err(|_| unreadable())?;
+        if let Some(attribute) = sum_attribute(name, function) {
+            totals[index].sum = number_of(&attribute).ok_or_else(unreadable)?;
+        }
+    }
+    let row = finish(view, &place.0, &totals);
+    Ok(Some((place, row)))
+}

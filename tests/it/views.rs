@@ -1,0 +1,169 @@
+//! Views kept by the function itself, on the embedded store and on AWS's own DynamoDB Local.
+
+use crate::support::{self, call, order};
+use changefold::{
+    handler::Function,
+    store::Store,
+    view::{Views, rows::Listing},
+};
+use std::sync::Arc;
+
+const VIEWS: &str = "
+    CREATE MATERIALIZED VIEW totals AS
+      SELECT region, count(*) AS orders, sum(amount) AS total, avg(amount) AS mean
+      FROM orders WHERE status <> 'CANCELLED' GROUP BY region;
+    CREATE MATERIALIZED VIEW everything AS SELECT count(*) AS n, sum(amount) AS total FROM orders;
+    CREATE MATERIALIZED VIEW open_orders AS
+      SELECT pk, amount FROM orders WHERE status = 'OPEN';";
+
+async fn open(store: &Store, prefix: &str) -> Function<Views> {
+    support::function(VIEWS, store, prefix).await
+}
+
+async fn rows(function: &Function<Views>, view: usize) -> Listing {
+    function.work().rows(view, usize::MAX).await.unwrap()
+}
+
+/// Everything the ledger's conditions promise, against whatever store answers.
+async fn the_ledger_keeps_its_promises(store: Store, prefix: &str) {
+    let function = open(&store, prefix).await;
+    let deliver = async |records: &[String]| {
+        let event = format!("{{\"Records\":[{}]}}", records.join(","));
+        let reply = function.invoke(event.as_bytes(), &call()).await.unwrap();
+        assert_eq!(serde_json::to_string(&reply).unwrap(), r#"{"batchItemFailures":[]}"#);
+    };
+    let first = [
+        order(100, "INSERT", "O#1", Some(("EU", "10.50", "OPEN"))),
+        order(101, "INSERT", "O#2", Some(("EU", "0.25", "OPEN"))),
+        order(102, "INSERT", "O#3", Some(("US", "7", "OPEN"))),
+    ];
+    deliver(&first).await;
+    deliver(&first).await;
+    assert_eq!(support::table(&rows(&function, 0).await), "EU 2 10.75 5.375; US 1 7 7");
+    assert_eq!(support::table(&rows(&function, 1).await), "3 17.75");
+    assert_eq!(support::table(&rows(&function, 2).await), "O#1 10.5; O#2 0.25; O#3 7");
+
+    // The order moves to another group; its newest change decides, wherever it stands.
+    let moved = order(110, "MODIFY", "O#1", Some(("US", "11", "PAID")));
+    deliver(&[moved.clone(), order(105, "MODIFY", "O#1", Some(("EU", "99", "OPEN")))]).await;
+    assert_eq!(support::table(&rows(&function, 0).await), "EU 1 0.25 0.25; US 2 18 9");
+    assert_eq!(support::table(&rows(&function, 2).await), "O#2 0.25; O#3 7");
+
+    // Late duplicates change nothing; a cancelled order leaves its group, a removed one too.
+    deliver(&first).await;
+    deliver(&[order(120, "MODIFY", "O#3", Some(("US", "7", "CANCELLED")))]).await;
+    deliver(&[order(121, "REMOVE", "O#2", None), moved]).await;
+    deliver(&first).await;
+    assert_eq!(support::table(&rows(&function, 0).await), "US 1 11 11");
+    assert_eq!(support::table(&rows(&function, 1).await), "2 18");
+    assert_eq!(support::table(&rows(&function, 2).await), "");
+}
+
+/// Many functions at once on the same hot rows, each delivering every batch.
+async fn twins_count_once(store: Store, prefix: &str) {
+    let function = Arc::new(open(&store, prefix).await);
+    let batches: Vec<String> = (0..6)
+        .map(|batch| {
+            let records: Vec<String> = (0..10)
+                .map(|n| {
+                    let number = batch * 10 + n;
+                    let key = format!("O#{}", number % 7);
+                    order(number, "MODIFY", &key, Some(("EU", "1.5", "OPEN")))
+                })
+                .collect();
+            format!("{{\"Records\":[{}]}}", records.join(","))
+        })
+        .collect();
+    let twins = (0..4).map(|_| async {
+        for batch in &batches {
+            let reply = function.invoke(batch.as_bytes(), &call()).await.unwrap();
+            assert_eq!(serde_json::to_string(&reply).unwrap(), r#"{"batchItemFailures":[]}"#);
+        }
+    });
+    futures_util::future::join_all(twins).await;
+    assert_eq!(support::table(&rows(&function, 0).await), "EU 7 10.5 1.5");
+    assert_eq!(support::table(&rows(&function, 1).await), "7 10.5");
+}
+
+#[test]
+fn the_embedded_store_keeps_the_ledgers_promises() {
+    support::block_on(async {
+        the_ledger_keeps_its_promises(support::embedded(1), "a_").await;
+        twins_count_once(support::embedded(2), "b_").await;
+    });
+}
+
+/// `tests/dynamodb_local.sh` starts AWS's own DynamoDB Local and names it in the environment;
+/// without it there is nothing to run against, and the test above covers the embedded store.
+#[test]
+fn dynamodb_local_keeps_the_ledgers_promises() {
+    let Some(url) = support::environment("CHANGEFOLD_TEST_DYNAMODB_LOCAL") else {
+        return;
+    };
+    support::block_on(async {
+        the_ledger_keeps_its_promises(support::endpoint(&url), "a_").await;
+        twins_count_once(support::endpoint(&url), "b_").await;
+    });
+}
+
+#[test]
+fn a_changed_or_added_view_refuses_the_old_state() {
+    support::block_on(async {
+        let store = support::embedded(3);
+        let function = open(&store, "c_").await;
+        let event =
+            format!("{{\"Records\":[{}]}}", order(1, "INSERT", "O#1", Some(("EU", "1", "OPEN"))));
+        function.invoke(event.as_bytes(), &call()).await.unwrap();
+
+        let layout_only = VIEWS.replace("WHERE", "\n where  ");
+        support::try_function(&layout_only, &store, "c_").await.expect("the same definition");
+        let changed = VIEWS.replace("'CANCELLED'", "'VOID'");
+        let error = support::try_function(&changed, &store, "c_").await.unwrap_err().to_string();
+        assert!(
+            error.starts_with("view totals: ") && error.contains("another definition"),
+            "{error}"
+        );
+        assert!(error.contains("new tables"), "no remedy in: {error}");
+        let added =
+            format!("{VIEWS} CREATE MATERIALIZED VIEW more AS SELECT count(*) AS n FROM orders;");
+        let error = support::try_function(&added, &store, "c_").await.unwrap_err().to_string();
+        assert!(error.starts_with("view more: ") && error.contains("already holds"), "{error}");
+        let other_source =
+            format!("{VIEWS} CREATE MATERIALIZED VIEW hits AS SELECT count(*) AS n FROM clicks;");
+        support::try_function(&other_source, &store, "c_").await.expect("no item of clicks yet");
+    });
+}
+
+#[test]
+fn an_item_that_cannot_be_evaluated_is_left_out_of_that_view_alone() {
+    support::block_on(async {
+        let store = support::embedded(4);
+        let function = open(&store, "d_").await;
+        let bad = order(2, "INSERT", "O#2", Some(("EU", "1", "OPEN")))
+            .replace(r#""amount":{"N":"1"}"#, r#""amount":{"S":"12,50"}"#);
+        assert!(bad.contains("12,50"));
+        let event = format!(
+            "{{\"Records\":[{},{bad}]}}",
+            order(1, "INSERT", "O#1", Some(("EU", "1", "OPEN")))
+        );
+        let reply = function.invoke(event.as_bytes(), &call()).await.unwrap();
+        assert_eq!(serde_json::to_string(&reply).unwrap(), r#"{"batchItemFailures":[]}"#);
+        assert_eq!(support::table(&rows(&function, 0).await), "EU 1 1 1");
+        assert_eq!(support::table(&rows(&function, 2).await), "O#1 1; O#2 12,50");
+        let quarantined = function.work().quarantined(10).await.unwrap();
+        assert_eq!(quarantined.count, 2);
+        let first = &quarantined.first[0];
+        assert_eq!(
+            [&first.view, &first.key, &first.attribute, &first.expected, &first.found],
+            ["everything", "pk=O#2", "amount", "N", "S"]
+        );
+        assert_eq!(first.sequence_number, "2");
+
+        // Its next change is good: it comes back by itself.
+        let good = order(3, "MODIFY", "O#2", Some(("EU", "2", "OPEN")));
+        let event = format!("{{\"Records\":[{good}]}}");
+        function.invoke(event.as_bytes(), &call()).await.unwrap();
+        assert_eq!(support::table(&rows(&function, 0).await), "EU 2 3 1.5");
+        assert_eq!(function.work().quarantined(10).await.unwrap().count, 0);
+    });
+}
