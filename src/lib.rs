@@ -24,3 +24,9 @@ pub mod telemetry;
 pub mod config;
 
 pub mod clock;
+
+#[cfg(feature = "lambda")]
+pub mod lambda;
+
+mod run;
+pub use run::run;

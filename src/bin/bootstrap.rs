@@ -1,0 +1,29 @@
+//! The Lambda entry: keeps the views bundled beside it.
+
+use changefold::{
+    config::ViewConfig,
+    lambda::{self, Refusal},
+    record::Timestamp,
+    store::{self, Store},
+    view::{Views, load::load},
+};
+use std::process::ExitCode;
+
+/// How long opening the views may take, in milliseconds; Lambda's init phase has 10 s.
+const OPEN_MS: i64 = 9_000;
+
+fn main() -> ExitCode {
+    lambda::start(
+        ViewConfig::from_process(),
+        |config| &config.function,
+        async |config, clock| {
+            let views = load(&config.views).map_err(|error| Refusal::new("ViewsInvalid", error))?;
+            let deadline = Timestamp(clock.now().0 + OPEN_MS);
+            let seed = clock.now().0.cast_unsigned();
+            let store = Store::new(store::network(), &config.endpoint, clock, seed);
+            Views::open(views, store, &config.ledger_table, &config.table_prefix, deadline)
+                .await
+                .map_err(|error| Refusal::new(error.code(), error))
+        },
+    )
+}
