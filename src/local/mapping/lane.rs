@@ -1,0 +1,416 @@
+//! One sub-lane of a shard: its batches, and the stack of work items of the batch under way.
+//!
+//! This is AWS's core algorithm. A batch begins as one work item. Progress or a bisect puts
+//! new items on the stack, with a new count of attempts and without backoff; no progress
+//! means the same item again after a backoff, until its retries or its records' age run out.
+//! The stack is worked from the top, so the left half is finished before the right one
+//! begins, and the next batch begins when the stack is empty.
+
+use super::{
+    ENVELOPE_CLOSE, ENVELOPE_OPEN, EVENT_BYTES_MAX, Entry, Invocation, InvocationId, Millis,
+    Parameters, Records, ShardIdentity, event_bytes,
+    on_failure::{Condition, Discard},
+    reply::{Failure, Reply, Verdict, verdict},
+};
+use crate::record::SequenceNumber;
+use sha2::{Digest, Sha256};
+use std::{collections::VecDeque, sync::Arc};
+
+/// The first wait before the same item is called again. AWS documents none; recorded gaps
+/// are 186 to 267 ms, then 392 ms.
+const BACKOFF_FIRST: Millis = 200;
+
+/// The longest such wait. AWS's is unknown; a minute keeps a blocked lane observable.
+const BACKOFF_MAX: Millis = 60_000;
+
+/// Records that are sent together, and what has become of that so far.
+#[derive(Debug)]
+struct Item {
+    records: Records,
+    request_id: Arc<str>,
+    /// Calls made with exactly these records.
+    attempts: u32,
+    /// Attempts, and calls that never reached the function: what backoff grows with.
+    tries: u32,
+    due: Millis,
+    bisected: bool,
+}
+
+/// What one sub-lane could do now.
+#[derive(Debug)]
+pub(super) enum LaneStep {
+    Invoke(Invocation),
+    Wait(Millis),
+    /// Records were given up: tell of them before anything else is called.
+    Discarded,
+    /// A call is under way.
+    Busy,
+    /// No full batch, and more records may come.
+    Hungry,
+    /// Nothing left and nothing to come.
+    Idle,
+}
+
+/// What became of records since the last look.
+#[derive(Debug, Default)]
+pub(super) struct Fates {
+    pub(super) succeeded: Vec<Records>,
+    pub(super) discarded: Vec<Discard>,
+    pub(super) bisects: u64,
+}
+
+/// One sub-lane.
+#[derive(Debug)]
+pub(super) struct Lane {
+    index: usize,
+    queue: VecDeque<Entry>,
+    queued_body_bytes: usize,
+    stack: Vec<Item>,
+    in_flight: Option<InvocationId>,
+    /// Discards of the batch under way, held back until it is resolved.
+    deferred: Vec<Discard>,
+    /// When the last call completed: the batching window counts from here.
+    window_from: Millis,
+    invocations: u64,
+    request_ids: RequestIds,
+}
+
+impl Lane {
+    pub(super) fn new(index: usize, identity: &ShardIdentity) -> Self {
+        Self {
+            index,
+            queue: VecDeque::new(),
+            queued_body_bytes: 0,
+            stack: Vec::new(),
+            in_flight: None,
+            deferred: Vec::new(),
+            window_from: 0,
+            invocations: 0,
+            request_ids: RequestIds::new(identity, index),
+        }
+    }
+
+    pub(super) fn push(&mut self, entry: Entry) {
+        self.queued_body_bytes += entry.body.len();
+        self.queue.push_back(entry);
+    }
+
+    /// Whether the queue holds all that one batch can take.
+    pub(super) fn has_full_batch(&self, parameters: &Parameters) -> bool {
+        self.queue.len() >= parameters.batch_size || self.queued_event_bytes() > EVENT_BYTES_MAX
+    }
+
+    /// When the item on top may be called, if no call is under way.
+    pub(super) fn due(&self) -> Option<Millis> {
+        if self.is_in_flight() { None } else { self.stack.last().map(|item| item.due) }
+    }
+
+    pub(super) fn is_in_flight(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
+    /// Says what to do at this moment, and does what needs no call: cuts a batch, drops what
+    /// is too old, gives up on what cannot be sent.
+    pub(super) fn step(
+        &mut self,
+        now: Millis,
+        closed: bool,
+        parameters: &Parameters,
+        fates: &mut Fates,
+    ) -> LaneStep {
+        loop {
+            if !fates.discarded.is_empty() {
+                return LaneStep::Discarded;
+            }
+            if self.in_flight.is_some() {
+                return LaneStep::Busy;
+            }
+            let Some(due) = self.stack.last().map(|item| item.due) else {
+                match self.next_batch(now, closed, parameters) {
+                    Ok(item) => self.stack.push(item),
+                    Err(step) => return step,
+                }
+                continue;
+            };
+            if due > now {
+                return LaneStep::Wait(due);
+            }
+            if self.discard_expired(now, parameters, fates) {
+                continue;
+            }
+            let Some(item) = self.stack.last() else { continue };
+            if event_bytes(&item.records) > EVENT_BYTES_MAX {
+                self.fail(Failure::Oversized, now, parameters, fates);
+                continue;
+            }
+            let id = InvocationId { lane: self.index, serial: self.invocations };
+            self.invocations += 1;
+            self.in_flight = Some(id);
+            return LaneStep::Invoke(Invocation {
+                id,
+                request_id: Arc::clone(&item.request_id),
+                records: item.records.clone(),
+                attempt: item.attempts + 1,
+                bisected: item.bisected,
+            });
+        }
+    }
+
+    /// Takes the answer to the call under way.
+    ///
+    /// # Panics
+    /// No such call is under way.
+    pub(super) fn reply(
+        &mut self,
+        id: InvocationId,
+        now: Millis,
+        reply: Reply,
+        parameters: &Parameters,
+        fates: &mut Fates,
+    ) {
+        assert_eq!(
+            self.in_flight.take(),
+            Some(id),
+            "a call is answered once, while it is under way"
+        );
+        let item = self.stack.last_mut().expect("a call under way has its item on the stack");
+        self.window_from = now;
+        match verdict(reply, &item.records, parameters.report_batch_item_failures) {
+            Verdict::Success => {
+                fates.succeeded.extend(self.stack.pop().map(|item| item.records));
+                self.release_if_resolved(fates);
+            }
+            Verdict::Partial(index) => {
+                let bisected = item.bisected;
+                let (finished, rest) = item.records.split_at(index);
+                self.stack.pop();
+                fates.succeeded.push(finished);
+                self.push_item(rest, now, bisected);
+            }
+            Verdict::Failure(failure) => {
+                self.fail(failure, now, parameters, fates);
+            }
+            Verdict::NotInvoked => {
+                item.tries = item.tries.saturating_add(1);
+                item.due = now + backoff(item.tries);
+            }
+        }
+    }
+
+    /// An attempt at the top item without progress: bisect, give up, or try again later.
+    fn fail(&mut self, failure: Failure, now: Millis, parameters: &Parameters, fates: &mut Fates) {
+        let Some(mut item) = self.stack.pop() else { return };
+        item.attempts = item.attempts.saturating_add(1);
+        item.tries = item.tries.saturating_add(1);
+        if parameters.bisect_batch_on_function_error && item.records.len() > 1 {
+            let (left, right) = item.records.split_at(item.records.len() / 2);
+            fates.bisects += 1;
+            self.push_item(right, now, true);
+            self.push_item(left, now, true);
+            return;
+        }
+        if parameters.maximum_retry_attempts.is_some_and(|retries| item.attempts > retries) {
+            let condition = Condition::RetryAttemptsExhausted;
+            self.discard(
+                Discard {
+                    records: item.records,
+                    request_id: item.request_id,
+                    attempts: item.attempts,
+                    condition,
+                    failure: Some(failure),
+                },
+                parameters,
+                fates,
+            );
+            return;
+        }
+        item.due = now + backoff(item.tries);
+        self.stack.push(item);
+    }
+
+    /// Cuts the expired beginning off the top item; tells whether there was one.
+    fn discard_expired(&mut self, now: Millis, parameters: &Parameters, fates: &mut Fates) -> bool {
+        let Some(age_max_s) = parameters.maximum_record_age_s else { return false };
+        let Some(item) = self.stack.last_mut() else { return false };
+        let age_max = Millis::from(age_max_s) * 1000;
+        let is_expired = |entry: &&Entry| now.saturating_sub(entry.present_since) > age_max;
+        let expired = item.records.iter().take_while(is_expired).count();
+        if expired == 0 {
+            return false;
+        }
+        let (old, fresh) = item.records.split_at(expired);
+        let discard = Discard {
+            records: old,
+            request_id: Arc::clone(&item.request_id),
+            attempts: item.attempts,
+            condition: Condition::RecordAgeExceeded,
+            failure: None,
+        };
+        item.records = fresh;
+        if item.records.is_empty() {
+            self.stack.pop();
+        }
+        self.discard(discard, parameters, fates);
+        true
+    }
+
+    /// Under bisect AWS writes its records only after the rest of the batch is resolved.
+    fn discard(&mut self, discard: Discard, parameters: &Parameters, fates: &mut Fates) {
+        self.deferred.push(discard);
+        if parameters.bisect_batch_on_function_error {
+            self.release_if_resolved(fates);
+        } else {
+            fates.discarded.append(&mut self.deferred);
+        }
+    }
+
+    fn release_if_resolved(&mut self, fates: &mut Fates) {
+        if self.stack.is_empty() {
+            fates.discarded.append(&mut self.deferred);
+        }
+    }
+
+    fn push_item(&mut self, records: Records, due: Millis, bisected: bool) {
+        let request_id = self.request_ids.next();
+        self.stack.push(Item { records, request_id, attempts: 0, tries: 0, due, bisected });
+    }
+
+    /// The next batch as a work item, or why there is none yet.
+    fn next_batch(
+        &mut self,
+        now: Millis,
+        closed: bool,
+        parameters: &Parameters,
+    ) -> Result<Item, LaneStep> {
+        if !self.has_full_batch(parameters) {
+            if !closed {
+                return Err(LaneStep::Hungry);
+            }
+            if self.queue.is_empty() {
+                return Err(LaneStep::Idle);
+            }
+            let window = Millis::from(parameters.maximum_batching_window_s) * 1000;
+            if self.window_from + window > now {
+                return Err(LaneStep::Wait(self.window_from + window));
+            }
+        }
+        let count = self.batch_length(parameters.batch_size);
+        let batch: Vec<Entry> = self.queue.drain(..count).collect();
+        self.queued_body_bytes -= batch.iter().map(|entry| entry.body.len()).sum::<usize>();
+        Ok(Item {
+            records: Records::whole(batch),
+            request_id: self.request_ids.next(),
+            attempts: 0,
+            tries: 0,
+            due: now,
+            bisected: false,
+        })
+    }
+
+    /// How many records from the front make one event; at least one, even if it is too large.
+    fn batch_length(&self, batch_size: usize) -> usize {
+        let mut bytes = ENVELOPE_OPEN.len() + ENVELOPE_CLOSE.len();
+        let mut count = 0;
+        for entry in self.queue.iter().take(batch_size) {
+            bytes += entry.body.len() + usize::from(count > 0);
+            if count > 0 && bytes > EVENT_BYTES_MAX {
+                break;
+            }
+            count += 1;
+        }
+        count
+    }
+
+    fn queued_event_bytes(&self) -> usize {
+        let commas = self.queue.len().saturating_sub(1);
+        ENVELOPE_OPEN.len() + self.queued_body_bytes + commas + ENVELOPE_CLOSE.len()
+    }
+}
+
+/// 200 ms, doubled with each try, at most a minute. No jitter: a run can be repeated.
+fn backoff(tries: u32) -> Millis {
+    let doublings = tries.saturating_sub(1).min(16);
+    (BACKOFF_FIRST << doublings).min(BACKOFF_MAX)
+}
+
+/// UUIDs that follow from where they are used, so that a run can be repeated.
+#[derive(Debug)]
+struct RequestIds {
+    seed: [u8; 32],
+    next: u64,
+}
+
+impl RequestIds {
+    fn new(identity: &ShardIdentity, lane: usize) -> Self {
+        let mut hash = Sha256::new();
+        for part in [&identity.mapping_uuid, &identity.stream_arn, &identity.shard_id] {
+            hash.update(part.len().to_be_bytes());
+            hash.update(part.as_bytes());
+        }
+        hash.update(lane.to_be_bytes());
+        Self { seed: hash.finalize().into(), next: 0 }
+    }
+
+    fn next(&mut self) -> Arc<str> {
+        let mut hash = Sha256::new();
+        hash.update(self.seed);
+        hash.update(self.next.to_be_bytes());
+        self.next += 1;
+        let digest: [u8; 32] = hash.finalize().into();
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&digest[..16]);
+        // Version 8 (made by a rule of one's own), variant of RFC 9562.
+        bytes[6] = (bytes[6] & 0x0f) | 0x80;
+        bytes[8] = (bytes[8] & 0x3f) | 0x80;
+        let hex = |part: &[u8]| part.iter().fold(String::new(), |text, b| format!("{text}{b:02x}"));
+        let parts = [&bytes[..4], &bytes[4..6], &bytes[6..8], &bytes[8..10], &bytes[10..]];
+        parts.map(hex).join("-").into()
+    }
+}
+
+/// Positions of these records, for whoever keeps the checkpoint.
+pub(super) fn positions(records: &Records) -> impl Iterator<Item = &SequenceNumber<'static>> {
+    records.iter().map(|entry| &entry.sequence_number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Source, Timestamp};
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn backoff_doubles_up_to_a_minute() {
+        let waits: Vec<Millis> = (1..=4).map(backoff).collect();
+        assert_eq!(waits, [200, 400, 800, 1600]);
+        assert_eq!(backoff(9), 51_200);
+        assert_eq!(backoff(10), BACKOFF_MAX);
+        assert_eq!(backoff(u32::MAX), BACKOFF_MAX);
+    }
+
+    #[test]
+    fn request_ids_are_uuids_that_no_other_lane_has() {
+        let identity = |shard_id: &str| ShardIdentity {
+            source: Source::Kinesis,
+            shard_id: shard_id.to_owned(),
+            stream_arn: "stream".to_owned(),
+            function_arn: "function".to_owned(),
+            mapping_uuid: "mapping".to_owned(),
+            time_zero: Timestamp(0),
+        };
+        let ids = |shard_id, lane| {
+            let mut ids = RequestIds::new(&identity(shard_id), lane);
+            [ids.next(), ids.next()]
+        };
+        assert_eq!(ids("a", 0), ids("a", 0), "a run can be repeated");
+        let all: BTreeSet<Arc<str>> =
+            [ids("a", 0), ids("a", 1), ids("b", 0)].into_iter().flatten().collect();
+        assert_eq!(all.len(), 6);
+        for id in all {
+            let lengths: Vec<usize> = id.split('-').map(str::len).collect();
+            assert_eq!(lengths, [8, 4, 4, 4, 12], "{id}");
+            assert_eq!(&id[14..15], "8", "{id}");
+            assert!(id.chars().all(|c| c == '-' || c.is_ascii_hexdigit()), "{id}");
+        }
+    }
+}

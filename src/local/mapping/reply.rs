@@ -1,0 +1,228 @@
+//! What a function's answer means for the records of one call.
+//!
+//! Separate because it is AWS's table and nothing else: recorded rows of the partial batch
+//! response, one arm each. Rows AWS has not shown are read the safe way: anything that is
+//! not clearly a success or clearly names a record of the batch fails the whole batch.
+
+use super::Entry;
+use crate::record::SequenceNumber;
+use bytes::Bytes;
+use serde_json::Value;
+
+/// How a call ended, as the driver saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// The function returned this body.
+    Returned(Bytes),
+    /// The function threw, timed out or crashed: `Unhandled`.
+    FunctionError,
+    /// The call never reached the function (throttled): it costs no retry.
+    NotInvoked,
+}
+
+/// What follows for the records of the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Success,
+    /// Everything before this index, which is greater than zero, succeeded.
+    Partial(usize),
+    Failure(Failure),
+    NotInvoked,
+}
+
+/// Why a work item made no progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    FunctionError,
+    /// The function ran and its answer fails the batch from its first record.
+    Reported,
+    /// The event is too large to send, so nothing ran.
+    Oversized,
+}
+
+impl Failure {
+    /// `responseContext.functionError` of the on-failure record.
+    pub(super) fn function_error(self) -> Option<&'static str> {
+        match self {
+            Self::FunctionError => Some("Unhandled"),
+            Self::Reported | Self::Oversized => None,
+        }
+    }
+}
+
+/// Reads a reply as AWS does, in AWS's order: not invoked, function error, then the body.
+pub(super) fn verdict(reply: Reply, records: &[Entry], reports_failures: bool) -> Verdict {
+    let body = match reply {
+        Reply::NotInvoked => return Verdict::NotInvoked,
+        Reply::FunctionError => return Verdict::Failure(Failure::FunctionError),
+        Reply::Returned(body) => body,
+    };
+    let body = body.trim_ascii();
+    if body.is_empty() {
+        return Verdict::Success;
+    }
+    let Ok(response) = serde_json::from_slice::<Value>(body) else {
+        return Verdict::Failure(Failure::FunctionError);
+    };
+    if !reports_failures {
+        return Verdict::Success;
+    }
+    match first_failed(&response, records) {
+        Ok(None) => Verdict::Success,
+        Ok(Some(index)) if index > 0 => Verdict::Partial(index),
+        // A report that points at the first record is no progress: a plain failure.
+        Ok(Some(_)) | Err(Unreadable) => Verdict::Failure(Failure::Reported),
+    }
+}
+
+/// The response fails the whole batch.
+struct Unreadable;
+
+/// The index of the lowest reported record.
+fn first_failed(response: &Value, records: &[Entry]) -> Result<Option<usize>, Unreadable> {
+    let members = match response {
+        Value::Null => return Ok(None),
+        Value::String(text) if text.is_empty() => return Ok(None),
+        Value::Array(elements) if elements.is_empty() => return Ok(None),
+        Value::Object(members) => members,
+        _ => return Err(Unreadable),
+    };
+    let items = match members.get("batchItemFailures") {
+        // A list that is not there is AWS's null list, whatever else the response says.
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Array(items)) => items,
+        Some(_) => return Err(Unreadable),
+    };
+    let mut lowest: Option<usize> = None;
+    for item in items {
+        let index = reported(item, records)?;
+        lowest = Some(lowest.map_or(index, |lowest| lowest.min(index)));
+    }
+    Ok(lowest)
+}
+
+/// The index of the record that one element names: AWS accepts its own text only.
+fn reported(item: &Value, records: &[Entry]) -> Result<usize, Unreadable> {
+    let identifier = item.get("itemIdentifier").and_then(Value::as_str).ok_or(Unreadable)?;
+    let wanted = SequenceNumber::new(identifier).map_err(|_| Unreadable)?;
+    // Records stand in the order of their numbers; of neighbours with one number, the first.
+    let index = records.partition_point(|record| record.sequence_number < wanted);
+    match records.get(index) {
+        Some(record) if record.sequence_number.as_str() == identifier => Ok(index),
+        _ => Err(Unreadable),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records() -> Vec<Entry> {
+        // Two neighbours share a number, as de-aggregated records do.
+        let number = |text: &'static str| SequenceNumber::new(text).unwrap();
+        ["9", "10", "10", "100"]
+            .map(|text| Entry {
+                sequence_number: number(text),
+                key: 0,
+                arrival: None,
+                present_since: 0,
+                body: Bytes::new(),
+            })
+            .to_vec()
+    }
+
+    const WHOLE: Verdict = Verdict::Failure(Failure::Reported);
+
+    #[track_caller]
+    fn check(body: &'static str, reports_failures: bool, expected: Verdict) {
+        let reply = Reply::Returned(Bytes::from_static(body.as_bytes()));
+        assert_eq!(verdict(reply, &records(), reports_failures), expected, "{body}");
+    }
+
+    #[test]
+    fn an_answer_without_a_report_is_success() {
+        for body in [
+            "",
+            " \n",
+            "null",
+            "{}",
+            "[]",
+            r#""""#,
+            r#"{"batchItemFailures":[]}"#,
+            r#"{"batchItemFailures":null}"#,
+            r#"{"batchItemFailures":[],"more":1}"#,
+            r#"{"statusCode":200}"#,
+        ] {
+            check(body, true, Verdict::Success);
+        }
+    }
+
+    #[test]
+    fn the_lowest_reported_record_is_where_progress_ends() {
+        let of = |ids: &str| -> &'static str {
+            let items: Vec<String> = ids
+                .split(' ')
+                .map(|id| format!(r#"{{"itemIdentifier":"{id}","more":true}}"#))
+                .collect();
+            format!(r#"{{"batchItemFailures":[{}]}}"#, items.join(",")).leak()
+        };
+        check(of("10"), true, Verdict::Partial(1));
+        check(of("100"), true, Verdict::Partial(3));
+        // Numerically, not as text, and whatever the order of the report.
+        check(of("100 10"), true, Verdict::Partial(1));
+        check(of("10 10"), true, Verdict::Partial(1));
+        check(of("9"), true, WHOLE);
+        check(of("100 9"), true, WHOLE);
+        // One that cannot be true spoils the rest.
+        check(of("10 11"), true, WHOLE);
+        check(of("0100"), true, WHOLE);
+        check(of("not-in-batch"), true, WHOLE);
+    }
+
+    #[test]
+    fn a_report_that_cannot_be_read_fails_the_whole_batch() {
+        for body in [
+            r#"{"batchItemFailures":[{"itemIdentifier":""}]}"#,
+            r#"{"batchItemFailures":[{"itemIdentifier":null}]}"#,
+            r#"{"batchItemFailures":[{"itemIdentifier":123}]}"#,
+            r#"{"batchItemFailures":[{"itemIdentifier":10}]}"#,
+            r#"{"batchItemFailures":[{"itemIdentifier":["10"]}]}"#,
+            r#"{"batchItemFailures":[{"foo":123}]}"#,
+            r#"{"batchItemFailures":[{"foo":null}]}"#,
+            r#"{"batchItemFailures":[{}]}"#,
+            r#"{"batchItemFailures":["10"]}"#,
+            r#"{"batchItemFailures":[null]}"#,
+            r#"{"batchItemFailures":{}}"#,
+            r#"{"batchItemFailures":"10"}"#,
+            r#"{"batchItemFailures":false}"#,
+            "[1]",
+            "1",
+            "true",
+            r#""done""#,
+        ] {
+            check(body, true, WHOLE);
+        }
+    }
+
+    #[test]
+    fn without_report_batch_item_failures_any_json_is_success() {
+        for body in ["null", "1", r#"{"batchItemFailures":[{"itemIdentifier":"10"}]}"#] {
+            check(body, false, Verdict::Success);
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_not_json_is_a_function_error() {
+        for reports_failures in [false, true] {
+            check("done", reports_failures, Verdict::Failure(Failure::FunctionError));
+            check("{", reports_failures, Verdict::Failure(Failure::FunctionError));
+        }
+    }
+
+    #[test]
+    fn a_call_that_failed_has_no_answer_to_read() {
+        let failed = Verdict::Failure(Failure::FunctionError);
+        assert_eq!(verdict(Reply::FunctionError, &records(), true), failed);
+        assert_eq!(verdict(Reply::NotInvoked, &records(), true), Verdict::NotInvoked);
+    }
+}

@@ -1,0 +1,172 @@
+//! One shard of a mapping: its sub-lanes, its one checkpoint, and whose turn it is.
+//!
+//! Records are spread over `ParallelizationFactor` sub-lanes by the hash of their key. AWS
+//! documents only that the order per key is kept; sub-lanes keep it and make a run
+//! repeatable. What it gives up: a sub-lane whose keys are rare waits with a part of a batch
+//! until the input closes, as reading on for it alone would hold the whole input in memory.
+
+use super::{
+    Entry, InvocationId, Millis, OnFailure, Parameters, Reply, ShardIdentity, Step,
+    checkpoint::Progress,
+    lane::{Fates, Lane, LaneStep, positions},
+};
+use crate::record::SequenceNumber;
+use std::{collections::VecDeque, sync::Arc};
+
+/// The state machine of one shard.
+#[derive(Debug)]
+pub struct Shard {
+    identity: Arc<ShardIdentity>,
+    parameters: Parameters,
+    lanes: Vec<Lane>,
+    /// The sub-lane to look at first, so that none starves.
+    turn: usize,
+    closed: bool,
+    progress: Progress,
+    deliveries: VecDeque<OnFailure>,
+    bisects: u64,
+}
+
+impl Shard {
+    /// An open shard without records.
+    #[must_use]
+    pub fn new(identity: ShardIdentity, parameters: Parameters) -> Self {
+        let lanes = (0..parameters.parallelization_factor.max(1))
+            .map(|i| Lane::new(i, &identity))
+            .collect();
+        Self {
+            identity: Arc::new(identity),
+            parameters,
+            lanes,
+            turn: 0,
+            closed: false,
+            progress: Progress::default(),
+            deliveries: VecDeque::new(),
+            bisects: 0,
+        }
+    }
+
+    /// Adds the next record of the shard.
+    ///
+    /// # Panics
+    /// The shard is closed, or the record's sequence number is lower than one before it.
+    pub fn offer(&mut self, entry: Entry) {
+        assert!(!self.closed, "a closed shard takes no more records");
+        self.progress.begin(&entry.sequence_number);
+        let lanes = self.lanes.len() as u64;
+        let lane = usize::try_from(entry.key % lanes).expect("there are at most ten lanes");
+        self.lanes[lane].push(entry);
+    }
+
+    /// Says that no more records will come.
+    pub fn close(&mut self) {
+        self.closed = true;
+        self.progress.close();
+    }
+
+    /// Says what to do at this moment. Call it again after every step that was done.
+    pub fn poll(&mut self, now: Millis) -> Step {
+        if let Some(delivery) = self.next_delivery() {
+            return Step::Deliver(delivery);
+        }
+        let mut wake: Option<Millis> = None;
+        let (mut hungry, mut busy) = (false, false);
+        for offset in 0..self.lanes.len() {
+            let index = (self.turn + offset) % self.lanes.len();
+            let mut fates = Fates::default();
+            let step = self.lanes[index].step(now, self.closed, &self.parameters, &mut fates);
+            self.settle(fates, now);
+            match step {
+                LaneStep::Invoke(invocation) => {
+                    self.turn = (index + 1) % self.lanes.len();
+                    return Step::Invoke(invocation);
+                }
+                LaneStep::Discarded => {
+                    if let Some(delivery) = self.next_delivery() {
+                        return Step::Deliver(delivery);
+                    }
+                }
+                LaneStep::Wait(until) => wake = Some(wake.map_or(until, |wake| wake.min(until))),
+                LaneStep::Busy => busy = true,
+                LaneStep::Hungry => hungry = true,
+                LaneStep::Idle => {}
+            }
+        }
+        if hungry && !self.reads_far_enough() {
+            return Step::Read;
+        }
+        match (wake, busy) {
+            (Some(wake), _) => Step::Wait(wake),
+            (None, true) => Step::Busy,
+            (None, false) => Step::Done,
+        }
+    }
+
+    /// Takes the answer to a call.
+    ///
+    /// # Panics
+    /// The call is not under way: unknown, or answered before.
+    pub fn reply(&mut self, id: InvocationId, now: Millis, reply: Reply) {
+        let mut fates = Fates::default();
+        self.lanes[id.lane].reply(id, now, reply, &self.parameters, &mut fates);
+        self.settle(fates, now);
+    }
+
+    /// The position at or below which every record has met its fate; `None` at the start.
+    ///
+    /// A discarded record counts once its on-failure record was handed out by
+    /// [`Step::Deliver`]. The newest record counts once a later one was offered or the shard
+    /// is closed, as neighbours may share a sequence number.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<&SequenceNumber<'static>> {
+        self.progress.checkpoint()
+    }
+
+    /// When the first of the waiting sub-lanes goes on, if one waits. [`Step::Read`] does not
+    /// tell, and the driver may have reasons to let time pass before it reads.
+    #[must_use]
+    pub fn wakes_at(&self) -> Option<Millis> {
+        self.lanes.iter().filter_map(Lane::due).min()
+    }
+
+    /// How often a failing batch was halved.
+    #[must_use]
+    pub fn bisects(&self) -> u64 {
+        self.bisects
+    }
+
+    /// The parameters the shard works by.
+    #[must_use]
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// Whether a sub-lane with a call under way has its next batch already. A lane that
+    /// waits out a backoff does not count: it must not hold up the others.
+    fn reads_far_enough(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.is_in_flight() && lane.has_full_batch(&self.parameters))
+    }
+
+    fn settle(&mut self, fates: Fates, now: Millis) {
+        self.bisects += fates.bisects;
+        for records in &fates.succeeded {
+            positions(records).for_each(|position| self.progress.resolve(position));
+        }
+        for discard in fates.discarded {
+            let on_failure = OnFailure::new(
+                discard,
+                Arc::clone(&self.identity),
+                now,
+                self.parameters.on_failure.clone(),
+            );
+            self.deliveries.push_back(on_failure);
+        }
+    }
+
+    /// The checkpoint passes discarded records only here, when the driver gets to know them.
+    fn next_delivery(&mut self) -> Option<OnFailure> {
+        let delivery = self.deliveries.pop_front()?;
+        positions(&delivery.records).for_each(|position| self.progress.resolve(position));
+        Some(delivery)
+    }
+}

@@ -1,0 +1,245 @@
+//! Cases in, call sequences out: the mapping alone, against a function described in a line.
+//!
+//! Separate from the run over fixtures because nothing here is a record's content: record i
+//! has sequence number `i`, the function is a rule over these numbers, and time is virtual.
+//! All records are changes of one item, so they stay in one sub-lane whatever
+//! `ParallelizationFactor` says.
+
+mod case;
+
+use self::case::{Case, Discarded, Expected};
+use super::mapping::{
+    Entry, Invocation, OnFailure, ParameterError, Reply, Shard, ShardIdentity, Step,
+};
+use crate::record::{SequenceNumber, Source, Timestamp};
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::Value;
+use std::io::{self, BufRead, Write};
+
+/// After this many calls a case is given up as unfinished.
+pub const CALLS_MAX: usize = 10_000;
+
+/// What a run over all cases came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SimulateSummary {
+    /// Cases read.
+    pub cases: usize,
+    /// Cases that differ from their `expect`; zero unless checked.
+    pub different: usize,
+}
+
+/// Why the cases could not be run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SimulateError {
+    /// The input cannot be read.
+    #[error("line {line}: the cases cannot be read")]
+    Read {
+        /// Counted from 1.
+        line: usize,
+        /// What the reader said.
+        #[source]
+        source: io::Error,
+    },
+    /// A line is no case: broken JSON, or a key or value we do not know.
+    #[error("line {line}, column {column}: {found}")]
+    Case {
+        /// Counted from 1.
+        line: usize,
+        /// Where in the line, counted from 1.
+        column: usize,
+        /// What was found, naming the key.
+        found: String,
+    },
+    /// A case's `mapping` has something AWS or the desk does not take.
+    #[error("line {line}: {error}")]
+    Parameter {
+        /// Counted from 1.
+        line: usize,
+        /// Which parameter and why.
+        error: ParameterError,
+    },
+    /// The result cannot be written.
+    #[error("the result cannot be written")]
+    Write(#[source] io::Error),
+}
+
+/// What the mapping did in one case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Trace {
+    id: Value,
+    invocations: Vec<Vec<u64>>,
+    on_failure: Vec<Discarded>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    unfinished: bool,
+}
+
+/// Runs every case and writes one line for each, in input order.
+///
+/// With `check` each result is held against the case's `expect`, and `difference` gets one
+/// line of text for each difference.
+///
+/// # Errors
+/// - The input cannot be read, or the output not written.
+/// - A line is no case: the error names the line and the key.
+pub fn simulate(
+    input: impl BufRead,
+    mut output: impl Write,
+    check: bool,
+    mut difference: impl FnMut(&str),
+) -> Result<SimulateSummary, SimulateError> {
+    let mut summary = SimulateSummary::default();
+    for (index, text) in input.lines().enumerate() {
+        let line = index + 1;
+        let text = text.map_err(|source| SimulateError::Read { line, source })?;
+        if text.trim().is_empty() {
+            continue;
+        }
+        let case = Case::parse(&text, line)?;
+        let trace = run(&case);
+        serde_json::to_writer(&mut output, &trace)
+            .map_err(|error| SimulateError::Write(error.into()))?;
+        output.write_all(b"\n").map_err(SimulateError::Write)?;
+        summary.cases += 1;
+        if check {
+            let differences = differences(&trace, case.expect.as_ref());
+            summary.different += usize::from(!differences.is_empty());
+            let id = case.id.as_str().map_or_else(|| case.id.to_string(), str::to_owned);
+            for text in differences {
+                difference(&format!("{id}: {text}"));
+            }
+        }
+    }
+    output.flush().map_err(SimulateError::Write)?;
+    Ok(summary)
+}
+
+fn run(case: &Case) -> Trace {
+    let mut trace = Trace {
+        id: case.id.clone(),
+        invocations: Vec::new(),
+        on_failure: Vec::new(),
+        unfinished: false,
+    };
+    let mut shard = Shard::new(identity(), case.parameters.clone());
+    let mut now = 0;
+    let mut offered = 0;
+    loop {
+        match shard.poll(now) {
+            Step::Invoke(_) if trace.invocations.len() == CALLS_MAX => {
+                trace.unfinished = true;
+                return trace;
+            }
+            Step::Invoke(invocation) => {
+                let numbers = numbers(&invocation);
+                let reply = case.function.answer(&numbers);
+                trace.invocations.push(numbers);
+                shard.reply(invocation.id, now, reply);
+            }
+            Step::Deliver(on_failure) => trace.on_failure.push(discarded(&on_failure)),
+            Step::Read if offered < case.records => {
+                offered += 1;
+                shard.offer(entry(offered));
+            }
+            Step::Read => shard.close(),
+            Step::Wait(until) => now = until,
+            Step::Busy => unreachable!("every call is answered before the next poll"),
+            Step::Done => return trace,
+        }
+    }
+}
+
+fn identity() -> ShardIdentity {
+    ShardIdentity {
+        source: Source::DynamoDb,
+        shard_id: "simulated".to_owned(),
+        stream_arn: "simulated".to_owned(),
+        function_arn: "simulated".to_owned(),
+        mapping_uuid: "simulated".to_owned(),
+        time_zero: Timestamp(0),
+    }
+}
+
+fn entry(number: u64) -> Entry {
+    Entry {
+        sequence_number: SequenceNumber::new(number.to_string())
+            .expect("a number is written in decimal digits"),
+        key: 0,
+        arrival: None,
+        present_since: 0,
+        body: Bytes::from_static(b"{}"),
+    }
+}
+
+fn number(sequence_number: &SequenceNumber<'_>) -> u64 {
+    sequence_number.as_str().parse().expect("made from a number by `entry`")
+}
+
+fn numbers(invocation: &Invocation) -> Vec<u64> {
+    invocation.records.iter().map(|entry| number(&entry.sequence_number)).collect()
+}
+
+fn discarded(on_failure: &OnFailure) -> Discarded {
+    Discarded {
+        first: number(on_failure.first()),
+        last: number(on_failure.last()),
+        batch_size: on_failure.records.len(),
+        approximate_invoke_count: on_failure.approximate_invoke_count,
+        condition: on_failure.condition.as_str().to_owned(),
+        function_error: on_failure.function_error.map(str::to_owned),
+    }
+}
+
+/// Every difference in words; empty when the trace is what was expected.
+fn differences(trace: &Trace, expected: Option<&Expected>) -> Vec<String> {
+    let Some(expected) = expected else {
+        return vec!["no `expect` to check against".to_owned()];
+    };
+    let mut found = unequal("invocation", &expected.invocations, &trace.invocations);
+    found.extend(unequal("on_failure", &expected.on_failure, &trace.on_failure));
+    if expected.unfinished != trace.unfinished {
+        found.push(format!(
+            "unfinished: expected {}, got {}",
+            expected.unfinished, trace.unfinished
+        ));
+    }
+    found
+}
+
+fn unequal<T: Serialize + PartialEq>(what: &str, expected: &[T], got: &[T]) -> Vec<String> {
+    let json = |value: Option<&T>| {
+        value.map_or_else(
+            || "none".to_owned(),
+            |value| serde_json::to_string(value).expect("numbers and text serialise"),
+        )
+    };
+    (0..expected.len().max(got.len()))
+        .filter(|&index| expected.get(index) != got.get(index))
+        .map(|index| {
+            let (expected, got) = (json(expected.get(index)), json(got.get(index)));
+            format!("{what} {}: expected {expected}, got {got}", index + 1)
+        })
+        .collect()
+}
+
+impl case::Function {
+    /// What the function does with these records: it throws if one of `throws_on` is among
+    /// them, reports those of `reports` that are, and otherwise returns `replies`, or an
+    /// empty report.
+    fn answer(&self, records: &[u64]) -> Reply {
+        if self.throws_on.iter().any(|number| records.contains(number)) {
+            return Reply::FunctionError;
+        }
+        let failures: Vec<Value> = records
+            .iter()
+            .filter(|&number| self.reports.contains(number))
+            .map(|number| serde_json::json!({ "itemIdentifier": number.to_string() }))
+            .collect();
+        let response = match &self.replies {
+            Some(replies) if failures.is_empty() => replies.clone(),
+            _ => serde_json::json!({ "batchItemFailures": failures }),
+        };
+        Reply::Returned(Bytes::from(response.to_string()))
+    }
+}

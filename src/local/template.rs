@@ -1,0 +1,491 @@
+//! The mapping's parameters, read from the SAM template that is deployed.
+//!
+//! Separate because it is the only place that knows SAM and CloudFormation: it finds the
+//! event sources of every function and gives the chosen one its parameters under AWS's own
+//! names. An event source that was not chosen may hold anything. What it gives up: of
+//! `Globals` only the function's `Timeout` is read; conditions, nested stacks and
+//! intrinsic functions other than `Ref`, `GetAtt` and `Sub` are not.
+
+mod document;
+
+use self::document::Document;
+use super::mapping::{ParameterError, Parameters, StartingPosition};
+use crate::record::Source;
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+
+/// AWS's own default for `Timeout`, in seconds.
+const FUNCTION_TIMEOUT_S_DEFAULT: u32 = 3;
+
+/// The event sources of one template.
+#[derive(Debug, Clone)]
+pub struct Template {
+    path: PathBuf,
+    document: Document,
+    written: Vec<Written>,
+}
+
+/// A stream, joined to a function by an event source mapping.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventSource {
+    /// The event's name under the function's `Events`, or the mapping's own logical id.
+    pub logical_id: String,
+    /// The function that is called: its logical id, or its name as written.
+    pub function_logical_id: String,
+    /// DynamoDB or Kinesis.
+    pub source: Source,
+    /// How the mapping batches, retries and gives up.
+    pub parameters: Parameters,
+    /// The table or stream: its logical id, or its ARN as written.
+    pub stream: String,
+    /// The function's `Timeout` in seconds.
+    pub function_timeout_s: u32,
+}
+
+/// An event source of a stream kind as it stands in the template.
+#[derive(Debug, Clone)]
+struct Written {
+    logical_id: String,
+    function_logical_id: String,
+    source: Source,
+    properties: Map<String, Value>,
+}
+
+/// Why a template does not give the event source.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TemplateError {
+    /// No file, or no right to read it.
+    #[error("template {path}: cannot be read; name another with --template", path = path.display())]
+    Read {
+        /// As given.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Not YAML.
+    #[error("template {path}: is not YAML", path = path.display())]
+    Yaml {
+        /// As given.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: serde_norway::Error,
+    },
+    /// YAML without resources.
+    #[error(
+        "template {path}: has no `Resources`, so it is no SAM or CloudFormation template",
+        path = path.display()
+    )]
+    NoResources {
+        /// As given.
+        path: PathBuf,
+    },
+    /// A property that AWS or the desk does not take.
+    #[error("template {path}: event source `{logical_id}`: {error}", path = path.display())]
+    Parameter {
+        /// As given.
+        path: PathBuf,
+        /// Of the event source.
+        logical_id: String,
+        /// Which property, why, and what would work.
+        error: ParameterError,
+    },
+    /// No event source of this kind, or none of this name.
+    #[error(
+        "template {path}: no {kind} event source{named}; its stream event sources: {found}",
+        path = path.display()
+    )]
+    Missing {
+        /// As given.
+        path: PathBuf,
+        /// `DynamoDB` or `Kinesis`.
+        kind: &'static str,
+        /// The wanted logical id, as part of the sentence.
+        named: String,
+        /// What it has instead.
+        found: String,
+    },
+    /// Several fit, and the choice is the user's.
+    #[error(
+        "template {path}: several {kind} event sources fit: {found}; \
+         choose one with --event-source",
+        path = path.display()
+    )]
+    Ambiguous {
+        /// As given.
+        path: PathBuf,
+        /// `DynamoDB` or `Kinesis`.
+        kind: &'static str,
+        /// Those that fit.
+        found: String,
+    },
+}
+
+impl Template {
+    /// Reads a template and finds its event sources of a stream kind.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not YAML, or is no template.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self, TemplateError> {
+        let path = path.as_ref();
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| TemplateError::Read { path: path.to_owned(), source })?;
+        Self::parse(path, &text)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, TemplateError> {
+        let document = Document::parse(text)
+            .map_err(|source| TemplateError::Yaml { path: path.to_owned(), source })?;
+        let Some(resources) = document.resources() else {
+            return Err(TemplateError::NoResources { path: path.to_owned() });
+        };
+        let mut written = Vec::new();
+        for (logical_id, resource) in resources {
+            match resource.get("Type").and_then(Value::as_str) {
+                Some("AWS::Serverless::Function") => {
+                    written.extend(events_of(logical_id, resource));
+                }
+                Some("AWS::Lambda::EventSourceMapping") => {
+                    written.extend(mapping_of(&document, logical_id, resource));
+                }
+                _ => {}
+            }
+        }
+        Ok(Self { path: path.to_owned(), document, written })
+    }
+
+    /// The event source of this kind, or the one of this name among them.
+    ///
+    /// # Errors
+    /// - None is of this kind, or none of them has this name.
+    /// - Several are of this kind, and no name was given.
+    /// - It has a property that AWS or the desk does not take.
+    pub fn event_source(
+        &self,
+        kind: Source,
+        logical_id: Option<&str>,
+    ) -> Result<EventSource, TemplateError> {
+        let fitting: Vec<&Written> = self
+            .written
+            .iter()
+            .filter(|written| written.source == kind)
+            .filter(|written| logical_id.is_none_or(|id| written.logical_id == id))
+            .collect();
+        match fitting.as_slice() {
+            [one] => self.read_event_source(one),
+            [] => Err(TemplateError::Missing {
+                path: self.path.clone(),
+                kind: kind_name(kind),
+                named: logical_id.map_or_else(String::new, |id| format!(" `{id}`")),
+                found: listed(self.written.iter()),
+            }),
+            several => Err(TemplateError::Ambiguous {
+                path: self.path.clone(),
+                kind: kind_name(kind),
+                found: listed(several.iter().copied()),
+            }),
+        }
+    }
+
+    fn read_event_source(&self, written: &Written) -> Result<EventSource, TemplateError> {
+        let parameters =
+            parameters(&self.document, written).map_err(|error| TemplateError::Parameter {
+                path: self.path.clone(),
+                logical_id: written.logical_id.clone(),
+                error,
+            })?;
+        let stream = written
+            .properties
+            .get("Stream")
+            .or_else(|| written.properties.get("EventSourceArn"))
+            .map(|value| self.document.target(value))
+            .unwrap_or_default();
+        Ok(EventSource {
+            logical_id: written.logical_id.clone(),
+            function_logical_id: written.function_logical_id.clone(),
+            source: written.source,
+            parameters,
+            stream,
+            function_timeout_s: self.function_timeout_s(&written.function_logical_id),
+        })
+    }
+
+    fn function_timeout_s(&self, function: &str) -> u32 {
+        let own = self.document.at(&["Resources", function, "Properties", "Timeout"]);
+        own.or_else(|| self.document.at(&["Globals", "Function", "Timeout"]))
+            .map(|value| self.document.resolve(value))
+            .and_then(|value| value.as_u64().and_then(|seconds| u32::try_from(seconds).ok()))
+            .unwrap_or(FUNCTION_TIMEOUT_S_DEFAULT)
+    }
+}
+
+/// The `Events` of a SAM function that are streams; a queue, an API or a schedule is not.
+fn events_of(function: &str, resource: &Value) -> Vec<Written> {
+    let events = resource.get("Properties").and_then(|properties| properties.get("Events"));
+    let Some(Value::Object(events)) = events else { return Vec::new() };
+    events
+        .iter()
+        .filter_map(|(logical_id, event)| {
+            let source = match event.get("Type").and_then(Value::as_str) {
+                Some("DynamoDB") => Source::DynamoDb,
+                Some("Kinesis") => Source::Kinesis,
+                _ => return None,
+            };
+            Some(Written {
+                logical_id: logical_id.clone(),
+                function_logical_id: function.to_owned(),
+                source,
+                properties: properties(event),
+            })
+        })
+        .collect()
+}
+
+/// A mapping written out as a resource of its own, if its source is a stream.
+fn mapping_of(document: &Document, logical_id: &str, resource: &Value) -> Option<Written> {
+    let properties = properties(resource);
+    let arn = document.arn(properties.get("EventSourceArn")?)?;
+    let source = match arn.split(':').nth(2)? {
+        "dynamodb" => Source::DynamoDb,
+        "kinesis" => Source::Kinesis,
+        _ => return None,
+    };
+    let function = properties.get("FunctionName").map(|value| document.target(value));
+    Some(Written {
+        logical_id: logical_id.to_owned(),
+        function_logical_id: function.unwrap_or_default(),
+        source,
+        properties,
+    })
+}
+
+fn properties(resource: &Value) -> Map<String, Value> {
+    resource.get("Properties").and_then(Value::as_object).cloned().unwrap_or_default()
+}
+
+fn parameters(document: &Document, written: &Written) -> Result<Parameters, ParameterError> {
+    let mut parameters = Parameters::default();
+    for (name, value) in &written.properties {
+        match name.as_str() {
+            // Which stream and which function, not how.
+            "Stream" | "EventSourceArn" | "FunctionName" => {}
+            "DestinationConfig" => {
+                parameters.set(name, &document.with_destination_arn(value))?;
+            }
+            _ => parameters.set(name, &document.resolve(value))?,
+        }
+    }
+    let position = |found: &str, expected| ParameterError::Invalid {
+        name: "StartingPosition".to_owned(),
+        found: found.to_owned(),
+        expected,
+    };
+    if !written.properties.contains_key("StartingPosition") {
+        return Err(position("missing", "TRIM_HORIZON or LATEST: AWS demands it for a stream"));
+    }
+    if written.source == Source::DynamoDb
+        && parameters.starting_position == StartingPosition::AtTimestamp
+    {
+        return Err(position("\"AT_TIMESTAMP\"", "TRIM_HORIZON or LATEST for DynamoDB"));
+    }
+    Ok(parameters)
+}
+
+fn kind_name(kind: Source) -> &'static str {
+    match kind {
+        Source::DynamoDb => "DynamoDB",
+        Source::Kinesis => "Kinesis",
+    }
+}
+
+fn listed<'a>(written: impl Iterator<Item = &'a Written>) -> String {
+    let names: Vec<String> = written
+        .map(|written| format!("{} ({})", written.logical_id, kind_name(written.source)))
+        .collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::mapping::Destination, *};
+
+    const TEMPLATE: &str = r"
+AWSTemplateFormatVersion: '2010-09-09'
+Transform: AWS::Serverless-2016-10-31
+Parameters:
+  Retries: {Type: Number, Default: 4}
+Globals:
+  Function: {Timeout: 12}
+Resources:
+  Orders: {Type: AWS::DynamoDB::Table}
+  Clicks: {Type: AWS::Kinesis::Stream}
+  Failed: {Type: AWS::S3::Bucket}
+  Queue: {Type: AWS::SQS::Queue}
+  Fifo: {Type: AWS::SQS::Queue, Properties: {FifoQueue: true}}
+  Views:
+    Type: AWS::Serverless::Function
+    Properties:
+      Timeout: 60
+      Events:
+        OrderChanges:
+          Type: DynamoDB
+          Properties:
+            Stream: !GetAtt Orders.StreamArn
+            StartingPosition: TRIM_HORIZON
+            BatchSize: 25
+            MaximumRetryAttempts: !Ref Retries
+            BisectBatchOnFunctionError: true
+            FunctionResponseTypes: [ReportBatchItemFailures]
+            DestinationConfig:
+              OnFailure: {Type: S3, Destination: !GetAtt Failed.Arn}
+        Jobs:
+          Type: SQS
+          Properties: {Queue: !GetAtt Queue.Arn, BatchSize: 10}
+        Page: {Type: Api, Properties: {Path: /, Method: get}}
+  Counter:
+    Type: AWS::Serverless::Function
+    Properties: {Handler: bootstrap}
+  ClickMapping:
+    Type: AWS::Lambda::EventSourceMapping
+    Properties:
+      EventSourceArn: {'Fn::GetAtt': [Clicks, Arn]}
+      FunctionName: !Ref Counter
+      StartingPosition: LATEST
+      DestinationConfig:
+        OnFailure: {Destination: !Sub 'arn:${AWS::Partition}:sns:${AWS::Region}:1:${Topic}'}
+";
+
+    fn template(text: &str) -> Template {
+        Template::parse(Path::new("t.yaml"), text).unwrap()
+    }
+
+    /// The template above with its first event source changed.
+    #[track_caller]
+    fn check_refused(from: &str, to: &str, message: &str) {
+        assert!(TEMPLATE.contains(from), "{from}");
+        let template = template(&TEMPLATE.replace(from, to));
+        let error = template.event_source(Source::DynamoDb, None).unwrap_err();
+        assert_eq!(error.to_string(), message);
+        let other = template.event_source(Source::Kinesis, None);
+        assert!(other.is_ok(), "a fault in one event source leaves the other alone");
+    }
+
+    #[test]
+    fn a_sam_event_gives_its_parameters_under_aws_names() {
+        let found = template(TEMPLATE).event_source(Source::DynamoDb, None).unwrap();
+        let expected = EventSource {
+            logical_id: "OrderChanges".to_owned(),
+            function_logical_id: "Views".to_owned(),
+            source: Source::DynamoDb,
+            parameters: Parameters {
+                batch_size: 25,
+                maximum_retry_attempts: Some(4),
+                bisect_batch_on_function_error: true,
+                report_batch_item_failures: true,
+                on_failure: Some(Destination::S3("arn:aws:s3:::failed".to_owned())),
+                ..Parameters::default()
+            },
+            stream: "Orders".to_owned(),
+            function_timeout_s: 60,
+        };
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_mapping_written_out_as_a_resource_is_read_too() {
+        let found = template(TEMPLATE).event_source(Source::Kinesis, Some("ClickMapping")).unwrap();
+        assert_eq!(found.function_logical_id, "Counter");
+        assert_eq!(found.stream, "Clicks");
+        assert_eq!(found.function_timeout_s, 12, "from Globals");
+        assert_eq!(found.parameters.starting_position, StartingPosition::Latest);
+        let topic = Destination::Sns("arn:aws:sns:us-east-1:1:Topic".to_owned());
+        assert_eq!(found.parameters.on_failure, Some(topic));
+    }
+
+    #[test]
+    fn the_choice_is_by_kind_and_names_what_there_is() {
+        let missing = |text: &str, kind, id: Option<&str>| {
+            template(text).event_source(kind, id).unwrap_err().to_string()
+        };
+        assert_eq!(
+            missing(TEMPLATE, Source::DynamoDb, Some("Jobs")),
+            "template t.yaml: no DynamoDB event source `Jobs`; its stream event sources: \
+             ClickMapping (Kinesis), OrderChanges (DynamoDB)"
+        );
+        assert_eq!(
+            missing("Resources: {}", Source::Kinesis, None),
+            "template t.yaml: no Kinesis event source; its stream event sources: none"
+        );
+        let two = TEMPLATE.replace("Type: SQS\n", "Type: DynamoDB\n");
+        assert_eq!(
+            missing(&two, Source::DynamoDb, None),
+            "template t.yaml: several DynamoDB event sources fit: Jobs (DynamoDB), \
+             OrderChanges (DynamoDB); choose one with --event-source"
+        );
+        assert!(template(&two).event_source(Source::DynamoDb, Some("OrderChanges")).is_ok());
+    }
+
+    #[test]
+    fn a_property_that_would_not_deploy_names_source_property_and_remedy() {
+        let place = "template t.yaml: event source `OrderChanges`: mapping parameter ";
+        check_refused(
+            "BatchSize: 25",
+            "BatchSize: 10001",
+            &format!("{place}`BatchSize` is 10001, expected an integer from 1 to 10000"),
+        );
+        check_refused(
+            "BatchSize: 25",
+            "FilterCriteria: {Filters: [{Pattern: '{}'}]}",
+            &format!(
+                "{place}`FilterCriteria` is not honoured by the desk yet (only an empty one is); \
+                 take it out to run"
+            ),
+        );
+        check_refused(
+            "StartingPosition: TRIM_HORIZON",
+            "Enabled: true",
+            &format!(
+                "{place}`StartingPosition` is missing, \
+                 expected TRIM_HORIZON or LATEST: AWS demands it for a stream"
+            ),
+        );
+        check_refused(
+            "TRIM_HORIZON",
+            "AT_TIMESTAMP",
+            &format!(
+                "{place}`StartingPosition` is \"AT_TIMESTAMP\", \
+                 expected TRIM_HORIZON or LATEST for DynamoDB"
+            ),
+        );
+        check_refused(
+            "{Type: S3, Destination: !GetAtt Failed.Arn}",
+            "{Destination: !GetAtt Fifo.Arn}",
+            &format!(
+                "{place}`DestinationConfig.OnFailure.Destination` is \
+                 arn:aws:sqs:us-east-1:123456789012:Fifo.fifo, expected the ARN of a standard \
+                 SQS queue, a standard SNS topic or an S3 bucket"
+            ),
+        );
+    }
+
+    #[test]
+    fn a_destination_outside_the_template_gets_its_kind_from_sam() {
+        let text = TEMPLATE.replace("!GetAtt Failed.Arn", "!Ref BucketOfAnotherStack");
+        let found = template(&text).event_source(Source::DynamoDb, None).unwrap();
+        assert!(matches!(found.parameters.on_failure, Some(Destination::S3(_))), "{found:?}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_template_is_told_apart() {
+        let parse = |text: &str| Template::parse(Path::new("t.yaml"), text).unwrap_err();
+        assert!(matches!(parse("a: ["), TemplateError::Yaml { .. }));
+        assert!(matches!(parse("a: 1"), TemplateError::NoResources { .. }));
+        let missing = Template::read("/nowhere/template.yaml").unwrap_err();
+        assert_eq!(
+            missing.to_string(),
+            "template /nowhere/template.yaml: cannot be read; name another with --template"
+        );
+    }
+}

@@ -1,0 +1,159 @@
+//! The template's text as a tree, with its intrinsic functions followed as far as needed.
+//!
+//! Separate because YAML's tags and CloudFormation's references have nothing to do with
+//! event sources. A tag becomes its long form (`!Ref x` is `{"Ref": "x"}`), so both ways of
+//! writing it are one from here on.
+
+use serde_json::{Map, Value};
+
+/// What a reference within the template points at stands in for an account and a region.
+const ARN_MIDDLE: &str = "us-east-1:123456789012";
+
+/// A template as a tree of JSON values.
+#[derive(Debug, Clone)]
+pub(super) struct Document(Value);
+
+impl Document {
+    pub(super) fn parse(text: &str) -> Result<Self, serde_norway::Error> {
+        let mut yaml: serde_norway::Value = serde_norway::from_str(text)?;
+        yaml.apply_merge()?;
+        Ok(Self(to_json(yaml)))
+    }
+
+    pub(super) fn resources(&self) -> Option<&Map<String, Value>> {
+        self.at(&["Resources"])?.as_object()
+    }
+
+    pub(super) fn at(&self, path: &[&str]) -> Option<&Value> {
+        path.iter().try_fold(&self.0, |value, name| value.get(name))
+    }
+
+    /// The value, or the default of the template parameter it refers to.
+    pub(super) fn resolve(&self, value: &Value) -> Value {
+        let parameter = value.get("Ref").and_then(Value::as_str);
+        parameter
+            .and_then(|name| self.at(&["Parameters", name, "Default"]))
+            .unwrap_or(value)
+            .clone()
+    }
+
+    /// What a value points at: a logical id of this template, or the text as written.
+    pub(super) fn target(&self, value: &Value) -> String {
+        let resolved = self.resolve(value);
+        logical_id(&resolved).or_else(|| text(&resolved)).unwrap_or_else(|| resolved.to_string())
+    }
+
+    /// An ARN of the kind that deploying the template would give this value.
+    pub(super) fn arn(&self, value: &Value) -> Option<String> {
+        let resolved = self.resolve(value);
+        let Some(id) = logical_id(&resolved) else { return text(&resolved) };
+        let kind = self.at(&["Resources", &id, "Type"])?.as_str()?;
+        let arn = match kind {
+            "AWS::SQS::Queue" if self.is_fifo(&id, "FifoQueue") => {
+                format!("arn:aws:sqs:{ARN_MIDDLE}:{id}.fifo")
+            }
+            "AWS::SQS::Queue" => format!("arn:aws:sqs:{ARN_MIDDLE}:{id}"),
+            "AWS::SNS::Topic" if self.is_fifo(&id, "FifoTopic") => {
+                format!("arn:aws:sns:{ARN_MIDDLE}:{id}.fifo")
+            }
+            "AWS::SNS::Topic" => format!("arn:aws:sns:{ARN_MIDDLE}:{id}"),
+            "AWS::S3::Bucket" => format!("arn:aws:s3:::{}", id.to_ascii_lowercase()),
+            "AWS::DynamoDB::Table" | "AWS::DynamoDB::GlobalTable" => {
+                format!("arn:aws:dynamodb:{ARN_MIDDLE}:table/{id}/stream/1970-01-01T00:00:00.000")
+            }
+            "AWS::Kinesis::Stream" | "AWS::Kinesis::StreamConsumer" => {
+                format!("arn:aws:kinesis:{ARN_MIDDLE}:stream/{id}")
+            }
+            _ => return None,
+        };
+        Some(arn)
+    }
+
+    fn is_fifo(&self, id: &str, property: &str) -> bool {
+        let flag = self.at(&["Resources", id, "Properties", property]);
+        flag.is_some_and(|flag| flag == true || flag == "true")
+    }
+
+    /// A `DestinationConfig` whose destination is an ARN in text, whoever it refers to.
+    ///
+    /// A reference that leads out of the template gets its kind from SAM's `Type`.
+    pub(super) fn with_destination_arn(&self, config: &Value) -> Value {
+        let mut config = self.resolve(config);
+        let Some(Value::Object(on_failure)) = config.get_mut("OnFailure") else { return config };
+        let kind = on_failure.get("Type").and_then(Value::as_str).map(str::to_ascii_lowercase);
+        if let Some(written) = on_failure.get_mut("Destination") {
+            let outside = || {
+                let id = logical_id(written)?;
+                kind.map(|kind| format!("arn:aws:{kind}:{ARN_MIDDLE}:{id}"))
+            };
+            if let Some(arn) = self.arn(written).or_else(outside) {
+                *written = Value::String(arn);
+            }
+        }
+        config
+    }
+}
+
+/// The resource that `Ref` or `GetAtt` names.
+fn logical_id(value: &Value) -> Option<String> {
+    if let Some(name) = value.get("Ref").and_then(Value::as_str) {
+        return Some(name.to_owned());
+    }
+    match value.get("Fn::GetAtt")? {
+        Value::String(path) => path.split('.').next().map(str::to_owned),
+        Value::Array(path) => path.first()?.as_str().map(str::to_owned),
+        _ => None,
+    }
+}
+
+/// Plain text, or the text of `Sub` with its places filled by what they are called.
+fn text(value: &Value) -> Option<String> {
+    if let Value::String(text) = value {
+        return Some(text.clone());
+    }
+    let text = match value.get("Fn::Sub")? {
+        Value::String(text) => text,
+        Value::Array(parts) => parts.first()?.as_str()?,
+        _ => return None,
+    };
+    let known = text
+        .replace("${AWS::Partition}", "aws")
+        .replace("${AWS::Region}", "us-east-1")
+        .replace("${AWS::AccountId}", "123456789012");
+    Some(known.replace("${", "").replace('}', ""))
+}
+
+fn to_json(yaml: serde_norway::Value) -> Value {
+    use serde_norway::Value as Yaml;
+    match yaml {
+        Yaml::Null => Value::Null,
+        Yaml::Bool(flag) => Value::Bool(flag),
+        Yaml::Number(number) => number
+            .as_i64()
+            .map(Value::from)
+            .or_else(|| number.as_u64().map(Value::from))
+            .or_else(|| number.as_f64().map(Value::from))
+            .unwrap_or(Value::Null),
+        Yaml::String(text) => Value::String(text),
+        Yaml::Sequence(items) => Value::Array(items.into_iter().map(to_json).collect()),
+        Yaml::Mapping(members) => Value::Object(
+            members.into_iter().map(|(key, value)| (name(key), to_json(value))).collect(),
+        ),
+        Yaml::Tagged(tagged) => {
+            let tag = tagged.tag.to_string();
+            let function = match tag.trim_start_matches('!') {
+                plain @ ("Ref" | "Condition") => plain.to_owned(),
+                other => format!("Fn::{other}"),
+            };
+            Value::Object(Map::from_iter([(function, to_json(tagged.value))]))
+        }
+    }
+}
+
+/// A member's name; YAML also allows numbers and booleans there.
+fn name(key: serde_norway::Value) -> String {
+    match to_json(key) {
+        Value::String(text) => text,
+        other => other.to_string(),
+    }
+}
