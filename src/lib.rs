@@ -25,6 +25,9 @@ pub mod config;
 
 pub mod clock;
 
+#[cfg(feature = "local")]
+pub mod local;
+
 #[cfg(feature = "lambda")]
 pub mod lambda;
 

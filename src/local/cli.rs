@@ -1,0 +1,241 @@
+//! The command line: what is asked for, and how it is answered.
+//!
+//! stdout is data, stderr is talk. It lives in the library because a user's own binary offers
+//! the same verbs over its processor ([`run_processor`]). What it keeps: the exit codes of
+//! [`Exit`], one JSON document at most on stdout, and a remedy (`hint:`) wherever one is known.
+
+mod bench;
+mod replay;
+mod simulate;
+
+use crate::processor::Processor;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{
+    ffi::OsString,
+    fmt,
+    path::PathBuf,
+    process::{ExitCode, Termination},
+};
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// All is done.
+    Done = 0,
+    /// A check failed.
+    CheckFailed = 1,
+    /// The input or the usage is wrong; nothing, or not all, was done.
+    BadInput = 2,
+    /// The mapping discarded records.
+    Discarded = 3,
+}
+
+impl Termination for Exit {
+    fn report(self) -> ExitCode {
+        ExitCode::from(self as u8)
+    }
+}
+
+/// Ordered, exactly-once-in-effect processing of DynamoDB Streams and Kinesis records.
+#[derive(Debug, Parser)]
+#[command(name = "changefold", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Delivers a recorded change stream to the views, as Lambda would.
+    Replay {
+        #[command(flatten)]
+        replay: ReplayArgs,
+        #[command(flatten)]
+        views: ViewArgs,
+    },
+    Simulate(SimulateArgs),
+}
+
+/// The desk of a processor built with changefold.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+struct ProcessorCli {
+    #[command(subcommand)]
+    verb: ProcessorVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum ProcessorVerb {
+    /// Delivers a recorded change stream to the processor, as Lambda would.
+    Replay(ReplayArgs),
+    Simulate(SimulateArgs),
+}
+
+#[derive(Debug, Args)]
+struct ReplayArgs {
+    /// A Lambda event (`.json`) or one record a line (`.jsonl`); either may end in `.gz`.
+    #[arg(required = true, value_name = "FIXTURE")]
+    fixtures: Vec<PathBuf>,
+    /// The SAM template that holds the mapping's parameters.
+    #[arg(long, value_name = "PATH", default_value = "infra/template.yaml")]
+    template: PathBuf,
+    /// The event source to use, when the template has several of the fixture's kind.
+    #[arg(long, value_name = "LOGICAL_ID")]
+    event_source: Option<String>,
+    /// Overrides a parameter of the mapping, by AWS's own name.
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = assignment)]
+    assignments: Vec<(String, String)>,
+    /// Injects faults; the same seed gives the same run.
+    #[arg(long, value_name = "SEED")]
+    faults: Option<u64>,
+    /// Keeps tables and the mapping's checkpoint in this directory.
+    #[arg(long, value_name = "PATH")]
+    state: Option<PathBuf>,
+    /// Begins at the start of the stream, whatever the kept checkpoint says.
+    #[arg(long)]
+    from_start: bool,
+    /// How the result is written to stdout.
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+#[derive(Debug, Args)]
+struct ViewArgs {
+    /// A view definition, or a directory of them [default: views/].
+    #[arg(long, value_name = "FILE|DIR")]
+    views: Vec<PathBuf>,
+    /// Keeps the tables at this DynamoDB endpoint instead of in the process.
+    #[arg(long, value_name = "URL")]
+    endpoint_url: Option<String>,
+}
+
+/// Runs the mapping alone over described cases, and prints what it did.
+#[derive(Debug, Args)]
+struct SimulateArgs {
+    /// One case a line; `-` is stdin.
+    #[arg(value_name = "FILE", default_value = "-")]
+    file: PathBuf,
+    /// Compares with each case's `expect`.
+    #[arg(long)]
+    check: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Tables and a summary.
+    Table,
+    /// One JSON document.
+    Json,
+}
+
+fn assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected Name=Value, as in BatchSize=10".to_owned()),
+    }
+}
+
+/// Runs `changefold` with the arguments of its process, program name first.
+#[must_use]
+pub fn run_views(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    finish(match cli.verb {
+        Verb::Replay { replay, views } => {
+            replay::replay(&replay, bench::ViewBench::new(views.views, views.endpoint_url))
+        }
+        Verb::Simulate(arguments) => simulate::simulate(&arguments),
+    })
+}
+
+/// Runs the same verbs over a processor of your own, with the arguments of its process.
+#[must_use]
+pub fn run_processor<P: Processor>(
+    processor: P,
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Exit {
+    let cli = match ProcessorCli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    finish(match cli.verb {
+        ProcessorVerb::Replay(arguments) => {
+            replay::replay(&arguments, bench::ProcessorBench::new(processor))
+        }
+        ProcessorVerb::Simulate(arguments) => simulate::simulate(&arguments),
+    })
+}
+
+/// Prints clap's own message: help goes to stdout, complaints to stderr.
+fn usage(error: &clap::Error) -> Exit {
+    // A closed pipe is the reader's choice.
+    drop(error.print());
+    if error.use_stderr() { Exit::BadInput } else { Exit::Done }
+}
+
+fn finish(result: Result<Exit, Complaint>) -> Exit {
+    result.unwrap_or_else(|complaint| {
+        talk(format_args!("error: {complaint}"));
+        if let Some(hint) = complaint.hint {
+            talk(format_args!("hint: {hint}"));
+        }
+        Exit::BadInput
+    })
+}
+
+/// A line for the person, beside the data.
+#[expect(clippy::print_stderr, reason = "stderr is where the command line talks")]
+fn talk(line: fmt::Arguments<'_>) {
+    eprintln!("{line}");
+}
+
+/// Writes data. A closed pipe ends the output, not the program's meaning.
+fn print(text: &str) {
+    use std::io::Write as _;
+    let mut stdout = std::io::stdout().lock();
+    drop(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()));
+}
+
+/// Why a command cannot be carried out, and what helps.
+#[derive(Debug)]
+struct Complaint {
+    message: String,
+    hint: Option<String>,
+}
+
+impl Complaint {
+    fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+
+    fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl<E: std::error::Error> From<E> for Complaint {
+    fn from(error: E) -> Self {
+        Self::new(super::target::with_sources(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cli, ProcessorCli};
+    use clap::CommandFactory;
+
+    #[test]
+    fn both_command_lines_are_consistent() {
+        Cli::command().debug_assert();
+        ProcessorCli::command().debug_assert();
+    }
+}

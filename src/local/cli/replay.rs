@@ -1,0 +1,145 @@
+//! The verb `replay`: a backlog through the mapping to the function, and what came of it.
+
+use super::{
+    Complaint, Exit, Format, ReplayArgs,
+    bench::{Bench, Piece, Stage},
+    print, talk,
+};
+use crate::local::{
+    checkpoint::Checkpoints,
+    clock::{Pace, VirtualClock},
+    faults::Faults,
+    mapping::{Millis, Parameters},
+    report::Report,
+    run::{self, RunError, Setting, Summary},
+    source::Fixtures,
+    template::Template,
+};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+use std::{io::IsTerminal, path::Path};
+
+/// Shorter runs are over before anybody looks at a bar.
+const LONG_RUN_RECORDS: u64 = 10_000;
+
+pub(super) fn replay<B: Bench>(arguments: &ReplayArgs, bench: B) -> Result<Exit, Complaint> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Turns are dealt by the run itself; tokio's budget would only add pauses of its own.
+    let report = runtime.block_on(tokio::task::unconstrained(run_once(arguments, bench)))?;
+    tell(&report.summary);
+    match arguments.format {
+        Format::Table => print(&report.text()),
+        Format::Json => {
+            report.cuts().iter().for_each(|cut| talk(format_args!("{cut}")));
+            print(&(report.json() + "\n"));
+        }
+    }
+    Ok(if report.summary.discards == 0 { Exit::Done } else { Exit::Discarded })
+}
+
+async fn run_once<B: Bench>(arguments: &ReplayArgs, bench: B) -> Result<Report, Complaint> {
+    let fixtures = Fixtures::open(&arguments.fixtures)?;
+    let (parameters, timeout, function) = mapping(arguments, &fixtures)?;
+    let checkpoints = checkpoints(arguments.state.as_deref(), &fixtures)?;
+    let pace = if bench.is_remote() { Pace::Real } else { Pace::Virtual };
+    let clock = VirtualClock::new(fixtures.time_zero(), pace);
+    let stage = Stage {
+        stream_name: fixtures.stream_name(),
+        clock: &clock,
+        state: arguments.state.as_deref(),
+        seed: arguments.faults,
+    };
+    let piece = bench.set_up(&stage).await?;
+    let faults = arguments.faults.map(|seed| Faults::new(seed, &parameters, timeout));
+    let setting = Setting {
+        parameters,
+        timeout,
+        function_arn: function_arn(fixtures.stream_arn(), &function),
+        checkpoints,
+        from_start: arguments.from_start,
+        faults,
+    };
+    let bar = bar(fixtures.records());
+    let mut progress = |records: u64| bar.set_position(records);
+    let result = run::run(&fixtures, piece.target(), &clock, setting, &mut progress).await;
+    bar.finish_and_clear();
+    let summary = result.map_err(complaint)?;
+    let results = piece.results().await?;
+    Ok(Report { seed: arguments.faults, summary, results })
+}
+
+/// The mapping's parameters, the function's timeout, and its logical id.
+fn mapping(
+    arguments: &ReplayArgs,
+    fixtures: &Fixtures,
+) -> Result<(Parameters, Millis, String), Complaint> {
+    let template = Template::read(&arguments.template)?;
+    let chosen = arguments.event_source.as_deref();
+    let event_source = template.event_source(fixtures.source(), chosen)?;
+    let mut parameters = event_source.parameters.clone();
+    for (name, value) in &arguments.assignments {
+        parameters.set(name, &Value::String(value.clone()))?;
+    }
+    let timeout = Millis::from(event_source.function_timeout_s) * 1000;
+    Ok((parameters, timeout, event_source.function_logical_id.clone()))
+}
+
+fn checkpoints(state: Option<&Path>, fixtures: &Fixtures) -> Result<Checkpoints, Complaint> {
+    let Some(directory) = state else { return Ok(Checkpoints::forgotten()) };
+    std::fs::create_dir_all(directory).map_err(|error| {
+        Complaint::new(format!("{}: {error}", directory.display()))
+            .with_hint("--state names a directory, which is made if it is not there")
+    })?;
+    Ok(Checkpoints::read(directory, fixtures.stream_arn())?)
+}
+
+/// The function's ARN, in the Region and account of its stream.
+fn function_arn(stream_arn: &str, function: &str) -> String {
+    let mut parts = stream_arn.split(':');
+    let (partition, region) = (parts.nth(1).unwrap_or("aws"), parts.nth(1).unwrap_or_default());
+    let account = parts.next().unwrap_or_default();
+    format!("arn:{partition}:lambda:{region}:{account}:function:{function}")
+}
+
+fn bar(records: u64) -> ProgressBar {
+    if records < LONG_RUN_RECORDS || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} records, {per_sec}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(records).with_style(style)
+}
+
+/// What a person should know beside the report.
+fn tell(summary: &Summary) {
+    for (message, count) in &summary.errors {
+        talk(format_args!("function error ({count} times): {message}"));
+    }
+    if summary.discards > 0 {
+        talk(format_args!(
+            "the mapping discarded records: {} on-failure records, see `on_failure`",
+            summary.discards
+        ));
+    }
+}
+
+fn complaint(error: RunError) -> Complaint {
+    let stuck = matches!(error, RunError::Stuck { .. });
+    let complaint = Complaint::from(error);
+    if stuck {
+        return complaint.with_hint("bound it: --set MaximumRetryAttempts=10");
+    }
+    complaint
+}
+
+#[cfg(test)]
+mod tests {
+    use super::function_arn;
+
+    #[test]
+    fn the_function_stands_beside_its_stream() {
+        let stream = "arn:aws:dynamodb:eu-west-1:123456789012:table/t/stream/2026";
+        let function = "arn:aws:lambda:eu-west-1:123456789012:function:Views";
+        assert_eq!(function_arn(stream, "Views"), function);
+    }
+}

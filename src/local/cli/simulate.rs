@@ -1,0 +1,27 @@
+//! The verb `simulate`: cases in, one line out for each.
+
+use super::{Complaint, Exit, SimulateArgs, talk};
+use crate::local::simulate;
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, BufWriter},
+    path::Path,
+};
+
+pub(super) fn simulate(arguments: &SimulateArgs) -> Result<Exit, Complaint> {
+    let input: Box<dyn BufRead> = if arguments.file == Path::new("-") {
+        Box::new(std::io::stdin().lock())
+    } else {
+        let file = File::open(&arguments.file)
+            .map_err(|error| Complaint::new(format!("{}: {error}", arguments.file.display())))?;
+        Box::new(BufReader::new(file))
+    };
+    let output = BufWriter::new(std::io::stdout().lock());
+    let complain = |difference: &str| talk(format_args!("{difference}"));
+    let summary = simulate::simulate(input, output, arguments.check, complain)?;
+    if !arguments.check {
+        return Ok(Exit::Done);
+    }
+    talk(format_args!("{} cases, {} different", summary.cases, summary.different));
+    Ok(if summary.different == 0 { Exit::Done } else { Exit::CheckFailed })
+}

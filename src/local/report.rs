@@ -1,0 +1,346 @@
+//! What a replay came to, as tables for a person or as one JSON document.
+//!
+//! The document's members and their order are a contract. Numbers are written digit by digit,
+//! so nothing passes through a float that was exact before.
+
+use super::{
+    faults::Fault,
+    run::{LISTED_MAX, Summary},
+};
+use crate::view::scalar::Scalar;
+use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
+use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde_json::value::RawValue;
+use std::{collections::BTreeMap, fmt, fmt::Write as _};
+
+/// All there is to say about a replay.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// The seed of the faults, if any were injected.
+    pub seed: Option<u64>,
+    /// The run itself.
+    pub summary: Summary,
+    /// What the store holds at rest.
+    pub results: Results,
+}
+
+/// What a replay has made, read when all is at rest.
+#[derive(Debug, Default)]
+pub struct Results {
+    /// The views in the order they were given.
+    pub views: Vec<ViewRows>,
+    /// Items that a view leaves out.
+    pub quarantined: Quarantined,
+    /// What the store was asked during the run.
+    pub store: StoreUse,
+}
+
+/// The rows of one view, in the order they print in.
+#[derive(Debug, Default)]
+pub struct ViewRows {
+    /// The view's name.
+    pub name: String,
+    /// The columns as written in the `SELECT`.
+    pub columns: Vec<String>,
+    /// [`LISTED_MAX`] rows at most.
+    pub rows: Vec<Vec<Scalar>>,
+    /// How many rows there are.
+    pub total: u64,
+}
+
+/// Items whose value a view could not evaluate.
+#[derive(Debug, Default, Serialize)]
+pub struct Quarantined {
+    /// How many there are.
+    pub count: u64,
+    /// [`LISTED_MAX`] of them at most.
+    pub first: Vec<QuarantinedItem>,
+}
+
+/// One item that one view leaves out, and why.
+#[derive(Debug, Default, Serialize)]
+pub struct QuarantinedItem {
+    /// The view.
+    pub view: String,
+    /// The item's key.
+    pub key: String,
+    /// The attribute or the column at fault.
+    pub attribute: String,
+    /// What it should have been.
+    pub expected: String,
+    /// What it was; a type, never a value.
+    pub found: String,
+    /// The change that brought it.
+    pub sequence_number: String,
+}
+
+/// What the store was asked and what that cost.
+#[derive(Debug, Default, Clone, Copy, Serialize)]
+pub struct StoreUse {
+    /// Requests.
+    pub calls: u64,
+    /// Write capacity units, from the store's own `ConsumedCapacity`.
+    pub write_units: f64,
+    /// Read capacity units, likewise.
+    pub read_units: f64,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    seed: Option<u64>,
+    records: u64,
+    invocations: u64,
+    failed_invocations: u64,
+    bisects: u64,
+    faults: BTreeMap<&'static str, u64>,
+    views: Views<'a>,
+    quarantined: &'a Quarantined,
+    on_failure: Vec<&'a RawValue>,
+    store: StoreUse,
+}
+
+struct Views<'a>(&'a [ViewRows]);
+
+struct Row<'a> {
+    columns: &'a [String],
+    row: &'a [Scalar],
+}
+
+impl Report {
+    /// The one JSON document, without a line end.
+    ///
+    /// # Panics
+    /// Only on a broken invariant: every part is a number, a text or JSON already.
+    #[must_use]
+    pub fn json(&self) -> String {
+        let summary = &self.summary;
+        let on_failure = summary
+            .on_failure
+            .iter()
+            .map(|document| serde_json::from_str(document).expect("it was serialised as JSON"))
+            .collect();
+        let document = Document {
+            seed: self.seed,
+            records: summary.records,
+            invocations: summary.invocations,
+            failed_invocations: summary.failed_invocations,
+            bisects: summary.bisects,
+            faults: self.faults(),
+            views: Views(&self.results.views),
+            quarantined: &self.results.quarantined,
+            on_failure,
+            store: self.results.store,
+        };
+        serde_json::to_string(&document).expect("texts and numbers are JSON")
+    }
+
+    /// Tables of the views and of what went wrong, then a summary.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for view in &self.results.views {
+            view.write_to(&mut text);
+        }
+        self.write_quarantined(&mut text);
+        self.write_summary(&mut text);
+        text
+    }
+
+    /// One line for each list that was cut, for people who read only the JSON document.
+    #[must_use]
+    pub fn cuts(&self) -> Vec<String> {
+        let views = self.results.views.iter().map(|view| {
+            let what = format!("view `{}`", view.name);
+            (what, view.rows.len(), view.total)
+        });
+        let quarantined = &self.results.quarantined;
+        let others = [
+            ("quarantined".to_owned(), quarantined.first.len(), quarantined.count),
+            ("on_failure".to_owned(), self.summary.on_failure.len(), self.summary.discards),
+        ];
+        views.chain(others).filter_map(|(what, listed, of)| cut(&what, listed, of)).collect()
+    }
+
+    /// Every kind of fault with its count.
+    fn faults(&self) -> BTreeMap<&'static str, u64> {
+        let counts = &self.summary.faults;
+        let count = |fault: &Fault| counts.get(fault.name()).copied().unwrap_or(0);
+        Fault::ALL.iter().map(|fault| (fault.name(), count(fault))).collect()
+    }
+
+    fn write_quarantined(&self, text: &mut String) {
+        let quarantined = &self.results.quarantined;
+        if quarantined.count == 0 {
+            return;
+        }
+        let mut table = table(["view", "key", "attribute", "expected", "found", "sequence number"]);
+        for item in &quarantined.first {
+            table.add_row([
+                &item.view,
+                &item.key,
+                &item.attribute,
+                &item.expected,
+                &item.found,
+                &item.sequence_number,
+            ]);
+        }
+        push(text, format_args!("quarantined\n{table}"));
+        if let Some(cut) = cut("quarantined", quarantined.first.len(), quarantined.count) {
+            push(text, format_args!("{cut}"));
+        }
+        text.push('\n');
+    }
+
+    fn write_summary(&self, text: &mut String) {
+        let summary = &self.summary;
+        push(
+            text,
+            format_args!(
+                "{} records in {} invocations, {} failed, {} bisects, {}.{:03} s of virtual time",
+                summary.records,
+                summary.invocations,
+                summary.failed_invocations,
+                summary.bisects,
+                summary.elapsed / 1000,
+                summary.elapsed % 1000
+            ),
+        );
+        if let Some(seed) = self.seed {
+            let counts: Vec<String> =
+                self.faults().iter().map(|(name, count)| format!("{name} {count}")).collect();
+            push(text, format_args!("faults of seed {seed}: {}", counts.join(", ")));
+        }
+        let store = self.results.store;
+        push(
+            text,
+            format_args!(
+                "store: {} calls, {} write units, {} read units",
+                store.calls, store.write_units, store.read_units
+            ),
+        );
+        push(
+            text,
+            format_args!(
+                "{} quarantined, {} on-failure records",
+                self.results.quarantined.count, summary.discards
+            ),
+        );
+    }
+}
+
+impl ViewRows {
+    fn write_to(&self, text: &mut String) {
+        let mut table = table(&self.columns);
+        for row in &self.rows {
+            table.add_row(row.iter().map(ToString::to_string));
+        }
+        for column in self.number_columns() {
+            if let Some(column) = table.column_mut(column) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        push(text, format_args!("{}\n{table}", self.name));
+        if let Some(cut) = cut(&format!("view `{}`", self.name), self.rows.len(), self.total) {
+            push(text, format_args!("{cut}"));
+        }
+        text.push('\n');
+    }
+
+    fn number_columns(&self) -> Vec<usize> {
+        let is_number = |row: &Vec<Scalar>, at| matches!(row.get(at), Some(Scalar::Number(_)));
+        (0..self.columns.len())
+            .filter(|at| self.rows.iter().any(|row| is_number(row, *at)))
+            .collect()
+    }
+}
+
+fn table(header: impl IntoIterator<Item = impl ToString>) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED);
+    table.set_header(header.into_iter().map(|name| name.to_string()));
+    table
+}
+
+fn cut(what: &str, listed: usize, of: u64) -> Option<String> {
+    let listed = u64::try_from(listed).unwrap_or(u64::MAX);
+    (listed < of).then(|| format!("{what}: {listed} of {of} listed, {LISTED_MAX} at most"))
+}
+
+fn push(text: &mut String, line: fmt::Arguments<'_>) {
+    writeln!(text, "{line}").expect("a String takes all text");
+}
+
+impl Serialize for Views<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|view| {
+            let columns = &view.columns;
+            let rows: Vec<Row<'_>> = view.rows.iter().map(|row| Row { columns, row }).collect();
+            (&view.name, rows)
+        }))
+    }
+}
+
+impl Serialize for Row<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.columns.len()))?;
+        for (column, value) in self.columns.iter().zip(self.row) {
+            map.serialize_entry(column, value)?;
+        }
+        map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Report, Results, ViewRows};
+    use crate::{local::run::Summary, view::scalar::Scalar};
+
+    fn number(text: &str) -> Scalar {
+        Scalar::Number(text.parse().unwrap())
+    }
+
+    fn report() -> Report {
+        let rows = vec![
+            vec![Scalar::Null, number("12345678901234567890123456789.000000001")],
+            vec![Scalar::Text("DE".to_owned()), number("2")],
+        ];
+        let view = ViewRows {
+            name: "totals".to_owned(),
+            columns: vec!["country".to_owned(), "total".to_owned()],
+            rows,
+            total: 3,
+        };
+        let empty = ViewRows { name: "none".to_owned(), ..ViewRows::default() };
+        let results = Results { views: vec![view, empty], ..Results::default() };
+        let summary = Summary {
+            records: 4,
+            invocations: 2,
+            discards: 1,
+            on_failure: vec![r#"{"version":"1.0"}"#.to_owned()],
+            ..Summary::default()
+        };
+        Report { seed: Some(7), summary, results }
+    }
+
+    #[test]
+    fn the_document_has_the_members_of_the_contract_and_exact_numbers() {
+        let json = report().json();
+        let faults = r#""faults":{"crash_after_store_call":0,"crash_before_store_call":0,"duplicate_delivery":0,"function_error":0,"lost_answer":0,"lost_reply":0,"throttling":0,"timeout":0,"transaction_conflict":0,"unprocessed_keys":0}"#;
+        let views = r#""views":{"totals":[{"country":null,"total":12345678901234567890123456789.000000001},{"country":"DE","total":2}],"none":[]}"#;
+        assert_eq!(
+            json,
+            format!(
+                r#"{{"seed":7,"records":4,"invocations":2,"failed_invocations":0,"bisects":0,{faults},{views},"quarantined":{{"count":0,"first":[]}},"on_failure":[{{"version":"1.0"}}],"store":{{"calls":0,"write_units":0.0,"read_units":0.0}}}}"#
+            )
+        );
+    }
+
+    #[test]
+    fn a_cut_is_said_in_the_table_and_beside_the_document() {
+        let cut = "view `totals`: 2 of 3 listed, 1000 at most";
+        assert_eq!(report().cuts(), [cut]);
+        let text = report().text();
+        assert!(text.contains(cut), "{text}");
+        assert!(text.contains("│ NULL    ┆"), "{text}");
+    }
+}

@@ -1,0 +1,81 @@
+//! One shard of the mapping and its place in the backlog.
+
+use super::Setting;
+use crate::{
+    local::{
+        mapping::{Entry, Shard, ShardIdentity},
+        source::Fixtures,
+    },
+    record::SequenceNumber,
+};
+use std::collections::VecDeque;
+
+/// So many unfinished records of one shard are read at most while a backoff could pass first,
+/// beside two batches for each sub-lane. As many as one read of a Kinesis shard returns.
+const READ_AHEAD_MAX: usize = 10_000;
+
+/// The desk has one mapping; its identity only has to look like one.
+const MAPPING_UUID: &str = "00000000-0000-4000-8000-000000000000";
+
+/// A shard and what was read of it.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) name: String,
+    pub(super) machine: Shard,
+    /// Records up to here were delivered by an earlier run.
+    skip_through: Option<SequenceNumber<'static>>,
+    /// Positions handed to the machine and not passed by its checkpoint yet.
+    unfinished: VecDeque<SequenceNumber<'static>>,
+}
+
+impl Lane {
+    pub(super) fn new(name: &str, fixtures: &Fixtures, setting: &Setting) -> Self {
+        let identity = ShardIdentity {
+            source: fixtures.source(),
+            shard_id: name.to_owned(),
+            stream_arn: fixtures.stream_arn().to_owned(),
+            function_arn: setting.function_arn.clone(),
+            mapping_uuid: MAPPING_UUID.to_owned(),
+            time_zero: fixtures.time_zero(),
+        };
+        let skip_through = if setting.from_start { None } else { setting.checkpoints.of(name) };
+        Self {
+            name: name.to_owned(),
+            machine: Shard::new(identity, setting.parameters.clone()),
+            skip_through,
+            unfinished: VecDeque::new(),
+        }
+    }
+
+    /// Takes the next record, unless an earlier run has delivered it; tells whether it did.
+    pub(super) fn offer(&mut self, entry: Entry) -> bool {
+        if self.skip_through.as_ref().is_some_and(|through| entry.sequence_number <= *through) {
+            return false;
+        }
+        self.unfinished.push_back(entry.sequence_number.clone());
+        self.machine.offer(entry);
+        true
+    }
+
+    /// Whether it has not read ahead too far yet.
+    pub(super) fn takes_more(&self) -> bool {
+        let parameters = self.machine.parameters();
+        let batches = 2 * parameters.parallelization_factor * parameters.batch_size;
+        self.unfinished.len() < READ_AHEAD_MAX + batches
+    }
+
+    pub(super) fn has_unfinished(&self) -> bool {
+        !self.unfinished.is_empty()
+    }
+
+    /// Drops the positions that the machine's checkpoint has passed; tells whether there were
+    /// any.
+    pub(super) fn forget_finished(&mut self) -> bool {
+        let Some(checkpoint) = self.machine.checkpoint() else { return false };
+        let before = self.unfinished.len();
+        while self.unfinished.front().is_some_and(|number| number <= checkpoint) {
+            self.unfinished.pop_front();
+        }
+        self.unfinished.len() < before
+    }
+}

@@ -1,0 +1,268 @@
+//! Where the desk's records come from: fixtures, read twice.
+//!
+//! The first pass checks every record and learns what a mapping has to know before it starts:
+//! the stream, its shards, and the moment the backlog was complete (time zero of the run's
+//! virtual time). The second pass, a [`Feed`], hands the records over one by one. Two passes
+//! cost time and buy two things: a mistake in the last line is reported before anything is
+//! applied, and memory does not grow with the number of records. What it gives up: a fixture
+//! has to be a file, not a pipe.
+
+mod envelope;
+mod feed;
+mod fixture;
+
+use crate::record::{SequenceNumber, Source, Timestamp};
+use envelope::Envelope;
+pub use feed::Feed;
+use fixture::Reader;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+/// The shard of records that name none; in the form of DynamoDB's own shard ids.
+const ONLY_SHARD: &str = "shardId-00000000000000000000-00000000";
+
+/// One or several fixture files that passed the first pass: the backlog of one stream.
+#[derive(Debug, Clone)]
+pub struct Fixtures {
+    paths: Vec<PathBuf>,
+    source: Source,
+    stream_arn: String,
+    shards: Vec<String>,
+    records: u64,
+    time_zero: Timestamp,
+}
+
+impl Fixtures {
+    /// Reads and checks the files, in the order given: `.json` holds a Lambda event, `.jsonl`
+    /// one record a line, and `.gz` after either is taken off.
+    ///
+    /// # Errors
+    /// A file cannot be read or is not a fixture; a record is broken, lacks its sequence
+    /// number or stands behind a greater one in its shard; the records come from more than
+    /// one stream; there is no record at all. The message names file and line.
+    pub fn open(paths: &[PathBuf]) -> Result<Self, FixtureError> {
+        let mut survey = Survey::default();
+        let mut reader = Reader::new(paths.to_vec());
+        while let Some(raw) = reader.next()? {
+            let place = raw.place();
+            let envelope = Envelope::read(raw.bytes)
+                .map_err(|problem| place.error(Problem::Record(problem)))?;
+            survey.add(&envelope, raw.shard, &place).map_err(|problem| place.error(problem))?;
+        }
+        survey.finish(paths)
+    }
+
+    /// The service the records come from.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        self.source
+    }
+
+    /// The `eventSourceARN` that all records share.
+    #[must_use]
+    pub fn stream_arn(&self) -> &str {
+        &self.stream_arn
+    }
+
+    /// The name of the table or the stream, as it stands in the ARN.
+    #[must_use]
+    pub fn stream_name(&self) -> &str {
+        stream_name(&self.stream_arn)
+    }
+
+    /// The shards in order of first appearance.
+    #[must_use]
+    pub fn shards(&self) -> &[String] {
+        &self.shards
+    }
+
+    /// How many records there are.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// When the backlog was complete: the newest of the records' own timestamps, and the
+    /// epoch where no record has one.
+    #[must_use]
+    pub fn time_zero(&self) -> Timestamp {
+        self.time_zero
+    }
+
+    /// Starts the second pass.
+    #[must_use]
+    pub fn feed(&self) -> Feed {
+        Feed::new(self.paths.clone(), &self.shards)
+    }
+}
+
+/// The name in `arn:aws:dynamodb:…:table/NAME/stream/…` or `arn:aws:kinesis:…:stream/NAME`.
+fn stream_name(arn: &str) -> &str {
+    let resource = arn.splitn(6, ':').nth(5).unwrap_or_default();
+    resource.split('/').nth(1).unwrap_or(resource)
+}
+
+/// The shard of a record: its own, else its event's, else the only one.
+fn shard_of<'r>(envelope: &'r Envelope<'_>, of_event: Option<&'r str>) -> &'r str {
+    envelope.shard().or(of_event).unwrap_or(ONLY_SHARD)
+}
+
+/// What the first pass has learned so far.
+#[derive(Debug, Default)]
+struct Survey {
+    stream: Option<(Source, String)>,
+    shards: Vec<String>,
+    ends: BTreeMap<String, End>,
+    records: u64,
+    newest: Option<Timestamp>,
+}
+
+/// The last record of a shard so far.
+#[derive(Debug)]
+struct End {
+    sequence_number: SequenceNumber<'static>,
+    place: fixture::Place,
+}
+
+impl Survey {
+    fn add(
+        &mut self,
+        envelope: &Envelope<'_>,
+        shard_of_event: Option<&str>,
+        place: &fixture::Place,
+    ) -> Result<(), Problem> {
+        self.check_stream(envelope)?;
+        let shard = shard_of(envelope, shard_of_event);
+        if let Some(end) = self.ends.get_mut(shard) {
+            // Records that Lambda de-aggregated share the number of the Kinesis record.
+            let grows = match envelope.source {
+                Source::DynamoDb => envelope.sequence_number > end.sequence_number,
+                Source::Kinesis => envelope.sequence_number >= end.sequence_number,
+            };
+            if !grows {
+                return Err(Problem::NotGrowing {
+                    shard: shard.to_owned(),
+                    found: envelope.sequence_number.to_string(),
+                    before: end.sequence_number.to_string(),
+                    place: end.place.to_string(),
+                });
+            }
+            end.sequence_number = envelope.sequence_number.clone().into_owned();
+            end.place = place.clone();
+        } else {
+            let sequence_number = envelope.sequence_number.clone().into_owned();
+            self.shards.push(shard.to_owned());
+            self.ends.insert(shard.to_owned(), End { sequence_number, place: place.clone() });
+        }
+        self.records += 1;
+        self.newest = self.newest.max(envelope.arrival);
+        Ok(())
+    }
+
+    fn check_stream(&mut self, envelope: &Envelope<'_>) -> Result<(), Problem> {
+        match &self.stream {
+            None => {
+                self.stream = Some((envelope.source, envelope.stream_arn.to_string()));
+                Ok(())
+            }
+            Some((source, _)) if *source != envelope.source => {
+                Err(Problem::MixedSources { found: envelope.source, before: *source })
+            }
+            Some((_, arn)) if *arn != envelope.stream_arn => Err(Problem::MixedStreams {
+                found: envelope.stream_arn.to_string(),
+                before: arn.clone(),
+            }),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn finish(self, paths: &[PathBuf]) -> Result<Fixtures, FixtureError> {
+        let Some((source, stream_arn)) = self.stream else {
+            let path = paths.first().cloned().unwrap_or_default();
+            return Err(FixtureError::of_file(&path, Problem::NoRecords));
+        };
+        Ok(Fixtures {
+            paths: paths.to_vec(),
+            source,
+            stream_arn,
+            shards: self.shards,
+            records: self.records,
+            time_zero: self.newest.unwrap_or_default(),
+        })
+    }
+}
+
+/// A fixture cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{}{}: {problem}", path.display(), line.map(|line| format!(":{line}")).unwrap_or_default())]
+pub struct FixtureError {
+    path: PathBuf,
+    line: Option<u64>,
+    problem: Box<Problem>,
+}
+
+impl FixtureError {
+    fn of_file(path: &Path, problem: Problem) -> Self {
+        Self { path: path.to_owned(), line: None, problem: Box::new(problem) }
+    }
+}
+
+/// What is wrong with a fixture. Messages name members and positions, never payload values.
+#[derive(Debug, thiserror::Error)]
+enum Problem {
+    #[error("{0}")]
+    Unreadable(std::io::Error),
+    #[error("a fixture is read twice and has to be a regular file")]
+    NotAFile,
+    #[error("a fixture ends in `.json` (a Lambda event) or `.jsonl` (one record a line), or `.gz`")]
+    UnknownKind,
+    #[error("the Lambda event has no list `Records`; one record a line goes into a `.jsonl` file")]
+    NoEvent,
+    #[error("broken JSON: {0}")]
+    BrokenJson(String),
+    #[error("there is no record in it")]
+    NoRecords,
+    #[error("{0}")]
+    Record(envelope::EnvelopeError),
+    #[error(
+        "sequence number {found} of shard `{shard}` does not come after {before} ({place}); \
+         records of several shards need a member `shardId`"
+    )]
+    NotGrowing { shard: String, found: String, before: String, place: String },
+    #[error(
+        "a record of {} after records of {}; one replay is one event source mapping over one \
+         stream", name(*found), name(*before)
+    )]
+    MixedSources { found: Source, before: Source },
+    #[error(
+        "a record of `{found}` after records of `{before}`; one replay is one event source \
+         mapping over one stream"
+    )]
+    MixedStreams { found: String, before: String },
+}
+
+fn name(source: Source) -> &'static str {
+    match source {
+        Source::DynamoDb => "DynamoDB",
+        Source::Kinesis => "Kinesis",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stream_name;
+
+    #[test]
+    fn the_stream_is_named_by_its_arn() {
+        for (arn, name) in [
+            ("arn:aws:dynamodb:eu-west-1:1:table/orders/stream/2026-01-01T00:00:00.000", "orders"),
+            ("arn:aws:kinesis:eu-west-1:1:stream/clicks", "clicks"),
+            ("arn:aws:kinesis:eu-west-1:1:stream/clicks/consumer/views:1", "clicks"),
+            ("nonsense", ""),
+        ] {
+            assert_eq!(stream_name(arn), name, "{arn}");
+        }
+    }
+}

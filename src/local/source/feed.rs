@@ -1,0 +1,104 @@
+//! The second pass: records on demand, for the shards that can take them.
+//!
+//! All shards share one reader as long as they keep pace. When the next record belongs to a
+//! shard that takes no more for now (its head is being retried), that shard gets a reader of
+//! its own at this place and the others go on: a stuck shard holds up no other one, and
+//! nothing is kept in memory for it.
+
+use super::{FixtureError, Problem, envelope::Envelope, fixture::Reader, shard_of};
+use crate::local::mapping::Entry;
+use bytes::Bytes;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
+
+/// Hands over the records of checked fixtures, in the order of each shard.
+#[derive(Debug)]
+pub struct Feed {
+    paths: Vec<PathBuf>,
+    shards: BTreeMap<String, usize>,
+    cursors: Vec<Cursor>,
+}
+
+/// One reader and the shards it reads for.
+#[derive(Debug)]
+struct Cursor {
+    reader: Reader,
+    /// How many records this reader has passed.
+    position: u64,
+    shards: BTreeSet<usize>,
+}
+
+impl Feed {
+    pub(super) fn new(paths: Vec<PathBuf>, shards: &[String]) -> Self {
+        let reader = Reader::new(paths.clone());
+        let cursor = Cursor { reader, position: 0, shards: (0..shards.len()).collect() };
+        let shards = shards.iter().enumerate().map(|(index, name)| (name.clone(), index)).collect();
+        Self { paths, shards, cursors: vec![cursor] }
+    }
+
+    /// Reads on towards the next record of the shard `wanted` and returns the first record
+    /// met of a shard that `accepts`, with the number of its shard in
+    /// [`Fixtures::shards`](super::Fixtures::shards). None means that `wanted` has no more.
+    ///
+    /// # Errors
+    /// A file cannot be read any more or differs from the first pass.
+    pub fn next(
+        &mut self,
+        wanted: usize,
+        accepts: impl Fn(usize) -> bool,
+    ) -> Result<Option<(usize, Entry)>, FixtureError> {
+        let Some(at) = self.cursors.iter().position(|cursor| cursor.shards.contains(&wanted))
+        else {
+            return Ok(None);
+        };
+        let mut found = None;
+        let mut left_behind = Vec::new();
+        let cursor = &mut self.cursors[at];
+        while let Some(raw) = cursor.reader.next()? {
+            let place = raw.place();
+            let envelope = Envelope::read(raw.bytes)
+                .map_err(|problem| place.error(Problem::Record(problem)))?;
+            let shard = self.shards.get(shard_of(&envelope, raw.shard)).copied();
+            let shard = shard.filter(|shard| cursor.shards.contains(shard));
+            if let Some(shard) = shard {
+                if shard == wanted || accepts(shard) {
+                    found = Some((shard, entry(&envelope)));
+                    cursor.position += 1;
+                    break;
+                }
+                cursor.shards.remove(&shard);
+                left_behind.push((shard, cursor.position));
+            }
+            cursor.position += 1;
+        }
+        if found.is_none() {
+            self.cursors.remove(at);
+        }
+        for (shard, position) in left_behind {
+            let cursor = self.reopen(shard, position)?;
+            self.cursors.push(cursor);
+        }
+        Ok(found)
+    }
+
+    /// A reader for one shard that stands before the record at `position`.
+    fn reopen(&self, shard: usize, position: u64) -> Result<Cursor, FixtureError> {
+        let mut reader = Reader::new(self.paths.clone());
+        for _ in 0..position {
+            reader.next()?;
+        }
+        Ok(Cursor { reader, position, shards: BTreeSet::from([shard]) })
+    }
+}
+
+fn entry(envelope: &Envelope<'_>) -> Entry {
+    Entry {
+        sequence_number: envelope.sequence_number.clone().into_owned(),
+        key: envelope.key(),
+        arrival: envelope.arrival,
+        present_since: 0,
+        body: Bytes::from(envelope.body()),
+    }
+}

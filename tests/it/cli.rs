@@ -1,0 +1,245 @@
+//! The command line from outside: what it refuses, and the shape of what it prints.
+
+use serde_json::Value;
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+const TEMPLATE: &str = "
+Resources:
+  Views:
+    Type: AWS::Serverless::Function
+    Properties:
+      Timeout: 60
+      Events:
+        Orders:
+          Type: DynamoDB
+          Properties:
+            Stream: !GetAtt Table.StreamArn
+            StartingPosition: TRIM_HORIZON
+            BatchSize: 2
+            MaximumRetryAttempts: 5
+            BisectBatchOnFunctionError: true
+            FunctionResponseTypes: [ReportBatchItemFailures]
+";
+
+const VIEW: &str = "CREATE MATERIALIZED VIEW totals AS
+    SELECT status, count(*) AS n, sum(amount) AS total FROM orders GROUP BY status;";
+
+/// A directory of its own for each test, gone with it.
+struct Desk(PathBuf);
+
+impl Desk {
+    fn new(name: &str) -> Self {
+        let path =
+            std::env::temp_dir().join(format!("changefold-cli-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        let desk = Self(path);
+        desk.write("template.yaml", TEMPLATE);
+        desk.write("view.sql", VIEW);
+        desk
+    }
+
+    fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+        std::fs::write(self.0.join(name), text).unwrap();
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_changefold"))
+            .current_dir(&self.0)
+            .args(arguments)
+            .output()
+            .unwrap()
+    }
+
+    /// `replay` with this desk's template and view.
+    fn replay(&self, arguments: &[&str]) -> Output {
+        let fixed = ["replay", "--template", "template.yaml", "--views", "view.sql"];
+        self.run(&[&fixed, arguments].concat())
+    }
+
+    /// The JSON document of a replay that ends with `code`.
+    #[track_caller]
+    fn document(&self, arguments: &[&str], code: i32) -> Value {
+        let output = self.replay(&[&["--format", "json"], arguments].concat());
+        let talk = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{talk}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+fn record(number: &str, key: &str, amount: &str) -> String {
+    format!(
+        r#"{{"eventID":"e{number}","eventName":"INSERT","eventSource":"aws:dynamodb","dynamodb":{{"ApproximateCreationDateTime":1700000000,"Keys":{{"id":{{"S":"{key}"}}}},"NewImage":{{"id":{{"S":"{key}"}},"status":{{"S":"PAID"}},"amount":{amount}}},"SequenceNumber":"{number}","StreamViewType":"NEW_AND_OLD_IMAGES"}},"eventSourceARN":"arn:aws:dynamodb:eu-west-1:123456789012:table/orders/stream/2026-01-01T00:00:00.000"}}"#
+    )
+}
+
+fn records(count: u32) -> String {
+    let line = |at: u32| record(&(100 + at).to_string(), &format!("o{}", at % 7), r#"{"N":"1.5"}"#);
+    (0..count).map(|at| line(at) + "\n").collect()
+}
+
+/// The command fails with exit code 2, says `expected`, and prints no data.
+#[track_caller]
+fn check_refused(output: &Output, expected: &str) {
+    let talk = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{talk}");
+    assert!(talk.contains(expected), "expected {expected:?} in:\n{talk}");
+    assert!(output.stdout.is_empty(), "data of a failed command");
+}
+
+#[test]
+fn bad_fixtures_are_refused_with_file_and_line() {
+    let desk = Desk::new("fixtures");
+    let good = record("5", "a", r#"{"N":"1"}"#);
+    let kinesis = r#"{"eventID":"shardId-1:9","eventSource":"aws:kinesis","eventSourceARN":"arn:aws:kinesis:eu-west-1:1:stream/clicks","kinesis":{"partitionKey":"p","sequenceNumber":"9","data":"e30="}}"#;
+    let other_stream = record("6", "a", r#"{"N":"1"}"#).replace("table/orders", "table/others");
+    let no_number = good.replace(r#""SequenceNumber":"5","#, "");
+    for (name, text, expected) in [
+        ("broken.jsonl", format!("{good}\n{{\"a\":\n"), "broken.jsonl:2: broken JSON at column"),
+        ("list.jsonl", format!("\n{good}\n[]\n"), "list.jsonl:3: not a record"),
+        ("empty-number.jsonl", good.replace(r#":"5""#, r#":"""#), "sequence number is empty"),
+        ("no-number.jsonl", no_number.clone(), "no-number.jsonl:1: the record has no sequence"),
+        (
+            "event.json",
+            format!("{{\"Records\":[\n{good},\n{no_number}]}}"),
+            "event.json:3: the rec",
+        ),
+        ("no-event.json", good.clone(), "no list `Records`"),
+        ("broken.json", "{\"Records\":[".to_owned(), "broken.json: broken JSON"),
+        ("same.jsonl", format!("{good}\n{good}\n"), "same.jsonl:2: sequence number 5 of shard"),
+        ("back.jsonl", format!("{good}\n{}", record("4", "a", "1")), "does not come after 5"),
+        ("mixed.jsonl", format!("{good}\n{kinesis}\n"), "a record of Kinesis after records of Dyn"),
+        ("streams.jsonl", format!("{good}\n{other_stream}\n"), "table/others/stream"),
+        ("none.jsonl", "\n\n".to_owned(), "there is no record in it"),
+        ("orders.csv", good.clone(), "a fixture ends in `.json`"),
+        ("not-gzip.jsonl.gz", good.clone(), "not-gzip.jsonl.gz"),
+    ] {
+        desk.write(name, text);
+        check_refused(&desk.replay(&[name]), expected);
+    }
+    check_refused(&desk.replay(&["missing.jsonl"]), "missing.jsonl");
+}
+
+#[test]
+fn bad_settings_are_refused_by_name() {
+    let desk = Desk::new("settings");
+    desk.write("orders.jsonl", records(3));
+    desk.write("empty.yaml", "Resources: {}\n");
+    desk.write("other.sql", VIEW.replace("FROM orders", "FROM others"));
+    desk.write("broken.sql", "CREATE TABLE t (a int)");
+    let fixture = "orders.jsonl";
+    for (arguments, expected) in [
+        (&["--set", "BatchSise=3"][..], "BatchSise"),
+        (&["--set", "BatchSize=0"], "BatchSize"),
+        (&["--set", "BatchSize"], "Name=Value"),
+        (&["--set", "TumblingWindowInSeconds=30"], "TumblingWindowInSeconds"),
+        (&["--event-source", "Nobody"], "Nobody"),
+        (&["--format", "xml"], "xml"),
+        (&["--faults", "many"], "many"),
+        (&["--views", "missing.sql"], "missing.sql"),
+        (&["--views", "broken.sql"], "broken.sql: line 1"),
+        (&["--endpoint-url", "ftp://localhost"], "AWS_ENDPOINT_URL_DYNAMODB"),
+    ] {
+        check_refused(&desk.replay(&[arguments, &[fixture]].concat()), expected);
+    }
+    let replay =
+        |template, views| desk.run(&["replay", fixture, "--template", template, "--views", views]);
+    check_refused(&replay("missing.yaml", "view.sql"), "missing.yaml");
+    check_refused(&replay("empty.yaml", "view.sql"), "no DynamoDB event source");
+    check_refused(&replay("template.yaml", "other.sql"), "no view reads FROM orders");
+    check_refused(&desk.run(&["replay", fixture, "--template", "template.yaml"]), "hint:");
+    check_refused(&desk.run(&["replay"]), "FIXTURE");
+    check_refused(&desk.run(&["simulate", "missing.jsonl"]), "missing.jsonl");
+}
+
+#[test]
+fn the_document_has_exactly_the_members_of_the_contract() {
+    let desk = Desk::new("document");
+    let poison = record("200", "bad", r#"{"S":"much"}"#);
+    desk.write("orders.jsonl", records(5) + &poison + "\n");
+    let document = desk.document(&["orders.jsonl"], 0);
+    let members: Vec<&String> = document.as_object().unwrap().keys().collect();
+    let expected = [
+        "bisects",
+        "failed_invocations",
+        "faults",
+        "invocations",
+        "on_failure",
+        "quarantined",
+        "records",
+        "seed",
+        "store",
+        "views",
+    ];
+    assert_eq!(members, expected);
+    assert_eq!(document["records"], 6);
+    assert_eq!(document["invocations"], 3);
+    assert_eq!(document["seed"], Value::Null);
+    let rows = serde_json::json!([{ "status": "PAID", "n": 5, "total": 7.5 }]);
+    assert_eq!(document["views"]["totals"], rows);
+    assert_eq!(document["quarantined"]["count"], 1);
+    assert_eq!(document["quarantined"]["first"][0]["sequence_number"], "200");
+    assert_eq!(document["faults"].as_object().unwrap().len(), 10);
+}
+
+#[test]
+fn faults_change_nothing_at_rest_and_a_seed_repeats_byte_for_byte() {
+    let desk = Desk::new("faults");
+    desk.write("orders.jsonl", records(60));
+    let calm = desk.document(&["orders.jsonl"], 0);
+    for seed in ["1", "2", "3"] {
+        let arguments = ["--format", "json", "--faults", seed, "orders.jsonl"];
+        let first = desk.replay(&arguments);
+        assert_eq!(first.status.code(), Some(0), "{}", String::from_utf8_lossy(&first.stderr));
+        assert_eq!(first.stdout, desk.replay(&arguments).stdout);
+        let stormy: Value = serde_json::from_slice(&first.stdout).unwrap();
+        assert_eq!(stormy["views"], calm["views"]);
+        assert!(stormy["invocations"].as_u64() > calm["invocations"].as_u64());
+    }
+}
+
+#[test]
+fn kept_state_delivers_nothing_twice_unless_told_to() {
+    let desk = Desk::new("state");
+    desk.write("orders.jsonl", records(6));
+    let first = desk.document(&["--state", "kept", "orders.jsonl"], 0);
+    let again = desk.document(&["--state", "kept", "orders.jsonl"], 0);
+    assert_eq!((&first["records"], &again["records"]), (&6.into(), &0.into()));
+    assert_eq!(first["views"], again["views"]);
+    let redelivered = desk.document(&["--state", "kept", "--from-start", "orders.jsonl"], 0);
+    assert_eq!(redelivered["records"], 6);
+    assert_eq!(first["views"], redelivered["views"]);
+    desk.write("orders.jsonl", records(8));
+    let more = desk.document(&["--state", "kept", "orders.jsonl"], 0);
+    assert_eq!(more["records"], 2);
+    assert!(Path::new(&desk.0).join("kept/tables.sqlite").exists());
+    desk.write("kept/checkpoint.json", "{");
+    check_refused(&desk.replay(&["--state", "kept", "orders.jsonl"]), "not a checkpoint file");
+}
+
+#[test]
+fn a_lambda_event_and_its_lines_give_the_same_views() {
+    let desk = Desk::new("shapes");
+    let lines = records(9);
+    let joined = lines.trim_end().replace('\n', ",\n");
+    desk.write("event.json", format!("{{\"Records\": [\n{joined}\n]}}\n"));
+    let sharded: Vec<String> = lines
+        .lines()
+        .enumerate()
+        .map(|(at, line)| format!("{{\"shardId\":\"s{}\",{}\n", at % 3, &line[1..]))
+        .collect();
+    desk.write("sharded.jsonl", sharded.concat());
+    desk.write("lines.jsonl", &lines);
+    let expected = desk.document(&["lines.jsonl"], 0)["views"].clone();
+    for fixture in ["event.json", "sharded.jsonl"] {
+        assert_eq!(desk.document(&[fixture], 0)["views"], expected, "{fixture}");
+    }
+}
