@@ -1,0 +1,184 @@
+#!/usr/bin/env python3
+"""Checks infra/template.yaml before AWS does.
+
+1. Translated to CloudFormation, then linted against AWS's own resource schemas.
+2. The mappings' settings that the code relies on have the values it relies on.
+3. Tables, role and the views in views/ name the same things.
+
+Then the same checks meet copies of the template with one fault each, and must refuse every
+one: a check that has stopped looking would pass the good template just as well.
+
+What it gives up: policies are not evaluated, and nothing here proves that AWS accepts the
+stack; only a deployment does.
+"""
+
+import copy
+import json
+import pathlib
+import re
+import sys
+
+import translate
+from cfnlint.api import lint_all
+from samtranslator.public.exceptions import InvalidDocumentException
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+# A mapping without one of these loses records, or wedges; the template says how, line by line.
+CONTRACT = {
+    "FunctionResponseTypes": ["ReportBatchItemFailures"],
+    "BisectBatchOnFunctionError": True,
+    "StartingPosition": "TRIM_HORIZON",
+    "MaximumRetryAttempts": -1,
+    "MaximumRecordAgeInSeconds": 43200,
+    "MetricsConfig": {"Metrics": ["EventCount"]},
+}
+
+
+def lint(template):
+    """What the translator or AWS's schemas refuse."""
+    try:
+        stack = translate.translate(copy.deepcopy(template))
+    except InvalidDocumentException as error:
+        return [cause.message for cause in error.causes]
+    # E and W; the linter's I rules are advice on style.
+    found = (match for match in lint_all(json.dumps(stack)) if match.rule.id[0] in "EW")
+    return [f"{match.rule.id} {match.message}" for match in found]
+
+
+def events(template):
+    """Every event source of every function, by logical id."""
+    return {
+        name: event
+        for resource in template["Resources"].values()
+        if resource["Type"] == "AWS::Serverless::Function"
+        for name, event in resource["Properties"]["Events"].items()
+    }
+
+
+def contract(template):
+    """Which settings the code relies on are missing or otherwise."""
+    sources = events(template)
+    kinds = sorted(event["Type"] for event in sources.values())
+    faults = [] if kinds == ["DynamoDB", "Kinesis"] else [f"event sources are {kinds}"]
+    for name, event in sources.items():
+        properties = event["Properties"]
+        for setting, wanted in CONTRACT.items():
+            if properties.get(setting) != wanted:
+                faults.append(f"{name}: {setting} is {properties.get(setting)}, not {wanted}")
+        destination = properties.get("DestinationConfig", {}).get("OnFailure", {})
+        if destination.get("Type") != "S3":
+            faults.append(f"{name}: the on-failure destination is not S3, which has the payload")
+    return faults
+
+
+def views():
+    """Name and source of every view in views/, as far as this check needs SQL."""
+    found = {}
+    for path in sorted((ROOT / "views").glob("*.sql")):
+        text = re.sub(r"--[^\n]*", "", path.read_text())
+        for statement in text.split(";"):
+            name = re.search(r'\bVIEW\s+"?([\w.-]+)"?', statement, re.IGNORECASE)
+            source = re.search(r'\bFROM\s+"?([\w.-]+)"?', statement, re.IGNORECASE)
+            if name and source:
+                found[name[1]] = source[1]
+    return found
+
+
+def names(template):
+    """Where tables, role and views disagree."""
+    resources = template["Resources"]
+    prefix = template["Parameters"]["ViewTablePrefix"]["Default"]
+    tables = translate.tables(template)
+    served = {
+        resources[event["Properties"]["Stream"]["Fn::GetAtt"][0]]["Properties"][key]
+        for event in events(template).values()
+        for key in [{"DynamoDB": "TableName", "Kinesis": "Name"}[event["Type"]]]
+    }
+    wanted = {f"{prefix}{view}" for view, source in views().items() if source in served}
+    there = {
+        logical_id: table["TableName"]
+        for logical_id, table in tables.items()
+        if table["TableName"].startswith(prefix)
+    }
+    faults = [f"view table {name} is missing" for name in sorted(wanted - {*there.values()})]
+    faults += [f"table {name} has no view" for name in sorted({*there.values()} - wanted)]
+
+    statements = next(
+        policy["PolicyDocument"]["Statement"]
+        for policy in resources["Role"]["Properties"]["Policies"]
+        if policy["PolicyName"] == "keep-the-views"
+    )
+    of_views = next(each["Resource"] for each in statements if isinstance(each["Resource"], list))
+    allowed = {resource["Fn::GetAtt"][0] for resource in of_views}
+    for logical_id in sorted({*there} ^ allowed):
+        faults.append(f"{logical_id}: a view table without rights, or rights without a table")
+    for logical_id, table in tables.items():
+        key = {"Ledger": "pk"}.get(logical_id, "_pk" if logical_id in allowed else None)
+        if key and table["KeySchema"][0]["AttributeName"] != key:
+            faults.append(f"{logical_id}: its key is not {key}")
+    return faults
+
+
+def controls(template):
+    """Copies of the template, one fault each: (what is wrong, which check must see it, copy)."""
+
+    def fault(what, check, change):
+        broken = copy.deepcopy(template)
+        change(broken)
+        return what, check, broken
+
+    def setting(name, value):
+        return lambda broken: events(broken)["Orders"]["Properties"].update({name: value})
+
+    return [
+        fault("a misspelt setting", lint, setting("BisectBatchOnFunctionErrors", True)),
+        fault("a batch too large", lint, setting("BatchSize", 10001)),
+        fault("an eleventh lane", lint, setting("ParallelizationFactor", 11)),
+        fault("retries below -1", lint, setting("MaximumRetryAttempts", -2)),
+        fault("no such position", lint, setting("StartingPosition", "EARLIEST")),
+        fault("answers ignored", contract, setting("FunctionResponseTypes", [])),
+        fault(
+            "an attribute that does not exist",
+            lint,
+            lambda broken: broken["Outputs"]["OrdersTable"].update(
+                Value={"Fn::GetAtt": ["Orders", "StreamArm"]}
+            ),
+        ),
+        fault(
+            "a right without a table",
+            names,
+            lambda broken: broken["Resources"].pop("CustomerTotals"),
+        ),
+        fault(
+            "a view table under another name",
+            names,
+            lambda broken: broken["Resources"]["CustomerTotals"]["Properties"].update(
+                TableName={"Fn::Sub": "${ViewTablePrefix}customer_total"}
+            ),
+        ),
+    ]
+
+
+def main():
+    template = translate.load()
+    failed = False
+    for check in (lint, contract, names):
+        for fault in check(template):
+            failed = True
+            print(f"error: infra/template.yaml: {fault}", file=sys.stderr)
+    for what, check, broken in controls(template):
+        if not check(broken):
+            failed = True
+            print(f"error: control passed unseen: {what}", file=sys.stderr)
+    if failed:
+        sys.exit(1)
+    print(
+        f"infra/template.yaml: {len(template['Resources'])} resources,"
+        f" {len(views())} views; {len(controls(template))} faults planted, all refused",
+        file=sys.stderr,
+    )
+
+
+if __name__ == "__main__":
+    main()
