@@ -1,0 +1,214 @@
+//! The views are exact whatever happens: the flights under injected faults, against `SQLite`.
+//!
+//! Every run here is the desk's own: the real function, its real store client, the embedded
+//! DynamoDB and the mapping of `infra/template.yaml`. A run is repeated from its seed.
+
+use crate::{
+    oracle, support,
+    tamper::{Tamper, Tampered},
+};
+use changefold::{
+    handler::Function,
+    local::{
+        checkpoint::Checkpoints,
+        clock::{Pace, VirtualClock},
+        faults::Faults,
+        faulty_client::FaultyClient,
+        run::{self, Setting, Summary},
+        source::Fixtures,
+        template::Template,
+    },
+    record::Source,
+    store::{Store, embedded},
+    view::{Views, rows::Listing, sql},
+};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+const SEEDS_ON_THE_CUT: u64 = 200;
+const SEEDS_ON_ALL: u64 = 6;
+const TIMEOUT_MS: u64 = 60_000;
+/// Everything `--faults` injects, as `faults` in the JSON names it.
+const KINDS: [&str; 10] = [
+    "crash_after_store_call",
+    "crash_before_store_call",
+    "duplicate_delivery",
+    "function_error",
+    "lost_answer",
+    "lost_reply",
+    "throttling",
+    "timeout",
+    "transaction_conflict",
+    "unprocessed_keys",
+];
+
+struct Flights {
+    fixtures: Fixtures,
+    items: oracle::Items,
+    statements: Vec<String>,
+}
+
+impl Flights {
+    fn read(fixture: &str) -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let path = root.join("fixtures").join(fixture);
+        let items = oracle::items(&path);
+        let fixtures = Fixtures::open(&[path]).unwrap();
+        let text = std::fs::read_to_string(root.join("views/flights.sql")).unwrap();
+        Self { fixtures, items, statements: oracle::statements(&text) }
+    }
+
+    /// One replay of it all; the rows of every view, and how it went.
+    fn replay(
+        &self,
+        seed: Option<u64>,
+        settings: &[(&str, &str)],
+        tamper: Option<Tamper>,
+    ) -> (Vec<Listing>, Summary) {
+        support::block_on(async {
+            let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("infra/template.yaml");
+            let template = Template::read(&template).unwrap();
+            let mut parameters =
+                template.event_source(Source::DynamoDb, None).unwrap().parameters.clone();
+            for (name, value) in settings {
+                parameters.set(name, &serde_json::Value::from(*value)).unwrap();
+            }
+            let clock = VirtualClock::new(self.fixtures.time_zero(), Pace::Virtual);
+            let mut client = embedded::open(None).unwrap();
+            if seed.is_some() {
+                client = FaultyClient::wrap(client, Arc::clone(&clock));
+            }
+            if let Some(tamper) = tamper {
+                client = Tampered::wrap(client, tamper);
+            }
+            let endpoint = support::local_endpoint(None);
+            let store = Store::new(client, &endpoint, clock.clone(), seed.unwrap_or_default());
+            let views = sql::parse(&self.statements.join(";")).unwrap();
+            let deadline = clock.timestamp(TIMEOUT_MS);
+            Views::ensure_tables(&views, &store, "ledger", "", deadline).await.unwrap();
+            let views = Views::open(views, store, "ledger", "", deadline).await.unwrap();
+            let function = Function::new(views, clock.clone());
+            let setting = Setting {
+                faults: seed.map(|seed| Faults::new(seed, &parameters, TIMEOUT_MS)),
+                parameters,
+                timeout: TIMEOUT_MS,
+                function_arn: "arn:aws:lambda:us-east-1:123456789012:function:views".to_owned(),
+                checkpoints: Checkpoints::forgotten(),
+                from_start: false,
+            };
+            let mut progress = |_| {};
+            let run = run::run(&self.fixtures, &function, &clock, setting, &mut progress);
+            let summary = tokio::task::unconstrained(run).await.unwrap();
+            let mut listings = Vec::new();
+            for view in 0..self.statements.len() {
+                listings.push(function.work().rows(view, usize::MAX).await.unwrap());
+            }
+            (listings, summary)
+        })
+    }
+
+    fn differences(&self, listings: &[Listing]) -> Vec<String> {
+        self.statements
+            .iter()
+            .zip(listings)
+            .filter_map(|(statement, listing)| {
+                oracle::compare(statement, "flights", &self.items, listing).err()
+            })
+            .collect()
+    }
+
+    /// Runs seeds on both cores; the sum of the faults they met.
+    fn check_seeds(&self, seeds: u64, batch_sizes: &[&str]) -> Faulted {
+        let threads: Vec<Faulted> = std::thread::scope(|scope| {
+            let halves: Vec<_> = (0..2)
+                .map(|half| {
+                    scope.spawn(move || {
+                        let mut faulted = Faulted::new();
+                        for seed in (0..seeds).filter(|seed| seed % 2 == half) {
+                            self.check_seed(seed, batch_sizes, &mut faulted);
+                        }
+                        faulted
+                    })
+                })
+                .collect();
+            halves.into_iter().map(|half| half.join().unwrap()).collect()
+        });
+        let mut all = Faulted::new();
+        for (kind, count) in threads.into_iter().flatten() {
+            *all.entry(kind).or_default() += count;
+        }
+        all
+    }
+
+    fn check_seed(&self, seed: u64, batch_sizes: &[&str], faulted: &mut Faulted) {
+        let (listings, summary) = self.replay(Some(seed), &spread(seed, batch_sizes), None);
+        let differences = self.differences(&listings);
+        assert!(differences.is_empty(), "SIM_SEED={seed}: {}", differences.join("\n"));
+        assert_eq!(summary.discards, 0, "SIM_SEED={seed}: a healthy record was discarded");
+        for (kind, count) in &summary.faults {
+            *faulted.entry(kind).or_default() += count;
+        }
+    }
+}
+
+type Faulted = BTreeMap<&'static str, u64>;
+
+/// A seed's place in `ParallelizationFactor` {1, 4} × the batch sizes.
+fn spread<'a>(seed: u64, batch_sizes: &[&'a str]) -> [(&'static str, &'a str); 2] {
+    let place = usize::try_from(seed / 2).unwrap();
+    let factor = if (seed / 2 / batch_sizes.len() as u64).is_multiple_of(2) { "1" } else { "4" };
+    [("BatchSize", batch_sizes[place % batch_sizes.len()]), ("ParallelizationFactor", factor)]
+}
+
+#[test]
+fn without_faults_every_view_equals_sqlite() {
+    for fixture in ["flights-600.jsonl.gz", "flights.jsonl.gz"] {
+        let flights = Flights::read(fixture);
+        let (listings, summary) = flights.replay(None, &[], None);
+        let differences = flights.differences(&listings);
+        assert!(differences.is_empty(), "{fixture}: {}", differences.join("\n"));
+        assert!(listings.iter().all(|listing| listing.total > 0), "{fixture}: an empty view");
+        assert_eq!(summary.failed_invocations, 0);
+    }
+}
+
+#[test]
+fn two_hundred_fault_seeds_on_the_cut_leave_every_view_exact() {
+    let flights = Flights::read("flights-600.jsonl.gz");
+    let faulted = flights.check_seeds(SEEDS_ON_THE_CUT, &["1", "10", "1000"]);
+    for kind in KINDS {
+        assert!(faulted.get(kind).is_some_and(|count| *count > 0), "no {kind} in {faulted:?}");
+    }
+}
+
+#[test]
+fn fault_seeds_on_all_flights_leave_every_view_exact() {
+    let flights = Flights::read("flights.jsonl.gz");
+    flights.check_seeds(SEEDS_ON_ALL, &["100", "1000", "10"]);
+}
+
+/// Breaks the protocol under the same faults: the same check must see it.
+#[track_caller]
+fn is_caught(tamper: Tamper) {
+    let flights = Flights::read("flights-600.jsonl.gz");
+    let caught = (0..SEEDS_ON_THE_CUT).any(|seed| {
+        let settings = spread(seed, &["1", "10", "1000"]);
+        let (listings, _) = flights.replay(Some(seed), &settings, Some(tamper));
+        !flights.differences(&listings).is_empty()
+    });
+    assert!(caught, "{tamper:?} went unnoticed in {SEEDS_ON_THE_CUT} seeds");
+}
+
+#[test]
+fn control_without_the_guard_rows_are_wrong() {
+    is_caught(Tamper::GuardRemoved);
+}
+
+#[test]
+fn control_guarded_by_the_version_only_rows_are_wrong() {
+    is_caught(Tamper::GuardByVersionOnly);
+}
+
+#[test]
+fn control_a_conflict_taken_for_applied_makes_rows_wrong() {
+    is_caught(Tamper::ConflictTakenForApplied);
+}

