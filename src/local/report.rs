@@ -7,7 +7,10 @@ use super::{
     faults::Fault,
     run::{LISTED_MAX, Summary},
 };
-use crate::view::scalar::Scalar;
+use crate::{
+    store::Usage,
+    view::{quarantine::Quarantined, scalar::Scalar},
+};
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::RawValue;
@@ -32,7 +35,7 @@ pub struct Results {
     /// Items that a view leaves out.
     pub quarantined: Quarantined,
     /// What the store was asked during the run.
-    pub store: StoreUse,
+    pub store: Usage,
 }
 
 /// The rows of one view, in the order they print in.
@@ -48,43 +51,6 @@ pub struct ViewRows {
     pub total: u64,
 }
 
-/// Items whose value a view could not evaluate.
-#[derive(Debug, Default, Serialize)]
-pub struct Quarantined {
-    /// How many there are.
-    pub count: u64,
-    /// [`LISTED_MAX`] of them at most.
-    pub first: Vec<QuarantinedItem>,
-}
-
-/// One item that one view leaves out, and why.
-#[derive(Debug, Default, Serialize)]
-pub struct QuarantinedItem {
-    /// The view.
-    pub view: String,
-    /// The item's key.
-    pub key: String,
-    /// The attribute or the column at fault.
-    pub attribute: String,
-    /// What it should have been.
-    pub expected: String,
-    /// What it was; a type, never a value.
-    pub found: String,
-    /// The change that brought it.
-    pub sequence_number: String,
-}
-
-/// What the store was asked and what that cost.
-#[derive(Debug, Default, Clone, Copy, Serialize)]
-pub struct StoreUse {
-    /// Requests.
-    pub calls: u64,
-    /// Write capacity units, from the store's own `ConsumedCapacity`.
-    pub write_units: f64,
-    /// Read capacity units, likewise.
-    pub read_units: f64,
-}
-
 #[derive(Serialize)]
 struct Document<'a> {
     seed: Option<u64>,
@@ -96,7 +62,7 @@ struct Document<'a> {
     views: Views<'a>,
     quarantined: &'a Quarantined,
     on_failure: Vec<&'a RawValue>,
-    store: StoreUse,
+    store: Usage,
 }
 
 struct Views<'a>(&'a [ViewRows]);

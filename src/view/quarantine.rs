@@ -9,6 +9,7 @@ use crate::{
     view::{evaluate::Poison, rows::NO_DEADLINE},
 };
 use aws_sdk_dynamodb::types::AttributeValue;
+use serde::Serialize;
 use std::collections::BTreeSet;
 
 /// Attribute of a ledger row that holds the reasons, by view.
@@ -46,16 +47,16 @@ impl Quarantine {
 }
 
 /// Items that some view leaves out because it cannot evaluate them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Quarantined {
     /// How many pairs of view and item.
-    pub count: usize,
+    pub count: u64,
     /// The first, ordered by view and key.
     pub first: Vec<QuarantinedItem>,
 }
 
 /// An item that a view leaves out.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct QuarantinedItem {
     /// The view.
     pub view: String,

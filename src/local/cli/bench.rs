@@ -10,7 +10,7 @@ use crate::{
     local::{
         clock::VirtualClock,
         faulty_client::FaultyClient,
-        report::{Quarantined, QuarantinedItem, Results, StoreUse, ViewRows},
+        report::{Results, ViewRows},
         run::LISTED_MAX,
         target::Target,
     },
@@ -185,7 +185,7 @@ impl Piece for ViewPiece {
         let views = self.function.work();
         // Reading the results is not part of the run.
         let after = views.store().usage();
-        let store = StoreUse {
+        let store = Usage {
             calls: after.calls - self.before.calls,
             write_units: after.write_units - self.before.write_units,
             read_units: after.read_units - self.before.read_units,
@@ -201,18 +201,6 @@ impl Piece for ViewPiece {
             });
         }
         let quarantined = views.quarantined(LISTED_MAX).await?;
-        let item = |item: crate::view::quarantine::QuarantinedItem| QuarantinedItem {
-            view: item.view,
-            key: item.key,
-            attribute: item.attribute,
-            expected: item.expected,
-            found: item.found,
-            sequence_number: item.sequence_number,
-        };
-        let quarantined = Quarantined {
-            count: quarantined.count as u64,
-            first: quarantined.first.into_iter().map(item).collect(),
-        };
         Ok(Results { views: listed, quarantined, store })
     }
 }
