@@ -9,26 +9,28 @@
 #[cfg(feature = "local")]
 pub mod embedded;
 mod failure;
+pub(crate) mod rows;
 
 pub use failure::{StoreError, Trouble};
 
-use crate::{clock::Clock, record::Timestamp};
+pub(crate) use crate::backoff::Tries;
+
+use crate::{backoff::Backoff, clock::Clock, record::Timestamp};
 use aws_sdk_dynamodb::{
     Client,
     config::{BehaviorVersion, Credentials, Region, retry::RetryConfig, timeout::TimeoutConfig},
     error::{ProvideErrorMetadata, SdkError},
-    operation::{
-        batch_get_item::BatchGetItemOutput, transact_write_items::TransactWriteItemsError,
-    },
+    operation::transact_write_items::TransactWriteItemsError,
     types::{
         AttributeDefinition, AttributeValue, BillingMode, ConsumedCapacity, KeySchemaElement,
-        KeyType, KeysAndAttributes, ReturnConsumedCapacity, ScalarAttributeType,
-        TimeToLiveSpecification, TransactWriteItem,
+        KeyType, ReturnConsumedCapacity, ScalarAttributeType, TimeToLiveSpecification,
+        TransactWriteItem,
     },
 };
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use failure::{trouble_of, trouble_of_cancellation};
+use rows::RowKey;
 use serde::Serialize;
 use std::{
     fmt,
@@ -42,14 +44,6 @@ pub type Item = std::collections::HashMap<String, AttributeValue>;
 
 /// The most keys of one `BatchGetItem`; AWS's limit.
 pub const BATCH_GET_KEYS_MAX: usize = 100;
-
-/// Time kept back from the deadline: backing off stops here, so that a reply still gets out.
-const RESERVE_MS: i64 = 2_000;
-/// First step and ceiling of the backoff (exactly-once.md's ladder: 10 ms doubling to 1 s).
-const BACKOFF_FIRST_MS: u64 = 10;
-const BACKOFF_MAX_MS: u64 = 1_000;
-/// A call is given up after so many tries even when the deadline is far.
-const TRIES_MAX: u32 = 16;
 
 /// How to reach DynamoDB.
 #[derive(Debug, Clone)]
@@ -74,9 +68,8 @@ pub fn network() -> SharedHttpClient {
 #[derive(Clone)]
 pub struct Store {
     client: Client,
-    clock: Arc<dyn Clock>,
+    backoff: Backoff,
     endpoint: String,
-    rng: Arc<Mutex<fastrand::Rng>>,
     usage: Arc<Mutex<Usage>>,
 }
 
@@ -95,6 +88,18 @@ pub struct Usage {
     pub write_units: f64,
     /// Read capacity units, as told in `ConsumedCapacity`.
     pub read_units: f64,
+}
+
+impl Usage {
+    /// What has been used since an earlier moment.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            calls: self.calls - before.calls,
+            write_units: self.write_units - before.write_units,
+            read_units: self.read_units - before.read_units,
+        }
+    }
 }
 
 impl Store {
@@ -123,9 +128,8 @@ impl Store {
         }
         Self {
             client: Client::from_conf(config.build()),
-            clock,
+            backoff: Backoff::new(clock, seed),
             endpoint: endpoint.url.clone().unwrap_or_else(|| endpoint.region.clone()),
-            rng: Arc::new(Mutex::new(fastrand::Rng::with_seed(seed))),
             usage: Arc::default(),
         }
     }
@@ -133,7 +137,7 @@ impl Store {
     /// The clock the store backs off by.
     #[must_use]
     pub fn clock(&self) -> &Arc<dyn Clock> {
-        &self.clock
+        self.backoff.clock()
     }
 
     /// What has been used since the store was built.
@@ -144,8 +148,7 @@ impl Store {
 
     /// Reads rows by their string key, consistently; the order of the answer is arbitrary.
     ///
-    /// Takes at most [`BATCH_GET_KEYS_MAX`] keys. Unprocessed keys and transient failures
-    /// are tried again until the deadline's reserve.
+    /// Unprocessed keys and transient failures are tried again until the deadline's reserve.
     ///
     /// # Errors
     /// The store refuses, or stays unavailable until the reserve.
@@ -156,44 +159,12 @@ impl Store {
         keys: &[String],
         deadline: Timestamp,
     ) -> Result<Vec<Item>, StoreError> {
-        let mut wanted: Vec<Item> = keys
-            .iter()
-            .map(|key| Item::from([(key_name.to_owned(), AttributeValue::S(key.clone()))]))
-            .collect();
-        let mut found = Vec::with_capacity(keys.len());
-        let mut tries = Tries::new(deadline);
-        loop {
-            let request = KeysAndAttributes::builder()
-                .set_keys(Some(wanted.clone()))
-                .consistent_read(true)
-                .build()
-                .map_err(|error| self.rejected("BatchGetItem", &error.to_string()))?;
-            let answer = self
-                .client
-                .batch_get_item()
-                .request_items(table, request)
-                .return_consumed_capacity(ReturnConsumedCapacity::Total)
-                .send()
-                .await;
-            let error = match self.answered("BatchGetItem", answer) {
-                Ok(output) => {
-                    self.count_read(output.consumed_capacity());
-                    wanted = unprocessed(table, &output);
-                    found.extend(
-                        output.responses.unwrap_or_default().remove(table).into_iter().flatten(),
-                    );
-                    if wanted.is_empty() {
-                        return Ok(found);
-                    }
-                    StoreError {
-                        trouble: Trouble::Throttled,
-                        ..self.rejected("BatchGetItem", "keys stayed unprocessed")
-                    }
-                }
-                Err(error) => error,
-            };
-            self.pause(&mut tries, error).await?;
-        }
+        let row = |key: &String| RowKey {
+            table,
+            key: Item::from([(key_name.to_owned(), AttributeValue::S(key.clone()))]),
+        };
+        let rows: Vec<RowKey<'_>> = keys.iter().map(row).collect();
+        Ok(self.read(&rows, deadline).await?.into_iter().map(|(_, item)| item).collect())
     }
 
     /// Reads one row by its string key, consistently.
@@ -286,14 +257,15 @@ impl Store {
         }
     }
 
-    /// Makes a table with one string key and on-demand capacity, unless it is there already.
+    /// Makes a table with one or two string keys (the second one sorts) and on-demand
+    /// capacity, unless it is there already.
     ///
     /// # Errors
     /// The store refuses, or cannot be reached.
     pub async fn ensure_table(
         &self,
         table: &str,
-        key_name: &str,
+        keys: &[&str],
         ttl: Option<&str>,
         deadline: Timestamp,
     ) -> Result<(), StoreError> {
@@ -309,25 +281,18 @@ impl Store {
         let built = |error: aws_sdk_dynamodb::error::BuildError| {
             self.rejected("CreateTable", &error.to_string())
         };
-        let key = KeySchemaElement::builder()
-            .attribute_name(key_name)
-            .key_type(KeyType::Hash)
-            .build()
-            .map_err(built)?;
-        let attribute = AttributeDefinition::builder()
-            .attribute_name(key_name)
-            .attribute_type(ScalarAttributeType::S)
-            .build()
-            .map_err(built)?;
-        let created = self
-            .client
-            .create_table()
-            .table_name(table)
-            .key_schema(key)
-            .attribute_definitions(attribute)
-            .billing_mode(BillingMode::PayPerRequest)
-            .send()
-            .await;
+        let mut request =
+            self.client.create_table().table_name(table).billing_mode(BillingMode::PayPerRequest);
+        for (name, kind) in keys.iter().zip([KeyType::Hash, KeyType::Range]) {
+            let key = KeySchemaElement::builder().attribute_name(*name).key_type(kind);
+            let attribute = AttributeDefinition::builder()
+                .attribute_name(*name)
+                .attribute_type(ScalarAttributeType::S);
+            request = request
+                .key_schema(key.build().map_err(built)?)
+                .attribute_definitions(attribute.build().map_err(built)?);
+        }
+        let created = request.send().await;
         match self.answered("CreateTable", created) {
             Ok(_) => {}
             Err(error) if error.code == "ResourceInUseException" => {}
@@ -385,15 +350,7 @@ impl Store {
     /// Waits with full jitter; false when the tries or the time before the deadline's reserve
     /// are used up.
     pub(crate) async fn back_off(&self, tries: &mut Tries) -> bool {
-        let ceiling = (BACKOFF_FIRST_MS << tries.done.min(10)).min(BACKOFF_MAX_MS);
-        let pause_ms = self.rng.lock().unwrap_or_else(PoisonError::into_inner).u64(0..=ceiling);
-        tries.done += 1;
-        let ends_ms = self.clock.now().0.saturating_add_unsigned(pause_ms);
-        if tries.done >= TRIES_MAX || ends_ms > tries.deadline.0.saturating_sub(RESERVE_MS) {
-            return false;
-        }
-        self.clock.sleep(Duration::from_millis(pause_ms)).await;
-        true
+        self.backoff.wait(tries).await
     }
 
     fn answered<T, E>(
@@ -537,27 +494,6 @@ impl Filter {
     }
 }
 
-/// How often a call was tried, and until when it may be.
-#[derive(Debug)]
-pub(crate) struct Tries {
-    done: u32,
-    deadline: Timestamp,
-}
-
-impl Tries {
-    pub(crate) fn new(deadline: Timestamp) -> Self {
-        Self { done: 0, deadline }
-    }
-}
-
 fn units(consumed: &[ConsumedCapacity]) -> f64 {
     consumed.iter().filter_map(ConsumedCapacity::capacity_units).sum()
-}
-
-fn unprocessed(table: &str, output: &BatchGetItemOutput) -> Vec<Item> {
-    output
-        .unprocessed_keys()
-        .and_then(|tables| tables.get(table))
-        .map(|keys| keys.keys().to_vec())
-        .unwrap_or_default()
 }

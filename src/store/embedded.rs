@@ -30,24 +30,18 @@ pub struct EmbeddedError {
     message: String,
 }
 
-/// Opens the store in memory, or on a file that is made if it is not there.
+/// Opens the store as the SDK's transport: in memory, or on a file that is made if it is not
+/// there.
 ///
 /// # Errors
 /// The file cannot be opened or is not such a store.
 pub fn open(path: Option<&Path>) -> Result<SharedHttpClient, EmbeddedError> {
-    let opened = match path {
-        None => Database::memory(),
-        Some(path) => Database::new(&path.to_string_lossy()),
-    };
-    let database = opened.map_err(|error| EmbeddedError {
-        place: path.map_or_else(|| "in memory".to_owned(), |path| path.display().to_string()),
-        message: error.to_string(),
-    })?;
-    Ok(SharedHttpClient::new(Embedded(database)))
+    Embedded::open(path).map(SharedHttpClient::new)
 }
 
+/// The store itself, for who also serves it to others; its clones are the same store.
 #[derive(Clone)]
-struct Embedded(Database);
+pub struct Embedded(Database);
 
 impl std::fmt::Debug for Embedded {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -67,22 +61,41 @@ impl HttpClient for Embedded {
 
 impl HttpConnector for Embedded {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        HttpConnectorFuture::ready(self.answer(&request))
+        HttpConnectorFuture::ready(self.respond(&request))
     }
 }
 
 impl Embedded {
-    fn answer(&self, request: &HttpRequest) -> Result<HttpResponse, ConnectorError> {
-        let operation = request
-            .headers()
-            .get("x-amz-target")
-            .and_then(|target| target.rsplit('.').next())
-            .unwrap_or_default();
-        let body = request.body().bytes().unwrap_or_default();
-        let (status, answer) = match self.dispatch(operation, body) {
+    /// Opens the store in memory, or on a file that is made if it is not there.
+    ///
+    /// # Errors
+    /// The file cannot be opened or is not such a store.
+    pub fn open(path: Option<&Path>) -> Result<Self, EmbeddedError> {
+        let opened = match path {
+            None => Database::memory(),
+            Some(path) => Database::new(&path.to_string_lossy()),
+        };
+        opened.map(Self).map_err(|error| EmbeddedError {
+            place: path.map_or_else(|| "in memory".to_owned(), |path| path.display().to_string()),
+            message: error.to_string(),
+        })
+    }
+
+    /// Answers one request, known by its header `X-Amz-Target` and its body: the HTTP status
+    /// and the body of the answer.
+    #[must_use]
+    pub fn answer(&self, target: &str, body: &[u8]) -> (u16, String) {
+        let operation = target.rsplit('.').next().unwrap_or_default();
+        match self.dispatch(operation, body) {
             Ok(answer) => (200, answer),
             Err(error) => (error.status_code(), error.to_json()),
-        };
+        }
+    }
+
+    fn respond(&self, request: &HttpRequest) -> Result<HttpResponse, ConnectorError> {
+        let target = request.headers().get("x-amz-target").unwrap_or_default();
+        let body = request.body().bytes().unwrap_or_default();
+        let (status, answer) = self.answer(target, body);
         let status = StatusCode::try_from(status)
             .map_err(|error| ConnectorError::other(error.into(), None))?;
         let mut response = HttpResponse::new(status, SdkBody::from(answer));
