@@ -10,7 +10,13 @@
 //! - DynamoDB's type-tagged JSON: `S` into strings, `N` into integers, floats, or a string
 //!   of its digits, `B` into bytes, `M` into structs and maps, `L` and the sets into
 //!   sequences, `NULL` into `None` or `()`.
-//! - Kinesis data: any JSON document, as `serde_json` would read it.
+//! - Kinesis data and the bodies of queued messages: any JSON document, as `serde_json` would
+//!   read it.
+//!
+//! A message whose body is the [envelope](crate::park::envelope::Envelope) of a parked record
+//! is read as that record. An SNS notification is not: a queue that is subscribed to a topic
+//! without raw message delivery gets documents with `Type` and `Message`, and that is what is
+//! read.
 //!
 //! [`Number`] and [`Value`] are exact where serde's own types cannot be.
 //!
@@ -28,7 +34,9 @@ mod key;
 mod kinesis;
 mod members;
 mod number;
+pub(crate) mod record_key;
 mod scalar;
+mod sqs;
 mod value;
 
 pub use error::{DecodeError, DecodeReason, EventError};
@@ -39,6 +47,7 @@ use crate::record::{Change, SequenceNumber, Source, Timestamp};
 use dynamodb::DynamoDbBody;
 use kinesis::KinesisBody;
 use serde::Deserialize;
+use sqs::SqsBody;
 use std::borrow::Cow;
 
 /// One invocation's records, borrowing from its payload.
@@ -48,7 +57,7 @@ pub struct Batch<'a> {
     is_windowed: bool,
 }
 
-/// Reads an event of a DynamoDB stream or a Kinesis data stream.
+/// Reads an event of a DynamoDB stream, a Kinesis data stream or an SQS queue.
 ///
 /// Never fails itself: what makes the whole event unusable is said by [`Batch::records`].
 ///
@@ -89,10 +98,20 @@ impl<'a> Batch<'a> {
     /// The records in stream order. An event may have none.
     ///
     /// # Errors
-    /// The payload is not JSON or not an event of a stream; a record has no usable sequence
-    /// number, or one of its identifying members twice; the records are from both services.
+    /// The payload is not JSON or not an event of a stream or a queue; a record has no usable
+    /// sequence number or no message id, or one of its identifying members twice; the records
+    /// are from several services.
     pub fn records(&self) -> Result<&[Record<'a>], &EventError> {
         self.records.as_deref()
+    }
+
+    /// Gives the first record its place among neighbours with its sequence number: a parked
+    /// record comes back alone.
+    pub(crate) fn with_ordinal(mut self, ordinal: u32) -> Self {
+        if let Some(first) = self.records.as_mut().ok().and_then(|records| records.first_mut()) {
+            first.ordinal = ordinal;
+        }
+        self
     }
 
     /// Whether the event belongs to a tumbling window (`TumblingWindowInSeconds`): Lambda
@@ -105,12 +124,13 @@ impl<'a> Batch<'a> {
     /// The records in stream order, neighbours with one sequence number together.
     ///
     /// Lambda can only be told a sequence number, so such neighbours share one outcome. They
-    /// occur where enhanced fan-out unpacked what a producer had aggregated.
+    /// occur where enhanced fan-out unpacked what a producer had aggregated. A message of a
+    /// queue is always a unit of its own.
     ///
     /// # Errors
     /// As [`records`](Self::records).
     pub fn units(&self) -> Result<impl Iterator<Item = &[Record<'a>]>, &EventError> {
-        Ok(self.records()?.chunk_by(|a, b| a.sequence_number == b.sequence_number))
+        Ok(self.records()?.chunk_by(Record::shares_unit))
     }
 }
 
@@ -136,9 +156,15 @@ pub struct Record<'a> {
 enum Body<'a> {
     DynamoDb(DynamoDbBody<'a>),
     Kinesis(KinesisBody<'a>),
+    Sqs(Box<SqsBody<'a>>),
 }
 
 impl<'a> Record<'a> {
+    /// Reads one record that stands alone, as a parked one does.
+    fn read(text: &'a str) -> Result<Self, EventError> {
+        envelope::read_record(text)
+    }
+
     /// The service the record comes from.
     #[must_use]
     pub fn source(&self) -> Source {
@@ -146,15 +172,65 @@ impl<'a> Record<'a> {
     }
 
     /// Position of the record in its shard.
+    ///
+    /// A FIFO queue numbers its messages within their group. A standard queue does not: the
+    /// number is the message's place in the event, from 0, and **another one at the next
+    /// delivery**. The name of a queue's message is its [`message_id`](Self::message_id).
     #[must_use]
     pub fn sequence_number(&self) -> &SequenceNumber<'a> {
         &self.sequence_number
     }
 
-    /// Position among neighbours of the batch with the same sequence number, from 0.
+    /// Position among neighbours of the batch with the same sequence number, from 0; of a
+    /// queue's message always 0.
     #[must_use]
     pub fn ordinal(&self) -> u32 {
         self.ordinal
+    }
+
+    /// Whether Lambda can only be told of this record and its neighbour together, so that
+    /// they share one outcome.
+    #[must_use]
+    pub fn shares_unit(&self, neighbour: &Record<'_>) -> bool {
+        !self.source.is_queue() && self.sequence_number == neighbour.sequence_number
+    }
+
+    /// `messageId` of a queue's message: the same at every delivery, never empty. None for a
+    /// record of a stream.
+    #[must_use]
+    pub fn message_id(&self) -> Option<&str> {
+        self.message().map(SqsBody::message_id)
+    }
+
+    /// `MessageGroupId` of a FIFO queue's message: within it, messages are in order. A standard
+    /// queue may have groups too (fair queues), but they keep no order and are not told here.
+    #[must_use]
+    pub fn message_group(&self) -> Option<&str> {
+        self.message().and_then(SqsBody::group)
+    }
+
+    /// How often a queue has delivered this message, this time included, approximately; none
+    /// for a record of a stream.
+    #[must_use]
+    pub fn receive_count(&self) -> Option<u32> {
+        self.message().and_then(SqsBody::receive_count)
+    }
+
+    fn message(&self) -> Option<&SqsBody<'a>> {
+        match &self.body {
+            Body::DynamoDb(_) | Body::Kinesis(_) => None,
+            Body::Sqs(body) => Some(body),
+        }
+    }
+
+    /// The parked record that a queue's message brings back, if its body is one's envelope:
+    /// where it stood, when it arrived, from which stream. It is read anew each time.
+    ///
+    /// # Errors
+    /// The body is no string, or an envelope of another version or of no record.
+    pub fn inner(&self) -> Result<Option<Record<'_>>, DecodeError> {
+        self.check_members()?;
+        self.message().map_or(Ok(None), SqsBody::inner)
     }
 
     /// The record's JSON object, byte for byte as it was delivered.
@@ -175,7 +251,7 @@ impl<'a> Record<'a> {
         self.stream_arn.as_deref()
     }
 
-    /// Name of the table or data stream in the ARN.
+    /// Name of the table, data stream or queue in the ARN.
     #[must_use]
     pub fn stream_name(&self) -> Option<&str> {
         Some(self.stream_resource()?.split('/').next().unwrap_or_default())
@@ -186,19 +262,30 @@ impl<'a> Record<'a> {
     pub fn stream_label(&self) -> Option<&str> {
         match self.source {
             Source::DynamoDb => self.stream_resource()?.split_once("/stream/").map(|(_, it)| it),
-            Source::Kinesis => None,
+            Source::Kinesis | Source::Sqs => None,
         }
     }
 
     /// The resource part of the ARN (its sixth) without its type: `name/stream/label` of a
-    /// table's stream, `name` or `name/consumer/…` of a data stream.
+    /// table's stream, `name` or `name/consumer/…` of a data stream, `name` of a queue.
     fn stream_resource(&self) -> Option<&str> {
         let kind = match self.source {
             Source::DynamoDb => "table/",
             Source::Kinesis => "stream/",
+            Source::Sqs => "",
         };
         let resource = self.stream_arn()?.splitn(6, ':').nth(5)?.strip_prefix(kind)?;
         (!resource.is_empty()).then_some(resource)
+    }
+
+    /// The table or data stream itself, as an ARN without the label of a DynamoDB stream and
+    /// without the consumer of a Kinesis one: the same before and after either changes.
+    #[must_use]
+    pub(crate) fn source_arn(&self) -> Option<&str> {
+        let arn = self.stream_arn()?;
+        let resource = self.stream_resource()?;
+        let name = resource.split('/').next().unwrap_or_default();
+        Some(&arn[..arn.len() - resource.len() + name.len()])
     }
 
     /// The shard, where the event tells it: from a Kinesis `eventID`, or from the event of a
@@ -208,13 +295,15 @@ impl<'a> Record<'a> {
         self.shard_id.as_deref()
     }
 
-    /// When the change reached the stream, approximately; none if absent or not a number.
+    /// When the change reached the stream, approximately, or when the message was sent; none if
+    /// absent or not a number.
     #[must_use]
     pub fn approximate_arrival(&self) -> Option<Timestamp> {
         self.arrival
     }
 
-    /// What the record is about: the item's key attributes, or the partition key.
+    /// What the record is about: the item's key attributes, the partition key, or what stands
+    /// for one in a queue. A parked record in a message is about its own key.
     ///
     /// # Errors
     /// The keys are missing or cannot be read.
@@ -223,20 +312,24 @@ impl<'a> Record<'a> {
         match &self.body {
             Body::DynamoDb(body) => body.keys(),
             Body::Kinesis(body) => body.key(),
+            Body::Sqs(body) => body.key(),
         }
     }
 
     /// The change, its images or its Kinesis document read into your type.
     ///
-    /// Only the images that belong to the change's kind are read.
+    /// Only the images that belong to the change's kind are read. The change of a queue's
+    /// message is the insert of its body, or the change of the parked record it brings back.
     ///
     /// # Errors
-    /// `eventName` is unknown, an image or the data is malformed, or it does not fit `T`.
+    /// `eventName` is unknown, an image, the data or the body is malformed, or it does not fit
+    /// `T`; the body is an envelope of a parked record that cannot be opened.
     pub fn change<'s, T: Deserialize<'s>>(&'s self) -> Result<Change<T>, DecodeError> {
         self.check_members()?;
         match &self.body {
             Body::DynamoDb(body) => body.change(self),
             Body::Kinesis(body) => body.change(),
+            Body::Sqs(body) => body.change(),
         }
     }
 
@@ -248,15 +341,16 @@ impl<'a> Record<'a> {
         self.change()
     }
 
-    /// The bytes of a Kinesis record's data; none for a DynamoDB record.
+    /// The bytes of a Kinesis record's data or of a message's body; none for a DynamoDB record.
     ///
     /// # Errors
-    /// The data is missing, not a string, or not base64.
+    /// They are missing or not a string, or the data is not base64.
     pub fn data(&self) -> Result<Option<&[u8]>, DecodeError> {
         self.check_members()?;
         match &self.body {
             Body::DynamoDb(_) => Ok(None),
             Body::Kinesis(body) => body.data().map(Some),
+            Body::Sqs(body) => body.text().map(|text| Some(text.as_bytes())),
         }
     }
 
@@ -277,6 +371,7 @@ impl<'a> Record<'a> {
 pub enum RecordKey<'a> {
     /// The key attributes, sorted by name.
     Item(Vec<(Cow<'a, str>, Value<'a>)>),
-    /// A Kinesis partition key.
+    /// A Kinesis partition key; the group of a FIFO queue's message; the id of a standard
+    /// queue's message, which is in order with none.
     Partition(Cow<'a, str>),
 }

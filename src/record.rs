@@ -126,6 +126,20 @@ pub enum Source {
     DynamoDb,
     /// A record of a Kinesis data stream (`eventSource` is `aws:kinesis`).
     Kinesis,
+    /// A message of an SQS queue (`eventSource` is `aws:sqs`).
+    Sqs,
+}
+
+impl Source {
+    /// Whether Lambda is told of each record by itself, as of a queue's messages. A stream is
+    /// only told one position, and everything from there on comes again.
+    #[must_use]
+    pub fn is_queue(self) -> bool {
+        match self {
+            Self::DynamoDb | Self::Kinesis => false,
+            Self::Sqs => true,
+        }
+    }
 }
 
 /// A moment, in milliseconds since the Unix epoch.
@@ -136,7 +150,7 @@ pub struct Timestamp(pub i64);
 ///
 /// An image is `None` when the stream's view type leaves it out; an image that is there and
 /// empty is `Some` of whatever your type makes of an empty map. A Kinesis record is an
-/// `Insert` of its data.
+/// `Insert` of its data, a queue's message one of its body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change<T> {
     /// The item is new.

@@ -1,4 +1,4 @@
-//! Plain JSON for serde, as `serde_json` reads it: the documents in Kinesis data.
+//! Plain JSON for serde, as `serde_json` reads it: the documents in data and messages.
 //!
 //! Separate from `serde_json` because [`Value`](super::Value) and [`Number`](super::Number)
 //! need the text of numbers, and errors need paths without values. Floats are left to
@@ -6,7 +6,7 @@
 
 use super::{
     containers::{self, Notation},
-    error::{DecodeError, Error},
+    error::{DecodeError, DecodeReason, Error},
     json::{Cursor, Problem},
     number::NUMBER_NAME,
     scalar::{Scalar, ScalarKind, Special, VALUE_NAME, visit_text},
@@ -26,6 +26,16 @@ pub(super) fn read_document<'de, T: Deserialize<'de>>(
     T::deserialize(Document { cursor: &mut cursor })
         .and_then(|value| Ok(cursor.end().map(|()| value)?))
         .map_err(|error| DecodeError::at_root::<T>(root, error))
+}
+
+/// Reads a whole document that has to be text first.
+pub(super) fn read_bytes<'de, T: Deserialize<'de>>(
+    bytes: &'de [u8],
+    root: &'static str,
+) -> Result<T, DecodeError> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| DecodeError::new(root, DecodeReason::Utf8 { at: error.valid_up_to() }))?;
+    read_document(text, root)
 }
 
 /// JSON's own notation.

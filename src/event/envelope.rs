@@ -1,4 +1,4 @@
-//! The envelope: one pass over the payload that finds every record and addresses it.
+//! The event around the records: one pass over the payload finds and addresses each.
 //!
 //! Separate from the bodies because its errors are the event's, not a record's. It reads
 //! what addresses a record and leaves every other value as a slice of the payload; a value
@@ -11,6 +11,7 @@ use super::{
     json::{Cursor, Fault, Problem, line_and_column},
     kinesis::KinesisBody,
     members::Members,
+    sqs::{Attributes, SqsBody},
 };
 use crate::record::{SequenceNumber, Source};
 use std::borrow::Cow;
@@ -29,6 +30,17 @@ pub(super) fn read_event(payload: &[u8]) -> Result<(Vec<Record<'_>>, bool), Even
     read.map_err(|Fault { at, problem }| not_json(at, Problem::text(problem)))?;
     let is_windowed = event.is_windowed;
     Ok((event.finish()?, is_windowed))
+}
+
+/// Reads one record that stands alone, as a parked one does.
+pub(super) fn read_record(text: &str) -> Result<Record<'_>, EventError> {
+    let mut cursor = Cursor::new(text);
+    let fields = Fields::read(&mut cursor).and_then(|fields| cursor.end().map(|()| fields));
+    let fields = fields.map_err(|Fault { at, problem }| {
+        let (line, column) = line_and_column(text.as_bytes(), at);
+        EventError::NotJson { line, column, problem: Problem::text(problem) }
+    })?;
+    fields.record(0, None)
 }
 
 #[derive(Default)]
@@ -100,6 +112,21 @@ const RECORD_MEMBERS: &[&str] = &[
     "eventName",
     "eventSourceARN",
     "userIdentity",
+    "messageId",
+    "body",
+    "attributes",
+];
+
+/// Members by which a record is addressed: if one is there twice, the record is nobody.
+const ADDRESS: &[&str] = &[
+    "dynamodb",
+    "kinesis",
+    "eventSource",
+    "SequenceNumber",
+    "sequenceNumber",
+    "messageId",
+    "attributes",
+    "MessageGroupId",
 ];
 
 /// The members of one element of `Records`.
@@ -113,6 +140,9 @@ struct Fields<'a> {
     user_identity: Option<&'a str>,
     dynamodb: Option<DynamoDbBody<'a>>,
     kinesis: Option<KinesisBody<'a>>,
+    message_id: Option<Cow<'a, str>>,
+    attributes: Attributes<'a>,
+    body: Option<&'a str>,
     repeated: Option<&'static str>,
 }
 
@@ -137,6 +167,11 @@ impl<'a> Fields<'a> {
                 "eventID" => fields.event_id = cursor.text()?,
                 "eventName" => fields.event_name = Some(cursor.raw()?),
                 "eventSourceARN" => fields.stream_arn = cursor.text()?,
+                "messageId" => fields.message_id = cursor.text()?,
+                "body" => fields.body = Some(cursor.raw()?),
+                "attributes" => {
+                    fields.attributes = Attributes::read(cursor, &mut fields.repeated)?;
+                }
                 _ => fields.user_identity = Some(cursor.raw()?),
             }
         }
@@ -146,10 +181,7 @@ impl<'a> Fields<'a> {
     }
 
     fn record(self, index: usize, before: Option<&Record<'a>>) -> Result<Record<'a>, EventError> {
-        if let Some(
-            member @ ("dynamodb" | "kinesis" | "eventSource" | "SequenceNumber" | "sequenceNumber"),
-        ) = self.repeated
-        {
+        if let Some(member) = self.repeated.filter(|member| ADDRESS.contains(member)) {
             return Err(EventError::RepeatedMember { index, member });
         }
         let (source, body) = match self.source.as_deref() {
@@ -159,6 +191,13 @@ impl<'a> Fields<'a> {
             Some("aws:kinesis") => {
                 (Source::Kinesis, Body::Kinesis(self.kinesis.unwrap_or_default()))
             }
+            Some("aws:sqs") => {
+                let message_id = self.message_id.filter(|id| !id.is_empty());
+                let message_id = message_id.ok_or(EventError::NoMessageId { index })?;
+                let arn = self.stream_arn.as_deref();
+                let body = SqsBody::new(message_id, self.attributes, self.body, arn);
+                (Source::Sqs, Body::Sqs(Box::new(body)))
+            }
             other => return Err(EventError::UnknownSource { index, found: source_name(other) }),
         };
         if before.is_some_and(|before| before.source != source) {
@@ -167,12 +206,15 @@ impl<'a> Fields<'a> {
         let (sequence_number, arrival) = match &body {
             Body::DynamoDb(body) => (body.sequence_number.clone(), body.arrival),
             Body::Kinesis(body) => (body.sequence_number.clone(), body.arrival),
+            Body::Sqs(body) => (Some(body.sequence_number(index)), body.sent()),
         };
         let sequence_number = sequence_number.ok_or(EventError::NoSequenceNumber { index })?;
         let sequence_number = SequenceNumber::new(sequence_number)
             .map_err(|source| EventError::SequenceNumber { index, source })?;
         let ordinal = match before {
-            Some(before) if before.sequence_number == sequence_number => before.ordinal + 1,
+            Some(before) if !source.is_queue() && before.sequence_number == sequence_number => {
+                before.ordinal + 1
+            }
             _ => 0,
         };
         Ok(Record {

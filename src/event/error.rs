@@ -24,8 +24,8 @@ pub enum EventError {
         /// What is wrong there.
         problem: &'static str,
     },
-    /// There is no `Records` array, so this is no stream's event.
-    #[error("the payload has no `Records` array: it is not an event of a stream")]
+    /// There is no `Records` array, so this is no event of a stream or a queue.
+    #[error("the payload has no `Records` array: it is not an event of a stream or a queue")]
     NoRecords,
     /// A member is there twice, so it is unclear which one counts.
     #[error("record {index} has `{member}` twice")]
@@ -37,8 +37,8 @@ pub enum EventError {
     },
     /// The record comes from another service, or does not say from which.
     #[error(
-        "record {index} is not from a stream: `eventSource` is {found}, \
-         expected `aws:dynamodb` or `aws:kinesis`"
+        "record {index} is not from a stream or a queue: `eventSource` is {found}, \
+         expected `aws:dynamodb`, `aws:kinesis` or `aws:sqs`"
     )]
     UnknownSource {
         /// Position of the record in `Records`.
@@ -55,6 +55,13 @@ pub enum EventError {
     /// The record has no sequence number in a JSON string.
     #[error("record {index} has no sequence number, so it cannot be reported as unfinished")]
     NoSequenceNumber {
+        /// Position of the record in `Records`.
+        index: usize,
+    },
+    /// The queue's message has no id in a JSON string, or an empty one, which Lambda would take
+    /// for a failure of the whole batch.
+    #[error("record {index} has no message id, so it cannot be reported as unfinished")]
+    NoMessageId {
         /// Position of the record in `Records`.
         index: usize,
     },
@@ -80,6 +87,7 @@ impl EventError {
             Self::UnknownSource { .. } => "EventSourceUnknown",
             Self::MixedSources { .. } => "EventSourcesMixed",
             Self::NoSequenceNumber { .. } => "SequenceNumberMissing",
+            Self::NoMessageId { .. } => "MessageIdMissing",
             Self::SequenceNumber { .. } => "SequenceNumberInvalid",
         }
     }
@@ -87,7 +95,7 @@ impl EventError {
 
 /// One record, or a part of it, cannot be read.
 ///
-/// The path starts at the part asked for (`Keys`, `NewImage`, `OldImage`, `data`, …), and
+/// The path starts at the part asked for (`Keys`, `NewImage`, `OldImage`, `data`, `body`, …), and
 /// goes on in attribute names and list positions: `NewImage.lines[2].price`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{path}` {reason}")]
@@ -146,6 +154,8 @@ impl DecodeError {
             DecodeReason::Json { .. } => "JsonInvalid",
             DecodeReason::Utf8 { .. } => "Utf8Invalid",
             DecodeReason::Refused { .. } => "Refused",
+            DecodeReason::Version { .. } => "EnvelopeVersionUnknown",
+            DecodeReason::Parked(_) => "ParkedRecordInvalid",
         }
     }
 }
@@ -191,12 +201,12 @@ pub enum DecodeReason {
     /// The part is not JSON.
     #[error("is not JSON: byte {at}: {problem}")]
     Json {
-        /// Byte offset within the part: an image, the keys, or the decoded Kinesis data.
+        /// Byte offset within the part: an image, the keys, the decoded data or body.
         at: usize,
         /// What is wrong there.
         problem: &'static str,
     },
-    /// Kinesis data that is not text.
+    /// Data that is not text.
     #[error("is not JSON: byte {at} is not UTF-8")]
     Utf8 {
         /// Byte offset within the decoded data.
@@ -208,6 +218,18 @@ pub enum DecodeReason {
         /// Name of the Rust type.
         target: &'static str,
     },
+    /// The envelope of a parked record, in a version this program does not know.
+    #[error(
+        "is another version than {known}, the only one this function reads: update the \
+         function to the version that parked the record, or a later one"
+    )]
+    Version {
+        /// The version that is known.
+        known: u32,
+    },
+    /// The envelope of a parked record holds something else than a record.
+    #[error("holds no record: {0}")]
+    Parked(EventError),
 }
 
 /// The error of our serde deserializers: a reason, and the path grown on the way out.

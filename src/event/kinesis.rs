@@ -7,7 +7,7 @@
 
 use super::{
     RecordKey,
-    document::read_document,
+    document::read_bytes,
     error::{DecodeError, DecodeReason},
     json::{Cursor, Fault},
     members::{Members, arrival, read_text},
@@ -61,9 +61,6 @@ impl<'a> KinesisBody<'a> {
     }
 
     pub(super) fn change<'s, T: Deserialize<'s>>(&'s self) -> Result<Change<T>, DecodeError> {
-        let text = std::str::from_utf8(self.data()?).map_err(|error| {
-            DecodeError::new("data", DecodeReason::Utf8 { at: error.valid_up_to() })
-        })?;
-        Ok(Change::Insert { new: Some(read_document(text, "data")?) })
+        Ok(Change::Insert { new: Some(read_bytes(self.data()?, "data")?) })
     }
 }

@@ -30,12 +30,12 @@ pub(super) fn read_text<'a>(
 pub(super) struct Members {
     known: &'static [&'static str],
     /// A bit for each known name already met.
-    met: u8,
+    met: u16,
     first: bool,
 }
 
 impl Members {
-    /// Passes the opening brace, or a value that is no object. At most eight names.
+    /// Passes the opening brace, or a value that is no object. At most sixteen names.
     pub(super) fn open(
         cursor: &mut Cursor<'_>,
         known: &'static [&'static str],

@@ -6,6 +6,7 @@
 mod agreement;
 mod documents;
 mod generated;
+mod sqs;
 
 use changefold::{
     event::{self, DecodeError, EventError, Number, RecordKey, Value},
@@ -71,23 +72,24 @@ fn an_event_that_cannot_be_trusted_says_why() {
         "EventNotJson",
         "the payload is not JSON: line 1, column 17: there is text after the value",
     );
-    let no_records = "the payload has no `Records` array: it is not an event of a stream";
+    let no_records =
+        "the payload has no `Records` array: it is not an event of a stream or a queue";
     check_event_error("{}", "EventWithoutRecords", no_records);
     check_event_error("[]", "EventWithoutRecords", no_records);
     check_event_error("{\"Records\": null}", "EventWithoutRecords", no_records);
     check_event_error("{\"Records\": [], \"Records\": []}", "EventWithoutRecords", no_records);
     let not_stream = |found: &str| {
         format!(
-            "record 0 is not from a stream: `eventSource` is {found}, \
-             expected `aws:dynamodb` or `aws:kinesis`"
+            "record 0 is not from a stream or a queue: `eventSource` is {found}, \
+             expected `aws:dynamodb`, `aws:kinesis` or `aws:sqs`"
         )
     };
     check_event_error(&record(""), "EventSourceUnknown", &not_stream("missing"));
     check_event_error("{\"Records\": [7]}", "EventSourceUnknown", &not_stream("missing"));
     check_event_error(
-        &record("\"eventSource\": \"aws:sqs\""),
+        &record("\"eventSource\": \"aws:sns\""),
         "EventSourceUnknown",
-        &not_stream("`aws:sqs`"),
+        &not_stream("`aws:sns`"),
     );
     check_event_error(
         &record("\"eventSource\": \"my secret\""),

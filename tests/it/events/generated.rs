@@ -21,7 +21,7 @@ fn digits() -> impl Strategy<Value = String> {
     ]
 }
 
-fn text() -> impl Strategy<Value = String> {
+pub(super) fn text() -> impl Strategy<Value = String> {
     prop_oneof!["[a-z]{0,6}", any::<String>(), "[\"\\\\/\u{0}-\u{1f}]{0,6}"]
 }
 
@@ -54,17 +54,17 @@ fn members(inner: impl Strategy<Value = Value<'static>>) -> impl Strategy<Value 
 }
 
 /// Writes JSON in the many ways it can be written: white space, escapes, unknown members.
-struct Writer {
-    out: String,
-    rng: Rng,
+pub(super) struct Writer {
+    pub(super) out: String,
+    pub(super) rng: Rng,
 }
 
 impl Writer {
-    fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         Self { out: String::new(), rng: Rng::with_seed(seed) }
     }
 
-    fn token(&mut self, token: &str) {
+    pub(super) fn token(&mut self, token: &str) {
         self.space();
         self.out.push_str(token);
         self.space();
@@ -78,7 +78,7 @@ impl Writer {
         }
     }
 
-    fn string(&mut self, text: &str) {
+    pub(super) fn string(&mut self, text: &str) {
         self.out.push('"');
         let escape_all = self.rng.u8(..) < 40;
         for c in text.chars() {
@@ -97,13 +97,13 @@ impl Writer {
         self.out.push('"');
     }
 
-    fn name(&mut self, name: &str) {
+    pub(super) fn name(&mut self, name: &str) {
         self.space();
         self.string(name);
         self.token(":");
     }
 
-    fn list<T>(&mut self, items: &[T], mut each: impl FnMut(&mut Self, &T)) {
+    pub(super) fn list<T>(&mut self, items: &[T], mut each: impl FnMut(&mut Self, &T)) {
         self.token("[");
         for (at, item) in items.iter().enumerate() {
             if at > 0 {
@@ -147,7 +147,7 @@ impl Writer {
         self.token("}");
     }
 
-    fn unknown(&mut self) {
+    pub(super) fn unknown(&mut self) {
         if self.rng.bool() {
             self.name("unknown é");
             self.token("[{\"Records\":[\"]}\\\"\"]},null,-1.5e3,\"\\ud800\"]");

@@ -1,0 +1,252 @@
+//! A message of an SQS queue: its id, its attributes, and the document in its body.
+//!
+//! The body is a JSON string. It is unescaped at the first question for it and kept by the
+//! record, so that what is read from it may borrow from it. If it is the envelope of a parked
+//! record, that record is what the message is about; the record's text is kept as well, and
+//! the record is read from it anew at each question, because a value cannot keep both a text
+//! and what borrows from it. A parked message that was parked in a message is opened down to
+//! the innermost.
+//!
+//! What it gives up: a document of somebody else whose member `changefold` is a number cannot
+//! be told from an envelope of ours, and is refused or opened like one. Member names: AWS
+//! Lambda developer guide, "Using Lambda with Amazon SQS".
+
+use super::{
+    Body, Record, RecordKey,
+    document::{read_bytes, read_document},
+    error::{DecodeError, DecodeReason},
+    json::{self, Cursor, Fault},
+    members::{Members, read_text},
+};
+use crate::{
+    park::envelope::VERSION,
+    record::{Change, SequenceNumber, Timestamp},
+};
+use serde::Deserialize;
+use std::{borrow::Cow, sync::OnceLock};
+
+/// What `attributes` holds of interest, all of it text.
+#[derive(Debug, Default)]
+pub(super) struct Attributes<'a> {
+    sequence_number: Option<Cow<'a, str>>,
+    group: Option<Cow<'a, str>>,
+    sent: Option<Timestamp>,
+    receive_count: Option<u32>,
+}
+
+impl<'a> Attributes<'a> {
+    pub(super) fn read(
+        cursor: &mut Cursor<'a>,
+        repeated: &mut Option<&'static str>,
+    ) -> Result<Self, Fault> {
+        let mut attributes = Self::default();
+        let known =
+            &["SequenceNumber", "MessageGroupId", "SentTimestamp", "ApproximateReceiveCount"];
+        let Some(mut members) = Members::open(cursor, known)? else {
+            return Ok(attributes);
+        };
+        while let Some(member) = members.next(cursor, repeated)? {
+            let text = cursor.text()?;
+            match member {
+                "SequenceNumber" => attributes.sequence_number = text,
+                "MessageGroupId" => attributes.group = text,
+                "SentTimestamp" => {
+                    attributes.sent = text.and_then(|text| text.parse().ok()).map(Timestamp);
+                }
+                _ => attributes.receive_count = text.and_then(|text| text.parse().ok()),
+            }
+        }
+        Ok(attributes)
+    }
+}
+
+/// A message, its body still as text.
+#[derive(Debug)]
+pub(super) struct SqsBody<'a> {
+    message_id: Cow<'a, str>,
+    attributes: Attributes<'a>,
+    is_fifo: bool,
+    body: Option<&'a str>,
+    text: OnceLock<Result<String, DecodeError>>,
+    /// The parked record in the body, if it is one's envelope.
+    parked: OnceLock<Result<Option<String>, DecodeError>>,
+    /// The document in the parked record, if it holds one.
+    document: OnceLock<Result<Vec<u8>, DecodeError>>,
+}
+
+impl<'a> SqsBody<'a> {
+    /// A message under an id that is not empty.
+    pub(super) fn new(
+        message_id: Cow<'a, str>,
+        attributes: Attributes<'a>,
+        body: Option<&'a str>,
+        queue_arn: Option<&str>,
+    ) -> Self {
+        // A group alone does not make a FIFO queue: fair queues have groups as well.
+        let is_fifo = attributes.sequence_number.is_some()
+            || queue_arn.is_some_and(|arn| arn.rsplit('.').next() == Some("fifo"));
+        Self {
+            message_id,
+            attributes,
+            is_fifo,
+            body,
+            text: OnceLock::new(),
+            parked: OnceLock::new(),
+            document: OnceLock::new(),
+        }
+    }
+
+    /// The FIFO queue's number, or the place in the event where there is none. Nothing is
+    /// reported by it, so one that is no number costs nothing but itself.
+    pub(super) fn sequence_number(&self, index: usize) -> Cow<'a, str> {
+        let own = self.attributes.sequence_number.clone();
+        let own = own.filter(|text| SequenceNumber::new(text.as_ref()).is_ok());
+        own.unwrap_or_else(|| index.to_string().into())
+    }
+
+    pub(super) fn message_id(&self) -> &str {
+        &self.message_id
+    }
+
+    /// The group of a FIFO queue's message. SQS takes none without; if one came, it would
+    /// stay in order with its like.
+    pub(super) fn group(&self) -> Option<&str> {
+        self.is_fifo.then(|| self.attributes.group.as_deref().unwrap_or_default())
+    }
+
+    pub(super) fn sent(&self) -> Option<Timestamp> {
+        self.attributes.sent
+    }
+
+    pub(super) fn receive_count(&self) -> Option<u32> {
+        self.attributes.receive_count
+    }
+
+    /// The body, unescaped.
+    pub(super) fn text(&self) -> Result<&str, DecodeError> {
+        let text = self.text.get_or_init(|| read_text(self.body, "body").map(Cow::into_owned));
+        text.as_deref().map_err(Clone::clone)
+    }
+
+    /// The record that a message brings back, if its body is the envelope of one.
+    pub(super) fn inner(&self) -> Result<Option<Record<'_>>, DecodeError> {
+        self.parked()?.map(open_record).transpose()
+    }
+
+    fn parked(&self) -> Result<Option<&str>, DecodeError> {
+        let parked = self.parked.get_or_init(|| parked_record(self.text()?));
+        parked.as_ref().map(Option::as_deref).map_err(Clone::clone)
+    }
+
+    pub(super) fn key(&self) -> Result<RecordKey<'_>, DecodeError> {
+        // A body that is no string is nobody's envelope, and the message still has its key.
+        let inner = if self.text().is_ok() { self.inner()? } else { None };
+        match inner.as_ref().map(|inner| &inner.body) {
+            None => Ok(self.own_key()),
+            Some(Body::DynamoDb(body)) => body.keys(),
+            Some(Body::Kinesis(body)) => body.key(),
+            Some(Body::Sqs(body)) => Ok(body.own_key()),
+        }
+    }
+
+    fn own_key(&self) -> RecordKey<'a> {
+        RecordKey::Partition(if self.is_fifo {
+            self.attributes.group.clone().unwrap_or_default()
+        } else {
+            self.message_id.clone()
+        })
+    }
+
+    pub(super) fn change<'s, T: Deserialize<'s>>(&'s self) -> Result<Change<T>, DecodeError> {
+        let Some(inner) = self.inner()? else {
+            return Ok(Change::Insert { new: Some(read_document(self.text()?, "body")?) });
+        };
+        let root = match &inner.body {
+            Body::DynamoDb(body) => return body.change(&inner),
+            Body::Kinesis(_) => "data",
+            Body::Sqs(_) => "body",
+        };
+        let document = self
+            .document
+            .get_or_init(|| inner.data().map(|data| data.unwrap_or_default().to_vec()));
+        let document = document.as_deref().map_err(Clone::clone)?;
+        Ok(Change::Insert { new: Some(read_bytes(document, root)?) })
+    }
+}
+
+/// The text of the innermost record whose envelope `body` is, if it is one.
+fn parked_record(body: &str) -> Result<Option<String>, DecodeError> {
+    let Some(record) = enveloped(body)? else {
+        return Ok(None);
+    };
+    let inner = open_record(&record)?;
+    let innermost = match &inner.body {
+        Body::DynamoDb(_) | Body::Kinesis(_) => None,
+        Body::Sqs(message) => message.parked()?.map(str::to_owned),
+    };
+    drop(inner);
+    Ok(Some(innermost.unwrap_or_else(|| record.into_owned())))
+}
+
+fn open_record(text: &str) -> Result<Record<'_>, DecodeError> {
+    let record = Record::read(text)
+        .map_err(|error| DecodeError::new("body.record", DecodeReason::Parked(error)))?;
+    record.check_members()?;
+    Ok(record)
+}
+
+/// The record's text in an envelope of ours; none if `body` is another document, or no JSON.
+fn enveloped(body: &str) -> Result<Option<Cow<'_, str>>, DecodeError> {
+    // Spares every other body the pass over its members. We never write the name escaped.
+    if !body.contains("\"changefold\"") {
+        return Ok(None);
+    }
+    let Ok(envelope) = Envelope::read(&mut Cursor::new(body)) else {
+        return Ok(None);
+    };
+    let Some(version) = envelope.version.filter(|version| json::is_number(version)) else {
+        return Ok(None);
+    };
+    if let Some(member) = envelope.repeated {
+        return Err(DecodeError::new(format!("body.{member}"), DecodeReason::Repeated));
+    }
+    if version.parse() != Ok(VERSION) {
+        let reason = DecodeReason::Version { known: VERSION };
+        return Err(DecodeError::new("body.changefold", reason));
+    }
+    if envelope.encoding.is_some_and(|encoding| encoding != "null") {
+        let expected = "none, for a record as text; a later version may know it".to_owned();
+        let reason = DecodeReason::UnknownName { expected };
+        return Err(DecodeError::new("body.record_encoding", reason));
+    }
+    read_text(envelope.record, "body.record").map(Some)
+}
+
+/// The members that tell an envelope, each still as text.
+#[derive(Default)]
+struct Envelope<'a> {
+    version: Option<&'a str>,
+    record: Option<&'a str>,
+    encoding: Option<&'a str>,
+    repeated: Option<&'static str>,
+}
+
+impl<'a> Envelope<'a> {
+    fn read(cursor: &mut Cursor<'a>) -> Result<Self, Fault> {
+        let mut envelope = Self::default();
+        let known = &["changefold", "record", "record_encoding"];
+        let Some(mut members) = Members::open(cursor, known)? else {
+            return Ok(envelope);
+        };
+        while let Some(member) = members.next(cursor, &mut envelope.repeated)? {
+            let value = Some(cursor.raw()?);
+            match member {
+                "changefold" => envelope.version = value,
+                "record" => envelope.record = value,
+                _ => envelope.encoding = value,
+            }
+        }
+        cursor.end()?;
+        Ok(envelope)
+    }
+}
