@@ -1,0 +1,389 @@
+//! Records set aside: with their payload, in key order, until somebody looks.
+//!
+//! A parked record counts as finished, so nothing here is said before it is confirmed. Under
+//! [`OnPark::Hold`] the later records of its key queue behind it; what says so is the key's
+//! *head* row and its entry among the striped [`holds`], which change in one transaction with
+//! the record's own row. Four rules keep order and lose nothing:
+//! - a record is parked under the condition that it is not there yet: a row that exists, also
+//!   of a record redriven or dropped long ago, is the receipt against late duplicates;
+//! - queueing behind is conditional on the key still being open: else look again from the top;
+//! - a key is closed only together with its last parked record, counted in the head;
+//! - the record that failed belongs behind the hold as well, not only those after it.
+//!
+//! What it gives up: effects of a redrive are the processor's, so a redrive that dies between
+//! the effect and its note makes the effect twice, as any delivery does.
+
+pub mod envelope;
+pub(crate) mod holds;
+pub(crate) mod inventory;
+pub(crate) mod rows;
+
+pub mod notice;
+
+#[cfg(feature = "destinations")]
+pub mod services;
+
+#[cfg(feature = "destinations")]
+pub mod destination;
+
+#[cfg(feature = "destinations")]
+pub mod fetch;
+
+use crate::{
+    event::Record,
+    record::Timestamp,
+    store::{
+        Item, Store, StoreError, Tries, Trouble,
+        rows::{Change, RowKey, number, text},
+    },
+};
+use aws_sdk_dynamodb::types::AttributeValue;
+use envelope::Envelope;
+use holds::{Entry, Full, Holds, STRIPES, State};
+use sha2::{Digest, Sha256};
+use std::cell::RefCell;
+
+/// Names of the table's partition and sort key attributes.
+pub const PARK_KEYS: [&str; 2] = ["pk", "sk"];
+
+/// Name of the table's time-to-live attribute.
+pub const PARK_TTL: &str = "ttl";
+
+/// Sort key of a key's head row.
+pub(crate) const HEAD: &str = "H";
+
+/// Rows and bytes of one transaction, below DynamoDB's 100 and 4 MB.
+const ROWS_MAX: usize = 90;
+const BYTES_MAX: usize = 3_000_000;
+
+/// What happens to the later records of a key that has a parked one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnPark {
+    /// They queue behind it, so that the key stays in order.
+    #[default]
+    Hold,
+    /// They are processed; the parked one is redriven out of order, or not at all.
+    Skip,
+}
+
+/// Where records are set aside, and by what rule.
+#[derive(Debug, Clone)]
+pub struct Park {
+    pub(crate) store: Store,
+    pub(crate) table: String,
+    pub(crate) policy: OnPark,
+    /// How long the stream keeps records: receipts outlive that.
+    retention_s: i64,
+}
+
+/// What keeps records in order, as the park knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Key {
+    /// Identity: of the source and the key.
+    pub(crate) hash: String,
+    /// For people.
+    pub(crate) readable: String,
+    /// The table or stream.
+    pub(crate) source_arn: String,
+}
+
+/// A record that is to be parked.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    /// Which record of the batch it is.
+    pub(crate) record: usize,
+    pub(crate) sort: String,
+    pub(crate) envelope: Envelope,
+    /// Whether it failed itself, as opposed to queueing behind one that did.
+    pub(crate) failed: bool,
+}
+
+/// What became of records that were to be parked.
+#[derive(Debug, Default)]
+pub(crate) struct Confirmed {
+    pub(crate) parked: Vec<usize>,
+    /// They were there already, from an earlier delivery.
+    pub(crate) known: Vec<usize>,
+    /// The key was closed meanwhile: these are to be processed after all.
+    pub(crate) lifted: Vec<usize>,
+}
+
+/// A record could not be set aside, so it stays unfinished.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParkError {
+    /// The store did not confirm it.
+    #[error("the record could not be parked")]
+    Store(#[from] StoreError),
+    /// Too many keys have parked records.
+    #[error(
+        "no more keys can be parked: redrive or drop what is parked, or correct what makes so \
+         many records fail"
+    )]
+    Full,
+    /// Others changed the key again and again meanwhile.
+    #[error("the key's rows changed at every try")]
+    Contended,
+}
+
+impl ParkError {
+    /// Stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Store(_) => "ParkStoreFailed",
+            Self::Full => "ParkFull",
+            Self::Contended => "ParkContended",
+        }
+    }
+}
+
+impl From<Full> for ParkError {
+    fn from(_: Full) -> Self {
+        Self::Full
+    }
+}
+
+impl Key {
+    /// A key by a text that tells it from the others of its source.
+    pub(crate) fn new(source_arn: &str, canonical: &str, readable: String) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(source_arn);
+        hash.update([0]);
+        hash.update(canonical);
+        let hash = rows::hex(&hash.finalize()[..16]);
+        Self { hash, readable, source_arn: source_arn.to_owned() }
+    }
+}
+
+/// Where a record stands among those of its key: text in their order.
+pub(crate) fn sort_key(record: &Record<'_>) -> String {
+    if let Some(id) = record.message_id() {
+        // A standard queue's messages have no order; that they were sent in is the best there is.
+        let Timestamp(sent) = record.approximate_arrival().unwrap_or_default();
+        return format!("{}{sent:016}#{id}", rows::RECORD);
+    }
+    let label = record.stream_label().unwrap_or_default();
+    let position = record.sequence_number().sortable();
+    format!("{}{label}#{position}#{:06}", rows::RECORD, record.ordinal())
+}
+
+impl Park {
+    /// A park in this table. `retention_hours` is how long the stream keeps records.
+    #[must_use]
+    pub fn new(store: Store, table: String, on_park: OnPark, retention_hours: u32) -> Self {
+        Self { store, table, policy: on_park, retention_s: i64::from(retention_hours) * 3_600 }
+    }
+
+    /// Makes the table, unless it is there already.
+    ///
+    /// # Errors
+    /// The store refuses, or cannot be reached.
+    pub async fn ensure_table(&self, deadline: Timestamp) -> Result<(), StoreError> {
+        self.store.ensure_table(&self.table, &PARK_KEYS, Some(PARK_TTL), deadline).await
+    }
+
+    /// The rows to read with every batch.
+    pub(crate) fn holds_rows(&self) -> Vec<RowKey<'_>> {
+        (0..STRIPES).map(|stripe| holds::row(&self.table, stripe)).collect()
+    }
+
+    /// What is parked of these keys already, of the given positions.
+    pub(crate) async fn known(
+        &self,
+        positions: &[(&Key, &str)],
+        deadline: Timestamp,
+    ) -> Result<Vec<bool>, StoreError> {
+        let row = |(key, sort): &(&Key, &str)| RowKey {
+            table: &self.table,
+            key: rows::key(&key.hash, sort),
+        };
+        let keys: Vec<RowKey<'_>> = positions.iter().map(row).collect();
+        let found = self.store.read(&keys, deadline).await?;
+        let is_there = |key: &RowKey<'_>| {
+            found
+                .iter()
+                .any(|(_, item)| PARK_KEYS.iter().all(|it| item.get(*it) == key.key.get(*it)))
+        };
+        Ok(keys.iter().map(is_there).collect())
+    }
+
+    /// Sets records of one key aside, in their order, and confirms it.
+    pub(crate) async fn confirm(
+        &self,
+        key: &Key,
+        mut pending: Vec<Pending>,
+        holds: &RefCell<Holds>,
+        (now, deadline): (Timestamp, Timestamp),
+    ) -> Result<Confirmed, ParkError> {
+        let mut confirmed = Confirmed::default();
+        let mut tries = Tries::new(deadline);
+        loop {
+            let entry = holds.borrow().entry(&key.hash).cloned();
+            let state = entry.as_ref().map(|entry| entry.state);
+            let Some(next) = pending.first() else { return Ok(confirmed) };
+            // What is held stays held, also where the setting has changed meanwhile.
+            let holds_later = self.policy == OnPark::Hold || state == Some(State::Open);
+            if holds_later && state != Some(State::Open) && !next.failed {
+                // Closed meanwhile, and nothing before it failed: all of them may run.
+                confirmed.lifted.extend(pending.iter().map(|it| it.record));
+                return Ok(confirmed);
+            }
+            let wanted = if holds_later { State::Open } else { State::Skipped };
+            let standing = entry.filter(|entry| entry.state != State::Closed);
+            let from = match standing.as_ref().map(|entry| &entry.from) {
+                Some(from) if *from < next.sort => from.clone(),
+                _ => next.sort.clone(),
+            };
+            let opens = standing
+                .as_ref()
+                .is_none_or(|entry| entry.state != wanted || (next.failed && from < entry.from));
+            let (taken, mut changes, parts) = self.fitting(key, &pending, now);
+            let mut written = None;
+            if opens {
+                let entry = Entry { state: wanted, from, changed_s: now.0 / 1_000 };
+                let (change, stripe) = holds.borrow().set(&self.table, &key.hash, entry)?;
+                changes.push(change);
+                written = Some(stripe);
+            }
+            changes.push(self.head(key, (taken, holds_later, opens), now));
+            for part in parts {
+                self.store.change(&part, deadline).await?;
+            }
+            match self.store.change_all(changes, deadline).await {
+                Ok(()) => {
+                    if let Some(stripe) = written {
+                        holds.borrow_mut().wrote(&key.hash, stripe);
+                    }
+                    confirmed.parked.extend(pending.drain(..taken).map(|it| it.record));
+                    continue;
+                }
+                Err(error) => match error.trouble {
+                    Trouble::Guard | Trouble::Unknown => {}
+                    Trouble::Conflict | Trouble::Throttled | Trouble::Rejected => {
+                        return Err(error.into());
+                    }
+                },
+            }
+            if !self.store.back_off(&mut tries).await {
+                return Err(ParkError::Contended);
+            }
+            self.look_again(key, &mut pending, &mut confirmed, holds, deadline).await?;
+        }
+    }
+
+    /// Reads anew what a failed condition may have been about. The holds come last: what is
+    /// known to be parked by then stands in them, unless it was taken out.
+    async fn look_again(
+        &self,
+        key: &Key,
+        pending: &mut Vec<Pending>,
+        confirmed: &mut Confirmed,
+        holds: &RefCell<Holds>,
+        deadline: Timestamp,
+    ) -> Result<(), ParkError> {
+        let positions: Vec<(&Key, &str)> =
+            pending.iter().map(|it| (key, it.sort.as_str())).collect();
+        let known = self.known(&positions, deadline).await?;
+        let stripe = holds::row(&self.table, holds::stripe_of(&key.hash));
+        let rows = self.store.read(&[stripe], deadline).await?;
+        holds.borrow_mut().read(&self.table, &rows);
+        let mut known = known.into_iter();
+        pending.retain(|it| {
+            let is_known = known.next().unwrap_or(false);
+            if is_known {
+                confirmed.known.push(it.record);
+            }
+            !is_known
+        });
+        Ok(())
+    }
+
+    /// As many of the first records as one transaction takes.
+    fn fitting(
+        &self,
+        key: &Key,
+        pending: &[Pending],
+        now: Timestamp,
+    ) -> (usize, Vec<Change>, Vec<Change>) {
+        let (mut changes, mut all_parts, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for it in pending.iter().take(ROWS_MAX) {
+            let (parts, row) = rows::changes(&self.table, key, &it.sort, &it.envelope, now);
+            bytes += row.size();
+            if bytes > BYTES_MAX && !changes.is_empty() {
+                break;
+            }
+            changes.push(row);
+            all_parts.extend(parts);
+        }
+        (changes.len(), changes, all_parts)
+    }
+
+    /// The key's head counts its parked records.
+    fn head(
+        &self,
+        key: &Key,
+        (parked, is_held, opens): (usize, bool, bool),
+        Timestamp(now): Timestamp,
+    ) -> Change {
+        let head = rows::key(&key.hash, HEAD);
+        if !opens {
+            // The entry stays as it is, so it must still be there: a key is closed together
+            // with its head.
+            let change = Change::update(&self.table, head, "ADD parked :n")
+                .value(":open", AttributeValue::Bool(is_held))
+                .value(":n", number(parked));
+            return if is_held {
+                change.only_if("is_open = :open")
+            } else {
+                change.only_if("is_open = :open AND parked > :none").value(":none", number(0))
+            };
+        }
+        Change::update(
+            &self.table,
+            head,
+            "SET is_open = :open, key_text = :key, source_arn = :source, since_ms = \
+             if_not_exists(since_ms, :now) REMOVE #ttl ADD parked :n",
+        )
+        .name("#ttl", PARK_TTL)
+        .value(":open", AttributeValue::Bool(is_held))
+        .value(":key", text(&key.readable))
+        .value(":source", text(&key.source_arn))
+        .value(":now", number(now))
+        .value(":n", number(parked))
+    }
+
+    /// Until when a receipt is kept, in seconds since the epoch.
+    pub(crate) fn receipt_expiry(&self, Timestamp(now): Timestamp) -> AttributeValue {
+        number(now / 1_000 + self.retention_s + 86_400)
+    }
+
+    /// Takes note, under [`OnPark::Skip`], of the latest finished record of a key that has
+    /// parked ones.
+    pub(crate) async fn note_later(
+        &self,
+        hash: &str,
+        sort: &str,
+        deadline: Timestamp,
+    ) -> Result<(), StoreError> {
+        let change = Change::update(&self.table, rows::key(hash, HEAD), "SET later = :later")
+            .only_if("attribute_exists(pk) AND (attribute_not_exists(later) OR later < :later)")
+            .value(":later", text(sort));
+        match self.store.change(&change, deadline).await {
+            Err(error) if error.trouble != Trouble::Guard => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads heads by their hashes; those not there are left out.
+    pub(crate) async fn heads(
+        &self,
+        hashes: &[&str],
+        deadline: Timestamp,
+    ) -> Result<Vec<Item>, StoreError> {
+        let row = |hash: &&str| RowKey { table: &self.table, key: rows::key(hash, HEAD) };
+        let keys: Vec<RowKey<'_>> = hashes.iter().map(row).collect();
+        let found = self.store.read(&keys, deadline).await?;
+        Ok(found.into_iter().map(|(_, item)| item).collect())
+    }
+}

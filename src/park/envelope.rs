@@ -1,0 +1,243 @@
+//! What is kept of a parked record: one versioned document, the same in the park table's
+//! answers, in a queue, a topic and a bucket.
+//!
+//! It is a contract with whoever reads a destination: members are added, never renamed; a
+//! reader passes members it does not know. The record is in it byte for byte as Lambda
+//! delivered it, so that a redrive needs nothing else; where a service's limit is smaller
+//! than that, it is compressed, and [`Envelope::record_text`] gives it back either way.
+
+use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use serde::{Deserialize, Serialize};
+use std::{
+    borrow::Cow,
+    io::{Read as _, Write as _},
+};
+
+/// Version of the document, its member `changefold`.
+pub const VERSION: u32 = 1;
+
+/// One record set aside, with what is known of its failure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// [`VERSION`] of the document; says what it is, too.
+    pub changefold: u32,
+    /// Name of the function that parked it.
+    pub function: String,
+    /// Version of that function (`AWS_LAMBDA_FUNCTION_VERSION`).
+    pub function_version: String,
+    /// `eventSourceARN` of the record, empty if it had none.
+    pub stream_arn: String,
+    /// The shard, where the event told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard_id: Option<String>,
+    /// What keeps the record in order, for people: `order_id=o-1001`, a partition key.
+    pub key: String,
+    /// Position in the shard, or the message id of a queue's message.
+    pub sequence_number: String,
+    /// Place among neighbours with the same sequence number, from 0.
+    pub ordinal: u32,
+    /// Stable code of the failure; [`HELD`] for a record that only waits behind another.
+    pub error_code: String,
+    /// The failure and what it came from, outermost first.
+    pub error: Vec<String>,
+    /// How often it was tried, over all invocations.
+    pub attempts: u32,
+    /// When it arrived in the stream, in milliseconds since the epoch, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrived_ms: Option<i64>,
+    /// When it first failed, in milliseconds since the epoch.
+    pub first_failed_ms: i64,
+    /// When it last failed, in milliseconds since the epoch.
+    pub last_failed_ms: i64,
+    /// How `record` is encoded: absent for the plain text, else [`GZIP_BASE64`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record_encoding: Option<String>,
+    /// The record's JSON object, byte for byte as Lambda delivered it, as text.
+    pub record: String,
+}
+
+/// Code of a record that did not fail itself: its key is held by an earlier one.
+pub const HELD: &str = "HeldBehindParked";
+
+/// The one encoding of `record` besides plain text: gzip, then base64.
+pub const GZIP_BASE64: &str = "gzip+base64";
+
+/// No record is longer than this once decompressed: twice the base64 of the largest Kinesis
+/// record. What claims to be longer was not written by us.
+const RECORD_BYTES_MAX: u64 = 32 << 20;
+
+impl Envelope {
+    /// The record's JSON object as Lambda delivered it, however it is encoded here.
+    ///
+    /// # Errors
+    /// The encoding is not known, or the text is not what the encoding says.
+    pub fn record_text(&self) -> Result<Cow<'_, str>, RecordTextError> {
+        match self.record_encoding.as_deref() {
+            None => Ok(Cow::Borrowed(&self.record)),
+            Some(GZIP_BASE64) => {
+                let packed = base64_simd::STANDARD
+                    .decode_to_vec(self.record.as_bytes())
+                    .map_err(|_| RecordTextError::NotBase64)?;
+                unpack(&packed).map(Cow::Owned)
+            }
+            Some(_) => Err(RecordTextError::UnknownEncoding),
+        }
+    }
+
+    /// The same document with its record compressed; the same bytes every time.
+    ///
+    /// # Panics
+    /// Never: it writes to memory.
+    #[must_use]
+    pub fn compressed(&self) -> Cow<'_, Self> {
+        if self.record_encoding.is_some() {
+            return Cow::Borrowed(self);
+        }
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        let packed = encoder.write_all(self.record.as_bytes()).and_then(|()| encoder.finish());
+        let packed = packed.expect("writing to memory does not fail");
+        Cow::Owned(Self {
+            record: base64_simd::STANDARD.encode_to_string(packed),
+            record_encoding: Some(GZIP_BASE64.to_owned()),
+            ..self.clone()
+        })
+    }
+
+    /// Name of the table, data stream or queue in `stream_arn`, if it tells one.
+    #[must_use]
+    pub fn stream_name(&self) -> Option<&str> {
+        let resource = self.stream_arn.splitn(6, ':').nth(5)?;
+        let name = resource.strip_prefix("table/").or_else(|| resource.strip_prefix("stream/"));
+        name.unwrap_or(resource).split('/').next().filter(|name| !name.is_empty())
+    }
+
+    /// The shard where it is part of the record's name: a DynamoDB event tells it in some
+    /// deliveries only, Kinesis always.
+    #[must_use]
+    pub fn stable_shard_id(&self) -> Option<&str> {
+        let is_dynamodb = self.stream_arn.split(':').nth(2) == Some("dynamodb");
+        self.shard_id.as_deref().filter(|shard_id| !is_dynamodb && !shard_id.is_empty())
+    }
+
+    /// A stable name of the record, the same at every delivery; as
+    /// [`Context::identity`](crate::processor::Context::identity) prints.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        let shard_id = self.stable_shard_id().unwrap_or_default();
+        format!("{}/{shard_id}/{}/{}", self.stream_arn, self.sequence_number, self.ordinal)
+    }
+}
+
+fn unpack(packed: &[u8]) -> Result<String, RecordTextError> {
+    let mut bytes = Vec::new();
+    GzDecoder::new(packed)
+        .take(RECORD_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|_| RecordTextError::NotGzip)?;
+    if bytes.len() as u64 > RECORD_BYTES_MAX {
+        return Err(RecordTextError::TooLong);
+    }
+    String::from_utf8(bytes).map_err(|_| RecordTextError::NotUtf8)
+}
+
+/// Why the record of an envelope cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordTextError {
+    /// A later version may write encodings this one does not know.
+    #[error("`record_encoding` is not known here: only `gzip+base64` is; update changefold")]
+    UnknownEncoding,
+    /// The text is not base64.
+    #[error("`record` is not base64, as `record_encoding` says")]
+    NotBase64,
+    /// The bytes are not gzip, or end early.
+    #[error("`record` is not gzip, as `record_encoding` says, or ends early")]
+    NotGzip,
+    /// More than any record has.
+    #[error("`record` decompresses to more than any record has (32 MiB)")]
+    TooLong,
+    /// The decompressed bytes are no text.
+    #[error("`record` decompresses to something that is not UTF-8")]
+    NotUtf8,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn envelope(record: &str) -> Envelope {
+        Envelope {
+            changefold: VERSION,
+            function: "orders".to_owned(),
+            function_version: "7".to_owned(),
+            stream_arn: "arn:aws:kinesis:eu-west-1:123456789012:stream/clicks".to_owned(),
+            shard_id: Some("shardId-000000000001".to_owned()),
+            key: "k-1".to_owned(),
+            sequence_number: "4967".to_owned(),
+            ordinal: 2,
+            error_code: "DataNotJson".to_owned(),
+            error: vec!["data: expected a number".to_owned()],
+            attempts: 3,
+            arrived_ms: None,
+            first_failed_ms: 1,
+            last_failed_ms: 2,
+            record_encoding: None,
+            record: record.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_record_is_the_same_plain_and_compressed() {
+        let plain = envelope("{\"a\": \"\u{e4}\u{ffff}\"}");
+        let compressed = plain.compressed().into_owned();
+        assert_eq!(compressed.record_encoding.as_deref(), Some(GZIP_BASE64));
+        assert_eq!(compressed, *plain.compressed(), "the same bytes every time");
+        assert_eq!(compressed, *compressed.compressed(), "not twice");
+        assert_eq!(plain.record_text().unwrap(), plain.record);
+        assert_eq!(compressed.record_text().unwrap(), plain.record);
+        let json = serde_json::to_string(&compressed).unwrap();
+        assert_eq!(serde_json::from_str::<Envelope>(&json).unwrap(), compressed);
+        let json = serde_json::to_string(&plain).unwrap();
+        assert!(!json.contains("record_encoding"), "{json}");
+    }
+
+    #[test]
+    fn a_record_that_is_not_what_it_says_is_refused() {
+        let gzip = |bytes: &[u8]| {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+            encoder.write_all(bytes).unwrap();
+            base64_simd::STANDARD.encode_to_string(encoder.finish().unwrap())
+        };
+        let cut = gzip(b"0123456789")[..16].to_owned();
+        let bomb = gzip(&vec![b' '; 33 << 20]);
+        for (encoding, record, expected) in [
+            ("zstd", "", RecordTextError::UnknownEncoding),
+            (GZIP_BASE64, "?", RecordTextError::NotBase64),
+            (GZIP_BASE64, "AAAA", RecordTextError::NotGzip),
+            (GZIP_BASE64, &*cut, RecordTextError::NotGzip),
+            (GZIP_BASE64, &*gzip(&[0xff]), RecordTextError::NotUtf8),
+            (GZIP_BASE64, &*bomb, RecordTextError::TooLong),
+        ] {
+            let mut envelope = envelope(record);
+            envelope.record_encoding = Some(encoding.to_owned());
+            assert_eq!(envelope.record_text(), Err(expected));
+        }
+    }
+
+    #[test]
+    fn a_name_leaves_out_the_shard_where_it_is_not_always_told() {
+        let kinesis = envelope("{}");
+        assert_eq!(kinesis.stream_name(), Some("clicks"));
+        assert_eq!(
+            kinesis.identity(),
+            "arn:aws:kinesis:eu-west-1:123456789012:stream/clicks/shardId-000000000001/4967/2"
+        );
+        let table = "arn:aws:dynamodb:eu-west-1:123456789012:table/t/stream/2026-09-17T12:50:51.0";
+        let dynamodb = Envelope { stream_arn: table.to_owned(), ..kinesis.clone() };
+        assert_eq!(dynamodb.stream_name(), Some("t"));
+        assert_eq!(dynamodb.identity(), format!("{table}//4967/2"));
+        let queue = "arn:aws:sqs:eu-west-1:123456789012:q".to_owned();
+        assert_eq!(Envelope { stream_arn: queue, ..kinesis.clone() }.stream_name(), Some("q"));
+        assert_eq!(Envelope { stream_arn: String::new(), ..kinesis }.stream_name(), None);
+    }
+}

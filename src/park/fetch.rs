@@ -1,0 +1,215 @@
+//! Records the mapping gave up, read from the stream again by their positions.
+//!
+//! Separate because it is the only place that reads a stream itself. It goes page by page,
+//! so a range of any length takes the memory of one page; each record becomes the JSON text
+//! that Lambda delivers for it. What the stream no longer has is said, not passed over.
+//!
+//! What it gives up: it reads the shard, so it also brings what a filter had left out or
+//! another lane of the shard had done (whoever processes them has to bear repeats), and what
+//! a producer packed into one record stays packed, also where the mapping's own consumer had
+//! it unpacked. `invokeIdentityArn` is left out: the stream does not know it.
+
+mod range;
+mod shard;
+mod text;
+
+pub use range::Range;
+
+use super::{
+    notice::{Notice, Object},
+    services::{CallError, Services, client_config},
+};
+use crate::record::{SequenceNumber, Source, Timestamp};
+use shard::Shard;
+use std::time::Duration;
+
+/// How long a DynamoDB stream keeps a record.
+/// Source: DynamoDB developer guide, "Change data capture for DynamoDB Streams".
+const DYNAMODB_RETENTION: Duration = Duration::from_hours(24);
+/// An on-failure object holds one event of at most 6 MiB, escaped.
+const OBJECT_BYTES_MAX: i64 = 64 << 20;
+
+/// The streams, and the bucket the mapping's on-failure objects are in.
+#[derive(Debug, Clone)]
+pub struct Streams {
+    services: Services,
+    kinesis: aws_sdk_kinesis::Client,
+    dynamodb: aws_sdk_dynamodbstreams::Client,
+    s3: aws_sdk_s3::Client,
+}
+
+/// All records of a range, and what is missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// The records as Lambda delivers them, one `Records[]` element each.
+    pub records: Vec<String>,
+    /// What the stream no longer has of the range.
+    pub lost: Option<Lost>,
+    /// How long the stream would have kept the first record from now on: zero if it is due,
+    /// `None` if its arrival or the stream's retention is not known.
+    pub time_left: Option<Duration>,
+}
+
+/// Records of a range that the stream no longer has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// How many: those given up, less those read. With a filter or a parallelization factor
+    /// there were others between them, so that more may be lost.
+    pub records: u64,
+    /// Where they begin: position of the first, or of the last record before them.
+    pub from: SequenceNumber<'static>,
+    /// Position of the first record after them that is still there; `None`: nothing of the
+    /// range is there from `from` on.
+    pub until: Option<SequenceNumber<'static>>,
+    /// Why.
+    pub why: Why,
+}
+
+/// Why records are lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// The stream has trimmed them: they were older than it keeps records.
+    Trimmed,
+    /// There is no such stream or shard any more; or it is another account's.
+    NoShard,
+    /// The stream does not know the position: it was made anew under its old name.
+    UnknownPosition,
+}
+
+/// Records could not be fetched. What is lost for good is no error: see [`Lost`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// The service refused, or could not be reached in time.
+    #[error("fetching {place}")]
+    Call {
+        /// Stream and shard, or the object.
+        place: String,
+        /// What the service said.
+        source: CallError,
+    },
+    /// The deadline is near and the end of the range is not reached.
+    #[error(
+        "the range of {place} is not read to its end in time; a longer timeout or a later \
+         delivery continues"
+    )]
+    OutOfTime {
+        /// Stream and shard.
+        place: String,
+    },
+    /// Something this version cannot put into words.
+    #[error("{place} has {what}")]
+    Unreadable {
+        /// Stream and shard, or the object.
+        place: String,
+        /// What was found.
+        what: &'static str,
+    },
+    /// An object too large to be the mapping's.
+    #[error("{place} is larger than any on-failure object (64 MiB)")]
+    ObjectTooLarge {
+        /// The object.
+        place: String,
+    },
+}
+
+impl FetchError {
+    /// Whether a later call may succeed without any change.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Call { source, .. } => source.is_transient,
+            Self::OutOfTime { .. } => true,
+            Self::Unreadable { .. } | Self::ObjectTooLarge { .. } => false,
+        }
+    }
+}
+
+impl Streams {
+    /// Builds the clients. Does no IO.
+    #[must_use]
+    pub fn new(services: &Services) -> Self {
+        let endpoints = &services.endpoints;
+        let kinesis = client_config!(aws_sdk_kinesis, services, &endpoints.kinesis);
+        let dynamodb =
+            client_config!(aws_sdk_dynamodbstreams, services, &endpoints.dynamodb_streams);
+        let s3 = client_config!(aws_sdk_s3, services, &endpoints.s3)
+            .force_path_style(endpoints.s3.url.is_some());
+        Self {
+            services: services.clone(),
+            kinesis: aws_sdk_kinesis::Client::from_conf(kinesis.build()),
+            dynamodb: aws_sdk_dynamodbstreams::Client::from_conf(dynamodb.build()),
+            s3: aws_sdk_s3::Client::from_conf(s3.build()),
+        }
+    }
+
+    /// Fetches an on-failure object: the document, for [`Notice::read`].
+    ///
+    /// # Errors
+    /// The object is not there or may not be read, or S3 cannot be reached in time.
+    pub async fn object(&self, object: &Object, deadline: Timestamp) -> Result<String, FetchError> {
+        let place = || format!("s3://{}/{}", object.bucket, object.key);
+        let attempt = || {
+            let request = self.s3.get_object().bucket(&object.bucket).key(&object.key);
+            request.set_version_id(object.version_id.clone()).send()
+        };
+        // The body is part of the call: one that breaks off is worth another try.
+        let mut breaks = 0;
+        loop {
+            let answer = self.services.call("GetObject", deadline, attempt).await;
+            let answer = answer.map_err(|source| FetchError::Call { place: place(), source })?;
+            if answer.content_length().is_some_and(|bytes| bytes > OBJECT_BYTES_MAX) {
+                return Err(FetchError::ObjectTooLarge { place: place() });
+            }
+            match answer.body.collect().await {
+                Ok(body) => {
+                    let what = "bytes that are not UTF-8, so no on-failure message";
+                    return String::from_utf8(body.to_vec())
+                        .map_err(|_| FetchError::Unreadable { place: place(), what });
+                }
+                Err(error) if breaks == 2 => {
+                    let source = CallError::broken_off("GetObject", &error);
+                    return Err(FetchError::Call { place: place(), source });
+                }
+                Err(_) => breaks += 1,
+            }
+        }
+    }
+
+    /// The records of a notice, to be read page by page.
+    #[must_use]
+    pub fn range<'a>(&'a self, notice: &'a Notice) -> Range<'a> {
+        Range::new(self, notice)
+    }
+
+    /// All records of a notice at once: as much memory as they take.
+    ///
+    /// # Errors
+    /// As [`Range::page`].
+    pub async fn fetch(&self, notice: &Notice, deadline: Timestamp) -> Result<Fetched, FetchError> {
+        let mut range = self.range(notice);
+        let mut records = Vec::new();
+        while let Some(page) = range.page(deadline).await? {
+            records.extend(page);
+        }
+        let time_left = self.time_left(notice, deadline).await;
+        Ok(Fetched { records, lost: range.lost(), time_left })
+    }
+
+    /// How long the stream will keep the first record of a notice from now on; see
+    /// [`Fetched::time_left`].
+    pub async fn time_left(&self, notice: &Notice, deadline: Timestamp) -> Option<Duration> {
+        let arrival = notice.first_arrival?;
+        let retention = match notice.source {
+            Source::DynamoDb | Source::Sqs => DYNAMODB_RETENTION,
+            Source::Kinesis => Shard::new(self, notice).kinesis_retention(deadline).await?,
+        };
+        let retention_ms = i64::try_from(retention.as_millis()).ok()?;
+        let left_ms =
+            arrival.0.saturating_add(retention_ms).saturating_sub(self.services.clock().now().0);
+        Some(Duration::from_millis(u64::try_from(left_ms).unwrap_or(0)))
+    }
+}
+
+#[cfg(test)]
+mod tests;
