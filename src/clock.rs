@@ -10,6 +10,9 @@ pub trait Clock: fmt::Debug + Send + Sync {
     fn now(&self) -> Timestamp;
     /// Waits; in virtual time it takes none.
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
+    /// Waits for a moment to come by itself. Unlike [`sleep`](Self::sleep) it does not make
+    /// virtual time pass: it watches over what does, and over work that takes real time.
+    fn watch(&self, moment: Timestamp) -> BoxFuture<'static, ()>;
 }
 
 /// The machine's own clock.
@@ -26,5 +29,11 @@ impl Clock for SystemClock {
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         tokio::time::sleep(duration).boxed()
+    }
+
+    fn watch(&self, Timestamp(moment): Timestamp) -> BoxFuture<'static, ()> {
+        let Timestamp(now) = self.now();
+        let left = u64::try_from(moment.saturating_sub(now)).unwrap_or(0);
+        self.sleep(Duration::from_millis(left))
     }
 }

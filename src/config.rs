@@ -5,11 +5,14 @@
 //! and named at once: whoever deploys corrects them in one go. An unknown `CHANGEFOLD_`
 //! variable is a fault too, because a misspelt setting would silently be the default.
 
+pub mod keep;
+
 use crate::{
     batch::lanes::{CONCURRENCY_DEFAULT, Order},
     store::Endpoint,
 };
 use aws_sdk_dynamodb::config::Credentials;
+use keep::KeepConfig;
 use std::{
     collections::BTreeMap,
     fmt,
@@ -29,7 +32,14 @@ pub const ORDER: &str = "CHANGEFOLD_ORDER";
 /// How many units of a batch run at a time, 1 to 1000.
 pub const CONCURRENCY: &str = "CHANGEFOLD_CONCURRENCY";
 
-const KNOWN: [&str; 5] = [VIEWS, LEDGER_TABLE, VIEW_TABLE_PREFIX, ORDER, CONCURRENCY];
+/// The function's `Timeout` in seconds, 1 to 900: used when an invocation comes with a
+/// deadline that cannot be one.
+pub const TIMEOUT_S: &str = "CHANGEFOLD_TIMEOUT_S";
+
+const KNOWN: [&str; 6] = [VIEWS, LEDGER_TABLE, VIEW_TABLE_PREFIX, ORDER, CONCURRENCY, TIMEOUT_S];
+
+/// The template's timeout.
+const TIMEOUT_S_DEFAULT: u32 = 60;
 
 /// More units at a time than any store or stream gains from.
 const CONCURRENCY_MAX: usize = 1000;
@@ -53,6 +63,10 @@ pub struct Config {
     pub log: String,
     /// Name of the function, for its metrics.
     pub function_name: String,
+    /// The function's timeout in milliseconds, for invocations that do not tell it.
+    pub timeout_ms: u32,
+    /// What is kept of records, where a processor works on them.
+    pub keep: KeepConfig,
 }
 
 /// The settings of a function that serves views, valid.
@@ -79,6 +93,14 @@ impl Config {
         Self::from_env(process_environment())
     }
 
+    /// As [`from_process`](Self::from_process), with an order that the program itself gives.
+    ///
+    /// # Errors
+    /// As [`from_env`](Self::from_env).
+    pub fn from_process_in_order(order: Option<Order>) -> Result<Self, ConfigError> {
+        Self::from_env_in_order(process_environment(), order)
+    }
+
     /// Reads the settings from name and value pairs. The views' settings are not needed.
     ///
     /// # Errors
@@ -86,8 +108,19 @@ impl Config {
     pub fn from_env(
         pairs: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
+        Self::from_env_in_order(pairs, None)
+    }
+
+    /// As [`from_env`](Self::from_env), with an order that the program itself gives.
+    ///
+    /// # Errors
+    /// As [`from_env`](Self::from_env).
+    pub fn from_env_in_order(
+        pairs: impl IntoIterator<Item = (String, String)>,
+        order: Option<Order>,
+    ) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(pairs);
-        let config = reader.config();
+        let config = reader.config(order);
         reader.finish(config)
     }
 }
@@ -114,7 +147,7 @@ impl ViewConfig {
     ) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(pairs);
         let config = Self {
-            function: reader.config(),
+            function: reader.config(None),
             views: reader.views(home),
             ledger_table: reader.ledger_table(),
             table_prefix: reader.table_prefix(),
@@ -122,6 +155,40 @@ impl ViewConfig {
         };
         reader.finish(config)
     }
+}
+
+/// How to reach Lambda's own API.
+#[derive(Debug, Clone)]
+pub struct FunctionEndpoint {
+    /// AWS Region.
+    pub region: String,
+    /// Where requests are sent, without a slash at the end.
+    pub url: String,
+    /// Who signs the requests.
+    pub credentials: Credentials,
+}
+
+/// Reads how to reach Lambda's API. A function's ARN may say the `region`.
+///
+/// # Errors
+/// Region or credentials are missing.
+pub fn function_endpoint(
+    pairs: impl IntoIterator<Item = (String, String)>,
+    region: Option<&str>,
+) -> Result<FunctionEndpoint, ConfigError> {
+    let mut pairs: BTreeMap<String, String> = pairs.into_iter().collect();
+    if let Some(region) = region {
+        pairs.insert("AWS_REGION".to_owned(), region.to_owned());
+    }
+    let mut reader = Reader::new(pairs);
+    let endpoint = reader.endpoint_of("LAMBDA");
+    let url = endpoint.url.unwrap_or_else(|| {
+        let suffix = if endpoint.region.starts_with("cn-") { ".cn" } else { "" };
+        format!("https://lambda.{}.amazonaws.com{suffix}", endpoint.region)
+    });
+    let url = url.trim_end_matches('/').to_owned();
+    let (region, credentials) = (endpoint.region, endpoint.credentials);
+    reader.finish(FunctionEndpoint { region, url, credentials })
 }
 
 /// Whether this process was started by Lambda, or by something that plays its part.
@@ -186,6 +253,16 @@ pub enum Fault {
         /// What it should hold.
         expected: &'static str,
     },
+    /// Two settings do not go together.
+    #[error("{name} does not go with {with}: {remedy}")]
+    Conflict {
+        /// The variable.
+        name: &'static str,
+        /// The other one.
+        with: &'static str,
+        /// What helps.
+        remedy: &'static str,
+    },
     /// There is no such setting.
     #[error("{name} is not a setting: did you mean {nearest}?")]
     Unknown {
@@ -210,10 +287,16 @@ impl Reader {
         if self.faults.is_empty() { Ok(config) } else { Err(ConfigError { faults: self.faults }) }
     }
 
-    fn config(&mut self) -> Config {
+    fn config(&mut self, order: Option<Order>) -> Config {
         self.refuse_unknown();
+        let order = order.unwrap_or_else(|| self.order());
         Config {
-            order: self.order(),
+            keep: self.keep(&order),
+            timeout_ms: 1_000
+                * self
+                    .whole(TIMEOUT_S, "seconds from 1 to 900", 1..=900)
+                    .unwrap_or(TIMEOUT_S_DEFAULT),
+            order,
             concurrency: self.concurrency(),
             log: self.log(),
             function_name: self.get("AWS_LAMBDA_FUNCTION_NAME").unwrap_or("local").to_owned(),
@@ -225,25 +308,31 @@ impl Reader {
         self.pairs.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
+    /// Takes note of a fault, once: a setting may be read for several purposes.
+    fn fault(&mut self, fault: Fault) {
+        if !self.faults.contains(&fault) {
+            self.faults.push(fault);
+        }
+    }
+
     fn invalid(&mut self, name: &'static str, expected: &'static str) {
-        self.faults.push(Fault::Invalid { name, expected });
+        self.fault(Fault::Invalid { name, expected });
     }
 
     fn required(&mut self, name: &'static str, remedy: &'static str) -> Option<String> {
         let value = self.get(name).map(str::to_owned);
         if value.is_none() {
-            self.faults.push(Fault::Missing { name, remedy });
+            self.fault(Fault::Missing { name, remedy });
         }
         value
     }
 
     fn refuse_unknown(&mut self) {
         let is_unknown =
-            |name: &&String| name.starts_with("CHANGEFOLD_") && !KNOWN.contains(&name.as_str());
+            |name: &&String| name.starts_with("CHANGEFOLD_") && known().all(|known| known != *name);
         let unknown = self.pairs.keys().filter(is_unknown).map(|name| Fault::Unknown {
             name: name.clone(),
-            nearest: KNOWN
-                .into_iter()
+            nearest: known()
                 .min_by_key(|known| (!known.starts_with(name.as_str()), distance(known, name)))
                 .expect("the list of settings is not empty"),
         });
@@ -288,10 +377,14 @@ impl Reader {
     fn ledger_table(&mut self) -> String {
         let remedy = "the views need a table for what they have applied";
         let Some(table) = self.required(LEDGER_TABLE, remedy) else { return String::new() };
-        if !is_table_name(&table) || table.len() < TABLE_NAME_MIN {
-            self.invalid(LEDGER_TABLE, "3 to 255 of the characters a-z A-Z 0-9 _ - .");
-        }
+        self.check_table_name(LEDGER_TABLE, &table);
         table
+    }
+
+    fn check_table_name(&mut self, name: &'static str, table: &str) {
+        if !is_table_name(table) || table.len() < TABLE_NAME_MIN {
+            self.invalid(name, "3 to 255 of the characters a-z A-Z 0-9 _ - .");
+        }
     }
 
     fn table_prefix(&mut self) -> String {
@@ -304,7 +397,16 @@ impl Reader {
     }
 
     fn endpoint(&mut self) -> Endpoint {
-        let url = ["AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"]
+        self.endpoint_of("DYNAMODB")
+    }
+
+    /// Where a service is, by the part of its variable's name that tells it apart.
+    fn endpoint_of(&mut self, service: &'static str) -> Endpoint {
+        let own = match service {
+            "LAMBDA" => "AWS_ENDPOINT_URL_LAMBDA",
+            _ => "AWS_ENDPOINT_URL_DYNAMODB",
+        };
+        let url = [own, "AWS_ENDPOINT_URL"]
             .into_iter()
             .find_map(|name| Some((name, self.get(name)?.to_owned())));
         if let Some((name, url)) = &url {
@@ -351,6 +453,10 @@ impl Reader {
     }
 }
 
+fn known() -> impl Iterator<Item = &'static str> {
+    KNOWN.into_iter().chain(keep::KNOWN)
+}
+
 fn is_table_name(text: &str) -> bool {
     text.len() <= TABLE_NAME_MAX
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
@@ -372,126 +478,4 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const COMPLETE: [(&str, &str); 5] = [
-        (LEDGER_TABLE, "ledger"),
-        (VIEW_TABLE_PREFIX, "view-"),
-        ("AWS_REGION", "eu-central-1"),
-        ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
-        ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI"),
-    ];
-
-    /// The complete settings with some changed; an empty value takes one away.
-    fn read(changes: &[(&str, &str)]) -> Result<ViewConfig, ConfigError> {
-        ViewConfig::from_env(pairs(COMPLETE.iter().chain(changes)), Path::new("/here"))
-    }
-
-    fn pairs<'t>(
-        pairs: impl IntoIterator<Item = &'t (&'t str, &'t str)>,
-    ) -> impl Iterator<Item = (String, String)> {
-        pairs.into_iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-    }
-
-    #[track_caller]
-    fn check(changes: &[(&str, &str)], faults: &[&str]) {
-        let error = read(changes).expect_err("faults were expected");
-        let actual: Vec<String> = error.faults().iter().map(ToString::to_string).collect();
-        assert_eq!(actual.len(), faults.len(), "{actual:?}");
-        for (actual, expected) in actual.iter().zip(faults) {
-            assert!(actual.contains(expected), "{actual:?} does not contain {expected:?}");
-        }
-    }
-
-    #[test]
-    fn defaults_need_only_the_tables_and_a_store() {
-        let config = read(&[]).unwrap();
-        assert!(matches!(config.function.order, Order::Key));
-        assert_eq!(config.function.concurrency.get(), 16);
-        assert_eq!(config.function.function_name, "local");
-        assert_eq!(config.function.log, "info");
-        assert_eq!(config.views, PathBuf::from("/here/views"));
-        assert_eq!(config.endpoint.region, "eu-central-1");
-        assert_eq!(config.endpoint.url, None);
-    }
-
-    #[test]
-    fn a_processor_needs_no_store() {
-        assert!(Config::from_env([]).is_ok());
-        let error = Config::from_env(pairs(&[(CONCURRENCY, "-1")])).unwrap_err();
-        assert_eq!(error.faults().len(), 1);
-    }
-
-    #[test]
-    fn views_are_found_beside_the_function() {
-        let path = |changes: &[(&str, &str)]| read(changes).unwrap().views;
-        let root = ("LAMBDA_TASK_ROOT", "/var/task");
-        assert_eq!(path(&[root]), PathBuf::from("/var/task/views"));
-        assert_eq!(path(&[root, (VIEWS, "sql/a.sql")]), PathBuf::from("/var/task/sql/a.sql"));
-        assert_eq!(path(&[root, (VIEWS, "/opt/views")]), PathBuf::from("/opt/views"));
-    }
-
-    #[test]
-    fn an_endpoint_needs_neither_region_nor_credentials() {
-        let url = ("AWS_ENDPOINT_URL", "http://localhost:8000");
-        let bare =
-            [("AWS_REGION", ""), ("AWS_ACCESS_KEY_ID", ""), ("AWS_SECRET_ACCESS_KEY", ""), url];
-        let endpoint = read(&bare).unwrap().endpoint;
-        assert_eq!(endpoint.url.as_deref(), Some("http://localhost:8000"));
-        assert_eq!(endpoint.credentials.access_key_id(), "local");
-        // The service's own variable goes before the general one.
-        let endpoint = read(&[url, ("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:1")]);
-        assert_eq!(endpoint.unwrap().endpoint.url.as_deref(), Some("http://127.0.0.1:1"));
-    }
-
-    #[test]
-    fn the_log_follows_lambda_unless_told_otherwise() {
-        let log = |changes: &[(&str, &str)]| read(changes).unwrap().function.log;
-        assert_eq!(log(&[("AWS_LAMBDA_LOG_LEVEL", "WARN")]), "warn");
-        assert_eq!(log(&[("AWS_LAMBDA_LOG_LEVEL", "FATAL")]), "error");
-        let both = [("AWS_LAMBDA_LOG_LEVEL", "WARN"), ("RUST_LOG", "changefold=debug")];
-        assert_eq!(log(&both), "changefold=debug");
-    }
-
-    #[test]
-    fn every_order_is_read() {
-        let order = |text: &str| format!("{:?}", read(&[(ORDER, text)]).unwrap().function.order);
-        assert_eq!(order("key"), "Key");
-        assert_eq!(order("shard"), "Shard");
-        assert_eq!(order("partition_key"), "PartitionKey { attribute: None }");
-        let named = "PartitionKey { attribute: Some(\"customer\") }";
-        assert_eq!(order("partition_key:customer"), named);
-    }
-
-    #[test]
-    fn each_fault_is_named() {
-        check(&[(CONCURRENCY, "0")], &["CHANGEFOLD_CONCURRENCY is not valid"]);
-        check(&[(CONCURRENCY, "1001")], &["1 to 1000"]);
-        check(&[(CONCURRENCY, "many")], &["1 to 1000"]);
-        check(&[(ORDER, "keys")], &["CHANGEFOLD_ORDER is not valid"]);
-        check(&[(ORDER, "partition_key:")], &["CHANGEFOLD_ORDER is not valid"]);
-        check(&[(LEDGER_TABLE, "")], &["CHANGEFOLD_LEDGER_TABLE is not set"]);
-        check(&[(LEDGER_TABLE, "ab")], &["3 to 255"]);
-        check(&[(VIEW_TABLE_PREFIX, "a b")], &["CHANGEFOLD_VIEW_TABLE_PREFIX is not valid"]);
-        check(&[("AWS_REGION", "")], &["AWS_REGION is not set"]);
-        check(&[("AWS_ENDPOINT_URL", "localhost")], &["AWS_ENDPOINT_URL is not valid"]);
-        check(&[("RUST_LOG", "a=b=c")], &["RUST_LOG is not valid"]);
-        check(&[("CHANGEFOLD_LEDGER", "x")], &["did you mean CHANGEFOLD_LEDGER_TABLE?"]);
-        check(&[("CHANGEFOLD_CONCURENCY", "x")], &["did you mean CHANGEFOLD_CONCURRENCY?"]);
-    }
-
-    #[test]
-    fn all_faults_are_named_at_once() {
-        let changes = [(ORDER, "?"), (CONCURRENCY, "?"), (LEDGER_TABLE, ""), ("CHANGEFOLD_X", "1")];
-        check(&changes, &["CHANGEFOLD_X", ORDER, CONCURRENCY, LEDGER_TABLE]);
-    }
-
-    #[test]
-    fn secrets_are_not_printed() {
-        let config = read(&[("AWS_SESSION_TOKEN", "FwoGZXIvYXdz")]).unwrap();
-        let printed = format!("{config:?}");
-        assert!(printed.contains("eu-central-1"), "the control: {printed}");
-        assert!(!printed.contains("wJalrXUtnFEMI") && !printed.contains("FwoGZXIvYXdz"));
-    }
-}
+mod tests;

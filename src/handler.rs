@@ -7,9 +7,18 @@
 use crate::{
     batch::{Call, Halt, Work},
     clock::Clock,
-    event,
-    outcome::{Outcome, Reply, checkpoint},
+    event::{self, Batch},
+    operation,
+    outcome::{Answer, Outcome, Reply},
     telemetry::{self, Counts},
+};
+#[cfg(feature = "destinations")]
+use crate::{
+    park::{
+        notice::{self, Notices},
+        services::Services,
+    },
+    rescue::rescue,
 };
 use std::sync::Arc;
 
@@ -18,12 +27,27 @@ use std::sync::Arc;
 pub struct Function<W> {
     work: W,
     clock: Arc<dyn Clock>,
+    #[cfg(feature = "destinations")]
+    services: Option<Services>,
 }
 
 impl<W: Work> Function<W> {
     /// A function that does this work on every batch.
     pub fn new(work: W, clock: Arc<dyn Clock>) -> Self {
-        Self { work, clock }
+        Self {
+            work,
+            clock,
+            #[cfg(feature = "destinations")]
+            services: None,
+        }
+    }
+
+    /// Lets the function fetch what the mapping gave up: its on-failure messages become an
+    /// input ([`rescue`](crate::rescue)).
+    #[cfg(feature = "destinations")]
+    #[must_use]
+    pub fn with_services(self, services: Option<Services>) -> Self {
+        Self { services, ..self }
     }
 
     /// The work it does.
@@ -36,26 +60,42 @@ impl<W: Work> Function<W> {
         &self.clock
     }
 
-    /// One invocation: bytes in, reply out.
+    /// One invocation: bytes in, reply out. Beside events it takes an operator's requests
+    /// ([`operation`]).
     ///
     /// # Errors
     /// The invocation failed as a whole, and Lambda will deliver the batch again: the payload
-    /// is no event of a stream (the codes of [`event::EventError`]), it belongs to a tumbling
-    /// window (`WindowUnsupported`), or the work halted.
-    pub async fn invoke(&self, payload: &[u8], call: &Call) -> Result<Reply, Halt> {
+    /// is no event of a stream or a queue (the codes of [`event::EventError`]), it belongs to a
+    /// tumbling window (`WindowUnsupported`), or the work halted.
+    pub async fn invoke(&self, payload: &[u8], call: &Call) -> Result<Answer, Halt> {
+        if let Some(operation) = operation::read(payload) {
+            let operation = operation.map_err(|error| {
+                Halt::new("OperationUnreadable", "the operation cannot be read").caused_by(error)
+            })?;
+            let answer = Box::pin(self.work.operate(&operation, call)).await;
+            telemetry::operation_finished(call, answer.as_ref().err());
+            return answer.map(Answer::Operation);
+        }
+        let batch = event::parse(payload);
+        #[cfg(feature = "destinations")]
+        if let Some(notices) = notices(payload, &batch) {
+            let services = self.services.as_ref().ok_or_else(|| {
+                Halt::new("RescueUnsupported", "the streams cannot be reached: set AWS_REGION")
+            })?;
+            return Box::pin(rescue(&self.work, services, notices, call)).await;
+        }
         let mut counts = Counts::default();
-        let reply = self.process(payload, call, &mut counts).await;
+        let reply = Box::pin(self.process(&batch, call, &mut counts)).await;
         telemetry::invocation_finished(call, &counts, reply.as_ref().err());
-        reply
+        reply.map(Answer::Reply)
     }
 
     async fn process(
         &self,
-        payload: &[u8],
+        batch: &Batch<'_>,
         call: &Call,
         counts: &mut Counts,
     ) -> Result<Reply, Halt> {
-        let batch = event::parse(payload);
         let records = batch.records().map_err(unreadable)?;
         if batch.is_windowed() {
             return Err(windowed());
@@ -67,9 +107,18 @@ impl<W: Work> Function<W> {
         counts.finish(&outcomes);
         worked?;
 
-        let positions = records.iter().map(event::Record::sequence_number);
-        Ok(Reply::from(checkpoint(positions.zip(outcomes))))
+        Ok(Reply::of(records, &outcomes))
     }
+}
+
+/// The mapping's own on-failure messages, if this is such an event. A stream's records are none,
+/// so a batch of them is not searched.
+#[cfg(feature = "destinations")]
+fn notices(payload: &[u8], batch: &Batch<'_>) -> Option<Notices> {
+    let is_of_stream = batch
+        .records()
+        .is_ok_and(|records| records.first().is_none_or(|record| !record.source().is_queue()));
+    if is_of_stream { None } else { notice::recognise(payload) }
 }
 
 fn unreadable(error: &event::EventError) -> Halt {

@@ -28,10 +28,6 @@ use std::{
 };
 use tower::{Layer, Service};
 
-/// Time an invocation is given, in milliseconds, when the deadline it came with had passed
-/// already. Only emulators do that (`cargo lambda watch` counts from its own start).
-const DEADLINE_ASSUMED_MS: i64 = 60_000;
-
 /// Why a function does not start: a stable code, and the error.
 #[derive(Debug)]
 pub struct Refusal {
@@ -54,7 +50,7 @@ impl Refusal {
 /// The system gives the process no reactor.
 pub fn start<S, W: Work>(
     settings: Result<S, ConfigError>,
-    common: impl FnOnce(&S) -> &Config,
+    common: impl Fn(&S) -> &Config,
     open: impl AsyncFnOnce(S, Arc<dyn Clock>) -> Result<W, Refusal>,
 ) -> ExitCode {
     let (log, name) = settings.as_ref().map_or((config::LOG_DEFAULT, ""), |settings| {
@@ -68,6 +64,13 @@ pub fn start<S, W: Work>(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a process at its start can have one reactor");
     runtime.block_on(async {
+        #[cfg(feature = "destinations")]
+        let services = settings.as_ref().ok().and_then(|settings| {
+            let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+            let seed = clock.now().0.cast_unsigned();
+            common(settings).keep.services(&clock, seed)
+        });
+        let timeout_ms = settings.as_ref().map_or(0, |settings| common(settings).timeout_ms);
         let made = match settings {
             Ok(settings) => open(settings, Arc::new(SystemClock)).await,
             Err(error) => Err(Refusal::new(ConfigError::CODE, error)),
@@ -79,7 +82,10 @@ pub fn start<S, W: Work>(
                 return ExitCode::FAILURE;
             }
         };
-        match serve(&Function::new(work, Arc::new(SystemClock)), &telemetry).await {
+        let function = Function::new(work, Arc::new(SystemClock));
+        #[cfg(feature = "destinations")]
+        let function = function.with_services(services);
+        match serve(&function, &telemetry, timeout_ms).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 telemetry::serving_ended(&*error);
@@ -95,19 +101,21 @@ fn unlogged(error: &TelemetryError) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Answers Lambda's invocations until the execution environment ends.
+/// Answers Lambda's invocations until the execution environment ends. An invocation whose
+/// deadline has passed when it comes (only emulators do that) is given `timeout_ms`.
 ///
 /// # Errors
 /// Lambda's Runtime API cannot be reached.
 pub async fn serve<W: Work>(
     function: &Function<W>,
     telemetry: &Telemetry,
+    timeout_ms: u32,
 ) -> Result<(), lambda_runtime::Error> {
     let has_warned = Cell::new(false);
     let has_warned = &has_warned;
     let handler = service_fn(move |event: LambdaEvent<Payload>| async move {
         let LambdaEvent { payload: Payload(payload), context, .. } = event;
-        let (deadline, is_assumed) = deadline(context.deadline, function.clock().now());
+        let (deadline, is_assumed) = deadline(context.deadline, function.clock().now(), timeout_ms);
         let call = Call { request_id: context.request_id, deadline };
         if is_assumed && !has_warned.replace(true) {
             telemetry::deadline_unusable(&call, context.deadline, deadline);
@@ -146,10 +154,10 @@ fn diagnostic(code: &str, message: &str, source: Option<&(dyn Error + 'static)>)
 }
 
 /// When the invocation will be cut off, and whether we had to assume it.
-fn deadline(received_ms: u64, Timestamp(now): Timestamp) -> (Timestamp, bool) {
+fn deadline(received_ms: u64, Timestamp(now): Timestamp, timeout_ms: u32) -> (Timestamp, bool) {
     match i64::try_from(received_ms) {
         Ok(received) if received > now => (Timestamp(received), false),
-        _ => (Timestamp(now.saturating_add(DEADLINE_ASSUMED_MS)), true),
+        _ => (Timestamp(now.saturating_add(i64::from(timeout_ms))), true),
     }
 }
 
@@ -205,10 +213,10 @@ mod tests {
     #[test]
     fn a_deadline_in_the_past_is_replaced() {
         let now = Timestamp(1_700_000_000_000);
-        assert_eq!(deadline(1_700_000_003_000, now), (Timestamp(1_700_000_003_000), false));
-        assert_eq!(deadline(600_000, now), (Timestamp(1_700_000_060_000), true));
-        assert_eq!(deadline(1_700_000_000_000, now), (Timestamp(1_700_000_060_000), true));
-        assert_eq!(deadline(u64::MAX, now), (Timestamp(1_700_000_060_000), true));
+        assert_eq!(deadline(1_700_000_003_000, now, 60_000), (Timestamp(1_700_000_003_000), false));
+        assert_eq!(deadline(600_000, now, 60_000), (Timestamp(1_700_000_060_000), true));
+        assert_eq!(deadline(1_700_000_000_000, now, 60_000), (Timestamp(1_700_000_060_000), true));
+        assert_eq!(deadline(u64::MAX, now, 60_000), (Timestamp(1_700_000_060_000), true));
     }
 
     #[test]

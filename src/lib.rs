@@ -11,11 +11,18 @@ pub mod processor;
 
 pub mod outcome;
 
+pub mod operation;
+
 pub mod batch;
+
+pub mod park;
 
 pub mod view;
 
 pub mod store;
+
+#[cfg(feature = "destinations")]
+pub mod rescue;
 
 pub mod handler;
 
@@ -25,6 +32,8 @@ pub mod config;
 
 pub mod clock;
 
+mod backoff;
+
 #[cfg(feature = "local")]
 pub mod local;
 
@@ -32,4 +41,4 @@ pub mod local;
 pub mod lambda;
 
 mod run;
-pub use run::run;
+pub use run::{run, run_batch, run_in_order};

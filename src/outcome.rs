@@ -3,16 +3,20 @@
 //! The default is pessimistic: a record nobody spoke for was not attempted, so Lambda
 //! delivers it again. Success has to be said.
 
-use crate::record::SequenceNumber;
+use crate::{event::Record, record::SequenceNumber};
 use serde::Serialize;
+use serde_json::Value;
+use std::{collections::BTreeSet, iter};
 
 /// What became of one record in this invocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Outcome {
     /// Its effect is made.
     Applied,
-    /// An earlier delivery had made its effect already.
+    /// An earlier delivery had made its effect already, or set it aside.
     AlreadyApplied,
+    /// It is set aside with its payload, confirmed.
+    Parked,
     /// It was tried and is not finished.
     Failed,
     /// It was not tried.
@@ -25,7 +29,7 @@ impl Outcome {
     #[must_use]
     pub fn is_finished(self) -> bool {
         match self {
-            Self::Applied | Self::AlreadyApplied => true,
+            Self::Applied | Self::AlreadyApplied | Self::Parked => true,
             Self::Failed | Self::NotAttempted => false,
         }
     }
@@ -58,8 +62,9 @@ where
 
 /// The partial batch response.
 ///
-/// Serialises to `{"batchItemFailures":[]}` or to one item. An empty, null or foreign
-/// identifier, which would fail the whole batch at AWS, cannot be built.
+/// Serialises to `{"batchItemFailures":[]}`, to one item for a stream, or to an item for each
+/// message a queue is to keep. An empty, null or foreign identifier, which would fail the whole
+/// batch at AWS, cannot be built: identifiers come from records only, and a record has one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Reply {
     #[serde(rename = "batchItemFailures")]
@@ -84,6 +89,58 @@ impl From<Checkpoint<'_>> for Reply {
     }
 }
 
+impl Reply {
+    /// The reply to a queue that is to keep these messages. An empty id cannot be told, and
+    /// would fail the whole batch, so there is none among them.
+    #[cfg(feature = "destinations")]
+    pub(crate) fn keeping(message_ids: impl Iterator<Item = String>) -> Self {
+        let ids = message_ids.filter(|id| !id.is_empty());
+        let batch_item_failures =
+            ids.map(|item_identifier| BatchItemFailure { item_identifier }).collect();
+        Self { batch_item_failures }
+    }
+
+    /// The reply to a batch: of a stream the lowest unfinished sequence number, of a queue every
+    /// unfinished message. A record without an outcome is unfinished.
+    ///
+    /// Lambda deletes what a queue's reply does not name. Behind an unfinished message of a
+    /// FIFO group that would be the order's end, so the rest of the group is named as well,
+    /// whatever became of it. Lanes that follow the groups never get that far.
+    #[must_use]
+    pub fn of(records: &[Record<'_>], outcomes: &[Outcome]) -> Self {
+        let outcomes = outcomes.iter().copied().chain(iter::repeat(Outcome::default()));
+        let records_with_outcomes = records.iter().zip(outcomes);
+        if !records.iter().any(|record| record.source().is_queue()) {
+            let positions =
+                records_with_outcomes.map(|(record, outcome)| (record.sequence_number(), outcome));
+            return checkpoint(positions).into();
+        }
+        let mut stopped_groups = BTreeSet::new();
+        let unfinished = records_with_outcomes.filter(|(record, outcome)| {
+            let group = record.message_group();
+            if !outcome.is_finished() {
+                stopped_groups.extend(group);
+            }
+            !outcome.is_finished() || group.is_some_and(|group| stopped_groups.contains(group))
+        });
+        let batch_item_failures = unfinished
+            .filter_map(|(record, _)| record.message_id())
+            .map(|id| BatchItemFailure { item_identifier: id.to_owned() })
+            .collect();
+        Self { batch_item_failures }
+    }
+}
+
+/// What an invocation answers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// To a batch of records.
+    Reply(Reply),
+    /// To an operator.
+    Operation(Value),
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,8 +162,9 @@ mod tests {
 
     #[test]
     fn the_reply_names_the_lowest_unfinished_record() {
-        use Outcome::{AlreadyApplied, Applied, Failed, NotAttempted};
+        use Outcome::{AlreadyApplied, Applied, Failed, NotAttempted, Parked};
         check(&[], "");
+        check(&[("1", Parked), ("2", Applied)], "");
         check(&[("1", Applied), ("2", AlreadyApplied)], "");
         check(&[("1", Applied), ("2", Failed)], r#"{"itemIdentifier":"2"}"#);
         check(&[("1", Applied), ("2", NotAttempted)], r#"{"itemIdentifier":"2"}"#);
@@ -124,11 +182,12 @@ mod tests {
     proptest! {
         #[test]
         fn the_reply_is_never_empty_null_or_foreign(
-            outcomes in prop::collection::vec(("[1-9][0-9]{0,128}", 0..4_usize), 0..20),
+            outcomes in prop::collection::vec(("[1-9][0-9]{0,128}", 0..5_usize), 0..20),
         ) {
             let kinds = [
                 Outcome::Applied,
                 Outcome::AlreadyApplied,
+                Outcome::Parked,
                 Outcome::Failed,
                 Outcome::NotAttempted,
             ];

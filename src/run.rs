@@ -3,7 +3,15 @@
 //!
 //! It stands above both, so that neither knows the other.
 
-use crate::{config, processor::Processor};
+use crate::{
+    batch::{
+        Setup, Work,
+        bisect::Bulk,
+        lanes::{Lanes, Order},
+    },
+    config,
+    processor::{BatchProcessor, Processor},
+};
 use std::process::ExitCode;
 
 /// Runs a processor of yours: call it from `main` and return what it returns.
@@ -14,35 +22,62 @@ use std::process::ExitCode;
 /// `local`. Wrong settings or arguments are said on stderr and end in a failing exit code.
 #[must_use]
 pub fn run<P: Processor>(processor: P) -> ExitCode {
-    if config::is_started_by_lambda() { function(processor) } else { desk(processor) }
+    run_in_order(processor, None)
+}
+
+/// As [`run`], with an order of your own instead of the setting `CHANGEFOLD_ORDER`: records for
+/// which [`Order::By`](crate::batch::lanes::Order::By) gives the same text stay in order.
+#[must_use]
+pub fn run_in_order<P: Processor>(processor: P, order: impl Into<Option<Order>>) -> ExitCode {
+    start(|setup| Lanes::set_up(processor, setup), order.into())
+}
+
+/// As [`run`], for a processor that gets many changes in one call.
+///
+/// The setting `CHANGEFOLD_CONCURRENCY` has no meaning here: calls are made one at a time.
+#[must_use]
+pub fn run_batch<P: BatchProcessor>(processor: P) -> ExitCode {
+    start(|setup| Bulk::set_up(processor, setup), None)
+}
+
+fn start<W: Work>(make: impl FnOnce(Setup) -> W, order: Option<Order>) -> ExitCode {
+    if config::is_started_by_lambda() { function(make, order) } else { desk(make, order) }
 }
 
 #[cfg(feature = "lambda")]
-fn function<P: Processor>(processor: P) -> ExitCode {
-    use crate::{batch::lanes::Lanes, config::Config, lambda};
+fn function<W: Work>(make: impl FnOnce(Setup) -> W, order: Option<Order>) -> ExitCode {
+    use crate::{
+        config::Config,
+        lambda,
+        store::{self, Store},
+    };
     lambda::start(
-        Config::from_process(),
+        Config::from_process_in_order(order),
         |config| config,
         async |config, clock| {
-            let lanes = Lanes::new(processor, clock);
-            Ok(lanes.with_order(config.order).with_concurrency(config.concurrency))
+            // What a deployment does not choose, chance may: the seed of the pauses.
+            let seed = clock.now().0.cast_unsigned();
+            let open = |endpoint: &_| Store::new(store::network(), endpoint, clock.clone(), seed);
+            let keeping = config.keep.keeping(open, (&clock, seed));
+            let Config { order, concurrency, .. } = config;
+            Ok(make(Setup { order, concurrency, keeping, clock, seed }))
         },
     )
 }
 
 #[cfg(not(feature = "lambda"))]
-fn function<P: Processor>(_: P) -> ExitCode {
+fn function<W: Work>(_: impl FnOnce(Setup) -> W, _: Option<Order>) -> ExitCode {
     unavailable("Lambda started this program, which was built without the feature `lambda`")
 }
 
 #[cfg(feature = "local")]
-fn desk<P: Processor>(processor: P) -> ExitCode {
+fn desk<W: Work>(make: impl FnOnce(Setup) -> W, order: Option<Order>) -> ExitCode {
     use std::process::Termination as _;
-    crate::local::cli::run_processor(processor, std::env::args_os()).report()
+    crate::local::cli::run_processor(make, order, std::env::args_os()).report()
 }
 
 #[cfg(not(feature = "local"))]
-fn desk<P: Processor>(_: P) -> ExitCode {
+fn desk<W: Work>(_: impl FnOnce(Setup) -> W, _: Option<Order>) -> ExitCode {
     unavailable("this program was built for Lambda only; build it with the feature `local`")
 }
 

@@ -3,7 +3,7 @@
 //! It is separate so that names and labels stay few and known: a log event is called
 //! `<Noun><Verb>[Error]`, at WARN when nothing is lost and at ERROR when somebody has to act;
 //! metrics carry no label but the function's name. No payload value is ever written: a
-//! record goes by its sequence number.
+//! record goes by its sequence number, a queue's message by its id.
 //!
 //! Counters are plain numbers of the batch, handed to the `metrics` facade once when the
 //! invocation ends. Without [`init`] (on the desk) nobody listens and nothing is written.
@@ -12,8 +12,14 @@ use crate::{
     batch::{Call, Halt, Measures},
     event::Record,
     outcome::Outcome,
+    park::envelope::Envelope,
     record::Timestamp,
     store::StoreError,
+};
+#[cfg(feature = "destinations")]
+use crate::{
+    park::{fetch::Lost, notice::Notice},
+    record::SequenceNumber,
 };
 use metrics_cloudwatch_embedded::Collector;
 use std::{error::Error, fmt, io::Write};
@@ -30,6 +36,24 @@ pub mod metric {
     pub const RECORDS_APPLIED: &str = "RecordsApplied";
     /// Records whose effect an earlier delivery had made.
     pub const RECORDS_ALREADY_APPLIED: &str = "RecordsAlreadyApplied";
+    /// Records set aside, confirmed.
+    pub const RECORDS_PARKED: &str = "RecordsParked";
+    /// Of the parked records, those that only queue behind another of their key.
+    pub const RECORDS_HELD: &str = "RecordsHeld";
+    /// Keys that had parked records when the invocation began.
+    pub const KEYS_PARKED: &str = "KeysParked";
+    /// Seconds since the first of those was parked.
+    pub const OLDEST_PARKED_AGE: &str = "OldestParkedAge";
+    /// Tries beyond the first of a record in one invocation.
+    pub const RETRIES_IN_PLACE: &str = "RetriesInPlace";
+    /// Invocations that ended early for want of time.
+    pub const DEADLINE_STOPS: &str = "DeadlineStops";
+    /// Records that the mapping gave up and that were taken in.
+    pub const RECORDS_RESCUED: &str = "RecordsRescued";
+    /// Records that the mapping gave up and that the stream no longer has.
+    pub const RECORDS_LOST: &str = "RecordsLost";
+    /// Failed attempts; its second dimension `Code` is the failure's code.
+    pub const FAILURES: &str = "Failures";
     /// Records tried and not finished.
     pub const RECORDS_FAILED: &str = "RecordsFailed";
     /// Records not tried: they come again.
@@ -44,7 +68,7 @@ pub mod metric {
 }
 
 /// What one invocation counts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Records delivered.
     pub received: u64,
@@ -52,6 +76,8 @@ pub struct Counts {
     pub applied: u64,
     /// Records [`Outcome::AlreadyApplied`].
     pub already_applied: u64,
+    /// Records [`Outcome::Parked`].
+    pub parked: u64,
     /// Records [`Outcome::Failed`].
     pub failed: u64,
     /// Records [`Outcome::NotAttempted`].
@@ -79,6 +105,7 @@ impl Counts {
             *match outcome {
                 Outcome::Applied => &mut self.applied,
                 Outcome::AlreadyApplied => &mut self.already_applied,
+                Outcome::Parked => &mut self.parked,
                 Outcome::Failed => &mut self.failed,
                 Outcome::NotAttempted => &mut self.not_attempted,
             } += 1;
@@ -92,9 +119,69 @@ pub fn record_failed(record: &Record<'_>, call: &Call, code: &str, error: &(dyn 
         request_id = call.request_id,
         sequence_number = record.sequence_number().as_str(),
         ordinal = record.ordinal(),
+        message_id = record.message_id(),
         code,
         error = %Chain(error),
         "RecordProcessError"
+    );
+}
+
+/// A call with several records failed as a whole; `first` is the first of them that is not
+/// finished.
+pub(crate) fn bulk_call_failed(
+    (first, unfinished): (&Record<'_>, usize),
+    call: &Call,
+    code: &str,
+    error: &(dyn Error + 'static),
+) {
+    tracing::warn!(
+        request_id = call.request_id,
+        sequence_number = first.sequence_number().as_str(),
+        ordinal = first.ordinal(),
+        message_id = first.message_id(),
+        unfinished,
+        code,
+        error = %Chain(error),
+        "BulkProcessError"
+    );
+}
+
+/// A record will not work and is about to be set aside.
+pub fn record_parking(record: &Record<'_>, call: &Call, code: &str, error: &(dyn Error + 'static)) {
+    tracing::warn!(
+        request_id = call.request_id,
+        sequence_number = record.sequence_number().as_str(),
+        ordinal = record.ordinal(),
+        message_id = record.message_id(),
+        code,
+        error = %Chain(error),
+        "RecordParked"
+    );
+}
+
+/// An operator gave a parked record up.
+pub(crate) fn parked_record_dropped(call: &Call, envelope: &Envelope) {
+    tracing::warn!(
+        request_id = call.request_id,
+        sequence_number = envelope.sequence_number,
+        ordinal = envelope.ordinal,
+        code = envelope.error_code,
+        "ParkedRecordDropped"
+    );
+}
+
+/// Records could not be set aside; they stay unfinished.
+pub(crate) fn park_failed(call: &Call, code: &str, error: &(dyn Error + 'static)) {
+    tracing::error!(request_id = call.request_id, code, error = %Chain(error), "RecordParkError");
+}
+
+/// Something that would save work at the next delivery was not confirmed.
+pub(crate) fn progress_lost(call: &Call, error: &StoreError) {
+    tracing::warn!(
+        request_id = call.request_id,
+        code = error.code,
+        error = %Chain(error),
+        "ProgressWriteError"
     );
 }
 
@@ -108,9 +195,19 @@ pub fn invocation_finished(call: &Call, counts: &Counts, halt: Option<&Halt>) {
     metrics::counter!(metric::RECORDS_RECEIVED).increment(counts.received);
     metrics::counter!(metric::RECORDS_APPLIED).increment(counts.applied);
     metrics::counter!(metric::RECORDS_ALREADY_APPLIED).increment(counts.already_applied);
+    let measures = &counts.measures;
+    metrics::counter!(metric::RECORDS_PARKED).increment(counts.parked);
+    metrics::counter!(metric::RECORDS_HELD).increment(measures.held);
+    metrics::counter!(metric::KEYS_PARKED).increment(measures.keys_parked);
+    metrics::counter!(metric::OLDEST_PARKED_AGE).increment(measures.oldest_parked_s);
+    metrics::counter!(metric::RETRIES_IN_PLACE).increment(measures.retried_in_place);
+    metrics::counter!(metric::DEADLINE_STOPS).increment(measures.deadline_stops);
+    for (code, count) in &measures.failures {
+        metrics::counter!(metric::FAILURES, "Code" => *code).increment(*count);
+    }
     metrics::counter!(metric::RECORDS_FAILED).increment(counts.failed);
     metrics::counter!(metric::RECORDS_NOT_ATTEMPTED).increment(counts.not_attempted);
-    metrics::counter!(metric::STORE_CALLS).increment(counts.measures.store_calls);
+    metrics::counter!(metric::STORE_CALLS).increment(measures.store_calls);
     metrics::counter!(metric::INVOCATION_ERRORS).increment(u64::from(halt.is_some()));
     if let Some(age) = counts.iterator_age_ms {
         // Beyond 2^53 milliseconds the last digits of an age do not matter.
@@ -123,6 +220,8 @@ pub fn invocation_finished(call: &Call, counts: &Counts, halt: Option<&Halt>) {
             records = counts.received,
             applied = counts.applied,
             already_applied = counts.already_applied,
+            parked = counts.parked,
+            held = measures.held,
             failed = counts.failed,
             not_attempted = counts.not_attempted,
             "InvocationFinished"
@@ -135,6 +234,57 @@ pub fn invocation_finished(call: &Call, counts: &Counts, halt: Option<&Halt>) {
         error = %Chain(halt),
         "InvocationFinishError"
     );
+}
+
+/// Records the mapping gave up were taken in.
+#[cfg(feature = "destinations")]
+pub(crate) fn rescue_finished(
+    call: &Call,
+    (rescued, known, lost): (u64, u64, u64),
+    time_left_s: Option<u64>,
+) {
+    metrics::counter!(metric::RECORDS_RESCUED).increment(rescued);
+    metrics::counter!(metric::RECORDS_LOST).increment(lost);
+    let request_id = &call.request_id;
+    tracing::warn!(request_id, rescued, known, lost, time_left_s, "RescueFinished");
+}
+
+/// Records the mapping gave up could not be taken in; their message is kept.
+#[cfg(feature = "destinations")]
+pub(crate) fn rescue_failed(call: &Call, message_id: Option<&str>, error: &(dyn Error + 'static)) {
+    tracing::error!(
+        request_id = call.request_id,
+        message_id,
+        error = %Chain(error),
+        "RecordRescueError"
+    );
+}
+
+/// Records the mapping gave up are no longer in the stream.
+#[cfg(feature = "destinations")]
+pub(crate) fn records_lost(call: &Call, notice: &Notice, lost: &Lost) {
+    tracing::error!(
+        request_id = call.request_id,
+        stream_arn = notice.stream_arn,
+        shard_id = notice.shard_id,
+        records = lost.records,
+        from = lost.from.as_str(),
+        until = lost.until.as_ref().map(SequenceNumber::as_str),
+        "RecordsLost"
+    );
+}
+
+/// An operator's request ended.
+pub(crate) fn operation_finished(call: &Call, halt: Option<&Halt>) {
+    match halt {
+        None => tracing::info!(request_id = call.request_id, "OperationFinished"),
+        Some(halt) => tracing::error!(
+            request_id = call.request_id,
+            code = halt.code,
+            error = %Chain(halt),
+            "OperationFinishError"
+        ),
+    }
 }
 
 /// Lambda's deadline had passed before the invocation began, so it cannot be one.
@@ -211,10 +361,19 @@ pub fn init(log: &str, function_name: &str) -> Result<Telemetry, TelemetryError>
         .init()
         .map_err(TelemetryError::Twice)?;
     metrics::describe_histogram!(metric::ITERATOR_AGE, metrics::Unit::Milliseconds, "");
+    metrics::describe_counter!(metric::OLDEST_PARKED_AGE, metrics::Unit::Seconds, "");
     for counter in [
         metric::RECORDS_RECEIVED,
         metric::RECORDS_APPLIED,
         metric::RECORDS_ALREADY_APPLIED,
+        metric::RECORDS_PARKED,
+        metric::RECORDS_HELD,
+        metric::KEYS_PARKED,
+        metric::RETRIES_IN_PLACE,
+        metric::DEADLINE_STOPS,
+        metric::RECORDS_RESCUED,
+        metric::RECORDS_LOST,
+        metric::FAILURES,
         metric::RECORDS_FAILED,
         metric::RECORDS_NOT_ATTEMPTED,
         metric::STORE_CALLS,

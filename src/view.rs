@@ -161,10 +161,10 @@ impl Views {
         view_table_prefix: &str,
         deadline: Timestamp,
     ) -> Result<(), StoreError> {
-        store.ensure_table(ledger_table, LEDGER_KEY, Some(LEDGER_TTL), deadline).await?;
+        store.ensure_table(ledger_table, &[LEDGER_KEY], Some(LEDGER_TTL), deadline).await?;
         for view in views {
             let table = view_table(view_table_prefix, view);
-            store.ensure_table(&table, rows::ROW_KEY, None, deadline).await?;
+            store.ensure_table(&table, &[rows::ROW_KEY], None, deadline).await?;
         }
         Ok(())
     }
@@ -363,6 +363,9 @@ impl Work for Views {
         measures: &mut Measures,
         call: &Call,
     ) -> Result<(), Halt> {
+        if records.iter().any(|record| record.source().is_queue()) {
+            return Err(queue_refused());
+        }
         let calls_before = self.store.usage().calls;
         let now = self.store.clock().now();
         let mut newest: BTreeMap<String, Candidate> = BTreeMap::new();
@@ -437,6 +440,15 @@ fn joined<'f>(fates: impl Iterator<Item = &'f Fate>) -> Outcome {
 
 fn halt(record: &Record<'_>, error: &Unreadable) -> Halt {
     Halt::new(error.code(), format!("record {}: {error}", record.sequence_number()))
+}
+
+fn queue_refused() -> Halt {
+    Halt::new(
+        "SourceUnfit",
+        "views cannot be kept from a queue: its messages have no version, so a late duplicate \
+         could not be told from news; remove this event source and give the views the stream \
+         itself",
+    )
 }
 
 fn rejected(error: StoreError) -> Halt {

@@ -2,61 +2,54 @@
 //!
 //! It is separate from the views because a processor is called record by record, with
 //! anything in between, while the views write many records in one transaction. It keeps
-//! three invariants: a record starts when every earlier one of its lane is finished; nothing
-//! later than the lowest failed record starts; only a processor that returned `Ok` makes a
-//! record *applied*. All lanes run on one task, so the order of events is a function of the
-//! processor alone.
+//! these invariants: a record starts when every earlier one of its lane is finished, or queued
+//! behind a parked one; only a processor that returned `Ok` makes a record *applied*, and only
+//! a confirmed park makes it *parked*; without progress, nothing later than the lowest failed
+//! record of a stream starts. All lanes run on one task, so the order of events is a function
+//! of the processor alone.
 //!
-//! What it gives up: a processor that hangs runs into Lambda's own timeout, because the
-//! deadline is looked at before a unit starts and not while one runs.
+//! What it gives up: a processor that never lets go of its thread cannot be cancelled; it runs
+//! into Lambda's own timeout, and counts as one that killed the process.
 
-use super::{Call, Halt, Measures, Work, schedule::Schedule};
+use super::{
+    Call, Halt, Measures, Setup, Work,
+    deadline::Deadline,
+    keeping::Keeping,
+    layout::{Layout, undecodable},
+    redrive::{Operator, Runner},
+    retry::{Circuit, Pauses, TRIES_IN_PLACE},
+    rounds::GivenUp,
+    rounds::{halted, panicked},
+    schedule::Schedule,
+    session::{Before, Session},
+};
 use crate::{
     clock::Clock,
-    event::{DecodeError, Record, RecordKey, Value},
+    event::Record,
+    operation::Operation,
     outcome::Outcome,
-    processor::{Context, Failure, Processor},
-    record::Timestamp,
+    processor::{Class, Context, Failure, Processor},
     telemetry,
 };
-use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{Either, select},
+    stream::FuturesUnordered,
+};
+use serde_json::Value;
 use std::{
-    borrow::Cow,
-    cell::Cell,
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
     num::NonZeroUsize,
-    ops::Range,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::AssertUnwindSafe,
     sync::Arc,
 };
+
+pub use super::layout::Order;
 
 /// How many units run at a time unless told otherwise: enough to hide a store's latency, few
 /// enough not to crowd a small table.
 pub const CONCURRENCY_DEFAULT: NonZeroUsize = NonZeroUsize::new(16).expect("16 is not zero");
-
-/// Time kept back from the deadline, in milliseconds. No unit starts within it, so that the
-/// units that run can end and the reply still gets out; a timeout would repeat the batch.
-pub const RESERVE_MS: i64 = 500;
-
-/// Which records have to stay in order with each other.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub enum Order {
-    /// Records of one DynamoDB item, or of one Kinesis partition key.
-    #[default]
-    Key,
-    /// Records of one partition key. A DynamoDB event does not say which of an item's two
-    /// key attributes that is, so it has to be named; without the name, DynamoDB records
-    /// halt the invocation.
-    PartitionKey {
-        /// Name of the table's partition key attribute; Kinesis needs none.
-        attribute: Option<String>,
-    },
-    /// All records of the batch: one after another. AWS itself keeps this order only with a
-    /// `ParallelizationFactor` of 1.
-    Shard,
-    /// Records for which the function gives the same text. A failure is that record's.
-    By(fn(&Record<'_>) -> Result<String, Failure>),
-}
 
 /// Work by a [`Processor`], one change at a time.
 #[derive(Debug)]
@@ -64,18 +57,34 @@ pub struct Lanes<P> {
     processor: P,
     order: Order,
     concurrency: NonZeroUsize,
+    keeping: Keeping,
     clock: Arc<dyn Clock>,
+    pauses: Pauses,
 }
 
 impl<P: Processor> Lanes<P> {
-    /// Lanes by key, [`CONCURRENCY_DEFAULT`] at a time.
+    /// Lanes by key, [`CONCURRENCY_DEFAULT`] at a time, that keep nothing.
     pub fn new(processor: P, clock: Arc<dyn Clock>) -> Self {
-        Self { processor, order: Order::default(), concurrency: CONCURRENCY_DEFAULT, clock }
+        let (order, keeping) = (Order::default(), Keeping::nothing());
+        let pauses = Pauses::new(0);
+        Self { processor, order, concurrency: CONCURRENCY_DEFAULT, keeping, clock, pauses }
+    }
+
+    /// Lanes as the settings say.
+    pub fn set_up(processor: P, setup: Setup) -> Self {
+        let Setup { order, concurrency, keeping, clock, seed } = setup;
+        let pauses = Pauses::new(seed);
+        Self { processor, order, concurrency, keeping, clock, pauses }
     }
 
     /// The processor in its lanes.
     pub fn processor(&self) -> &P {
         &self.processor
+    }
+
+    /// What is kept of records.
+    pub fn keeping(&self) -> &Keeping {
+        &self.keeping
     }
 
     /// Chooses which records have to stay in order.
@@ -90,41 +99,33 @@ impl<P: Processor> Lanes<P> {
         Self { concurrency, ..self }
     }
 
-    /// Runs the records of one unit, one after another, until one fails or an earlier unit
-    /// has failed meanwhile.
-    async fn run<'r>(
-        &self,
-        unit: usize,
-        records: &'r [Record<'r>],
-        call: &'r Call,
-        lowest_failed: &Cell<usize>,
-    ) -> (usize, Ended<'r>) {
-        for record in records {
-            if lowest_failed.get() < unit {
-                return (unit, Ended::Stopped);
-            }
-            if let Err(fault) = self.run_one(record, call).await {
-                lowest_failed.update(|lowest| lowest.min(unit));
-                return (unit, Ended::Failed(record, fault));
-            }
-        }
-        (unit, Ended::Applied)
+    /// Chooses what is kept of records: progress, parks.
+    #[must_use]
+    pub fn with_keeping(self, keeping: Keeping) -> Self {
+        Self { keeping, ..self }
     }
 
-    async fn run_one<'r>(&self, record: &'r Record<'r>, call: &'r Call) -> Result<(), Fault> {
-        let context = Context::new(record, call);
+    /// Seeds the pauses before tries in place.
+    #[must_use]
+    pub fn with_seed(self, seed: u64) -> Self {
+        Self { pauses: Pauses::new(seed), ..self }
+    }
+
+    /// Runs one record once.
+    pub(super) async fn run_once<'r>(
+        &self,
+        record: &'r Record<'r>,
+        call: &'r Call,
+        attempt: u32,
+    ) -> Result<(), Failure> {
+        let context = Context::new(record, call, attempt);
         // Reading runs the user's `Deserialize`, so it stands inside the guard as well. After
         // a panic the processor is called again: as with a mutex, its state is its own care.
         let processed = AssertUnwindSafe(async {
-            let change = record.change::<P::Item<'_>>().map_err(Fault::Undecodable)?;
-            self.processor.process(change, &context).await.map_err(Fault::Refused)
+            let change = record.change::<P::Item<'_>>().map_err(undecodable)?;
+            self.processor.process(change, &context).await
         });
-        processed.catch_unwind().await.unwrap_or(Err(Fault::Panicked))
-    }
-
-    fn is_late(&self, call: &Call) -> bool {
-        let Timestamp(deadline) = call.deadline;
-        self.clock.now() >= Timestamp(deadline.saturating_sub(RESERVE_MS))
+        processed.catch_unwind().await.unwrap_or_else(|_| Err(panicked()))
     }
 }
 
@@ -133,180 +134,240 @@ impl<P: Processor> Work for Lanes<P> {
         &self,
         records: &[Record<'_>],
         outcomes: &mut [Outcome],
-        _measures: &mut Measures,
+        measures: &mut Measures,
         call: &Call,
     ) -> Result<(), Halt> {
+        let calls_before = self.keeping.store_calls();
+        let deadline = Deadline::new(&*self.clock, call);
         let layout = Layout::of(records, &self.order)?;
-        let mut schedule = Schedule::new(layout.lanes, self.concurrency.get());
-        if let Some((unit, record, fault)) = layout.fault {
-            schedule.stop_from(unit);
-            fault.report(&records[record], call)?;
-            outcomes[unit_around(records, record)].fill(Outcome::Failed);
-        }
-        // A unit is polled for the first time after it was started here, so the set of running
-        // units cannot tell alone whether an earlier one failed in between.
-        let lowest_failed = Cell::new(usize::MAX);
-        let mut running = FuturesUnordered::new();
-        loop {
-            while schedule.has_ready() {
-                if self.is_late(call) {
-                    schedule.stop_from(0);
-                } else if let Some(unit) = schedule.start() {
-                    let records = &records[schedule.records(unit)];
-                    running.push(self.run(unit, records, call, &lowest_failed));
-                }
-            }
-            let Some((unit, ended)) = running.next().await else { return Ok(()) };
-            let outcome = match ended {
-                Ended::Applied => {
-                    schedule.finish(unit);
-                    Outcome::Applied
-                }
-                Ended::Stopped => {
-                    schedule.fail(unit);
-                    Outcome::NotAttempted
-                }
-                Ended::Failed(record, fault) => {
-                    schedule.fail(unit);
-                    fault.report(record, call)?;
-                    Outcome::Failed
-                }
-            };
-            outcomes[schedule.records(unit)].fill(outcome);
-        }
+        // Boxed: a user's crate, which compiles this, should need no larger recursion limit.
+        let times = (call, &deadline);
+        let opened = Session::open(&self.keeping, (records, layout), measures, times);
+        let session = Box::pin(opened).await?;
+        let run = Run {
+            lanes: self,
+            call,
+            deadline: &deadline,
+            circuit: RefCell::default(),
+            lowest_failed: Cell::new(usize::MAX),
+            in_flight: RefCell::default(),
+            session,
+        };
+        let rounds = run.session.in_rounds(async |wanted| run.round(wanted).await);
+        let ran = Box::pin(rounds).await;
+        run.session.tell(outcomes);
+        drop(run);
+        measures.store_calls = self.keeping.store_calls() - calls_before;
+        ran
     }
+
+    async fn rescue(
+        &self,
+        records: &[Record<'_>],
+        outcomes: &mut [Outcome],
+        measures: &mut Measures,
+        (condition, call): (&str, &Call),
+    ) -> Result<(), Halt> {
+        let given_up = GivenUp { keeping: &self.keeping, clock: &*self.clock, order: &self.order };
+        given_up.park(records, outcomes, measures, (condition, call)).await
+    }
+
+    async fn operate(&self, operation: &Operation, call: &Call) -> Result<Value, Halt> {
+        let Some(park) = self.keeping.park() else { return Err(Halt::no_park()) };
+        let (clock, pauses) = (&*self.clock, &self.pauses);
+        let operator = Operator { runner: self, park, clock, pauses, call };
+        Box::pin(operator.operate(operation)).await
+    }
+}
+
+impl<P: Processor> Runner for Lanes<P> {
+    async fn run<'r>(
+        &self,
+        record: &'r Record<'r>,
+        call: &'r Call,
+        attempt: u32,
+    ) -> Result<(), Failure> {
+        self.run_once(record, call, attempt).await
+    }
+
+    fn read<'r>(&self, record: &'r Record<'r>) -> Result<(), Failure> {
+        record.change::<P::Item<'_>>().map(drop).map_err(undecodable)
+    }
+}
+
+/// One batch on its way through the lanes.
+struct Run<'r, P> {
+    lanes: &'r Lanes<P>,
+    call: &'r Call,
+    deadline: &'r Deadline<'r>,
+    session: Session<'r>,
+    circuit: RefCell<Circuit>,
+    /// The lowest record that failed, where nothing later may start.
+    lowest_failed: Cell<usize>,
+    /// By unit: the record that runs.
+    in_flight: RefCell<BTreeMap<usize, usize>>,
 }
 
 /// How a unit ended.
-#[derive(Debug)]
-enum Ended<'r> {
-    Applied,
-    /// An earlier unit failed before all of its records had started.
-    Stopped,
-    Failed(&'r Record<'r>, Fault),
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// All of its records are finished, or queued.
+    Finished,
+    /// A record failed, or the unit was stopped before all had started.
+    Unfinished,
 }
 
-/// Why a record is not processed.
-#[derive(Debug)]
-enum Fault {
-    /// Its lane or its content cannot be read.
-    Undecodable(DecodeError),
-    /// The processor said so.
-    Refused(Failure),
-    /// The user's code panicked. What it said stays out of the log: a panic's message often
-    /// quotes the value it stumbled over.
-    Panicked,
-}
-
-impl Fault {
-    /// Writes the failure down, or fails the invocation.
-    fn report(self, record: &Record<'_>, call: &Call) -> Result<(), Halt> {
-        match self {
-            Self::Undecodable(error) => {
-                telemetry::record_failed(record, call, error.code(), &error);
+impl<P: Processor> Run<'_, P> {
+    /// Runs these records as far as they go.
+    async fn round(&self, wanted: &[usize]) -> Result<(), Halt> {
+        let mut schedule = self.schedule(wanted);
+        for at in self.session.look_at_unkeyed(wanted)? {
+            let unit = schedule.unit_of(wanted.partition_point(|it| *it < at));
+            if self.session.records[at].source().is_queue() {
+                schedule.withhold(unit);
+            } else {
+                schedule.stop_from(unit);
             }
-            Self::Refused(failure) => {
-                let code = failure.code();
-                let is_halt = matches!(failure, Failure::Halt(_));
-                let reason = failure.into_reason();
-                if is_halt {
-                    let at = record.sequence_number();
-                    return Err(Halt::new(code, format!("the processor halted at record {at}"))
-                        .caused_by(reason));
-                }
-                telemetry::record_failed(record, call, code, &*reason);
-            }
-            Self::Panicked => telemetry::record_failed(record, call, "Panicked", &Panicked),
         }
-        Ok(())
+        // A unit is polled for the first time after it was started here, so the set of running
+        // units cannot tell alone whether an earlier one failed in between.
+        let mut running = FuturesUnordered::new();
+        let mut limit = self.lanes.clock.watch(self.deadline.hard_limit());
+        let mut limit_set = self.deadline.hard_limit();
+        let mut has_begun = false;
+        loop {
+            while schedule.has_ready() {
+                // Stopping is progress only when the first unit is finished: until then the
+                // reply would name the record that it began with.
+                let is_first_finished = schedule.is_finished(0);
+                if self.circuit.borrow().is_open() {
+                    schedule.stop_from(0);
+                } else if has_begun && self.deadline.is_late() {
+                    if is_first_finished {
+                        self.session.measures.borrow_mut().deadline_stops += 1;
+                    }
+                    schedule.stop_from(0);
+                } else if let Some(unit) = schedule.start() {
+                    has_begun = true;
+                    let range = schedule.records(unit);
+                    running.push(self.unit(unit, &wanted[range]).map(move |ended| (unit, ended)));
+                }
+            }
+            if limit_set != self.deadline.hard_limit() {
+                limit_set = self.deadline.hard_limit();
+                limit = self.lanes.clock.watch(limit_set);
+            }
+            let (unit, ended) = match select(running.next(), &mut limit).await {
+                Either::Left((None, _)) => return Ok(()),
+                Either::Left((Some(ended), _)) => ended,
+                Either::Right(_) => {
+                    drop(running);
+                    self.cut_off();
+                    return Ok(());
+                }
+            };
+            match (ended?, self.session.goes_on_after_failure()) {
+                (Ended::Finished, _) => schedule.finish(unit),
+                (Ended::Unfinished, true) => schedule.stop_lanes(),
+                (Ended::Unfinished, false) => schedule.fail(unit),
+            }
+        }
     }
-}
 
-#[derive(Debug, thiserror::Error)]
-#[error("the processor panicked; the log's `CodePanicError` says where")]
-struct Panicked;
+    fn schedule(&self, wanted: &[usize]) -> Schedule {
+        let records = self.session.records;
+        let units = wanted.chunk_by(|a, b| records[*a].shares_unit(&records[*b]));
+        let places = units.enumerate().flat_map(|(unit, neighbours)| {
+            neighbours.iter().map(move |at| (unit, self.session.layout.lane(*at)))
+        });
+        Schedule::new(places, self.lanes.concurrency.get())
+    }
 
-/// The lane of every record, up to the first whose lane cannot be told.
-struct Layout<'r> {
-    /// Unit and lane by record.
-    lanes: Vec<(usize, Lane<'r>)>,
-    /// Unit and record where it ended early, and why.
-    fault: Option<(usize, usize, Fault)>,
-}
-
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Lane<'r> {
-    Shard,
-    Key(RecordKey<'r>),
-    Attribute(Value<'r>),
-    Text(String),
-}
-
-impl<'r> Layout<'r> {
-    /// A record whose lane is unknown could belong to any, so nothing from it on can start:
-    /// the layout ends there.
-    fn of(records: &'r [Record<'r>], order: &Order) -> Result<Self, Halt> {
-        let mut lanes = Vec::with_capacity(records.len());
-        let units = records.chunk_by(|a, b| a.sequence_number() == b.sequence_number());
-        for (unit, neighbours) in units.enumerate() {
-            for record in neighbours {
-                match lane(record, order)? {
-                    Ok(lane) => lanes.push((unit, lane)),
-                    Err(fault) => {
-                        let fault = Some((unit, lanes.len(), fault));
-                        return Ok(Self { lanes, fault });
+    /// Runs the records of one unit, one after another.
+    async fn unit(&self, unit: usize, records: &[usize]) -> Result<Ended, Halt> {
+        for &at in records {
+            let outcome = &self.session.outcomes[at];
+            if self.session.is_queued(at) || outcome.get().is_finished() {
+                continue;
+            }
+            match self.session.before(at) {
+                Before::Finished => outcome.set(Outcome::AlreadyApplied),
+                Before::Held => self.session.queue_behind(at),
+                Before::Free => {
+                    if self.lowest_failed.get() < at {
+                        return Ok(Ended::Unfinished);
+                    }
+                    self.in_flight.borrow_mut().insert(unit, at);
+                    let is_done = self.attempt(at).await?;
+                    self.in_flight.borrow_mut().remove(&unit);
+                    if !is_done {
+                        outcome.set(Outcome::Failed);
+                        if !self.session.goes_on_after_failure() {
+                            self.lowest_failed.update(|lowest| lowest.min(at));
+                        }
+                        return Ok(Ended::Unfinished);
                     }
                 }
             }
         }
-        Ok(Self { lanes, fault: None })
+        Ok(Ended::Finished)
     }
-}
 
-/// The lane of one record. The outer error is everybody's, the inner one this record's.
-fn lane<'r>(record: &'r Record<'r>, order: &Order) -> Result<Result<Lane<'r>, Fault>, Halt> {
-    Ok(match order {
-        Order::Shard => Ok(Lane::Shard),
-        Order::Key => record.keys().map(Lane::Key).map_err(Fault::Undecodable),
-        Order::By(name) => match catch_unwind(AssertUnwindSafe(|| name(record))) {
-            Ok(text) => text.map(Lane::Text).map_err(Fault::Refused),
-            Err(_) => Err(Fault::Panicked),
-        },
-        Order::PartitionKey { attribute } => match record.keys() {
-            Err(error) => Err(Fault::Undecodable(error)),
-            Ok(RecordKey::Item(key)) => {
-                Ok(Lane::Attribute(partition_key(key, attribute.as_deref())?))
+    /// Tries one record until it is done with, or as often as makes sense here. Tells whether
+    /// it is applied or queued for parking.
+    async fn attempt(&self, at: usize) -> Result<bool, Halt> {
+        let record = &self.session.records[at];
+        let lane = self.session.layout.lane(at);
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let began = self.deadline.now();
+            let attempt = self.session.attempts(at).saturating_add(1);
+            let result = self.lanes.run_once(record, self.call, attempt).await;
+            self.deadline.learn_unit(began);
+            let Err(failure) = result else {
+                self.circuit.borrow_mut().note(None, lane);
+                self.session.outcomes[at].set(Outcome::Applied);
+                return Ok(true);
+            };
+            let class = failure.class();
+            if class == Class::Halt {
+                return Err(halted((record, 1), failure));
             }
-            Ok(key @ RecordKey::Partition(_)) => Ok(Lane::Key(key)),
-        },
-    })
-}
+            let transient = (class == Class::Retry).then_some(failure.code());
+            self.circuit.borrow_mut().note(transient, lane);
+            self.session.note_attempt(at, &failure);
+            if self.session.is_parked_by(at, class) {
+                telemetry::record_parking(record, self.call, failure.code(), failure.reason());
+                self.session.set_aside(at, &failure);
+                return Ok(true);
+            }
+            let bound = match class {
+                Class::Retry => TRIES_IN_PLACE,
+                Class::Unclassified => self.session.max_attempts(),
+                Class::Park | Class::Halt => 0,
+            };
+            let again = tries < bound
+                && !self.circuit.borrow().is_open()
+                && self
+                    .lanes
+                    .pauses
+                    .before_try(tries, &*self.lanes.clock, self.deadline.reserve())
+                    .await;
+            if !again || self.circuit.borrow().is_open() {
+                telemetry::record_failed(record, self.call, failure.code(), failure.reason());
+                return Ok(false);
+            }
+            self.session.measures.borrow_mut().retried_in_place += 1;
+        }
+    }
 
-fn partition_key<'r>(
-    key: Vec<(Cow<'r, str>, Value<'r>)>,
-    attribute: Option<&str>,
-) -> Result<Value<'r>, Halt> {
-    let Some(attribute) = attribute else {
-        return Err(Halt::new(
-            "OrderUnknown",
-            "a DynamoDB event does not say which key attribute is the partition key: \
-             name it, as in `CHANGEFOLD_ORDER=partition_key:customer_id`",
-        ));
-    };
-    let named = key.into_iter().find(|(name, _)| name == attribute);
-    named.map(|(_, value)| value).ok_or_else(|| {
-        Halt::new(
-            "OrderUnknown",
-            format!("the table's items have no key attribute `{attribute}`: correct the order"),
-        )
-    })
-}
-
-/// The neighbours that share a record's sequence number.
-fn unit_around(records: &[Record<'_>], record: usize) -> Range<usize> {
-    let is_same =
-        |other: &&Record<'_>| other.sequence_number() == records[record].sequence_number();
-    let before = records[..record].iter().rev().take_while(is_same).count();
-    let after = records[record..].iter().take_while(is_same).count();
-    record - before..record + after
+    /// What still ran at the hard limit is cancelled. Of the batch's first record that is a
+    /// failed attempt: nothing else stood in its way.
+    fn cut_off(&self) {
+        self.session.measures.borrow_mut().deadline_stops += 1;
+        for at in self.in_flight.take().into_values() {
+            self.session.cut_off(at, false);
+        }
+    }
 }

@@ -4,9 +4,10 @@
 //! several lanes, and starts when every earlier unit that shares a lane with it is finished.
 //! Ready units start in stream order, so the reply's number rises as fast as it can.
 //!
-//! Invariant: a unit that failed keeps everything later from starting. Lambda delivers again
-//! from the lowest failed record, so work beyond it would only be done twice. What runs
-//! already is kept. It gives up finishing later lanes early, until progress is remembered.
+//! A unit that failed keeps everything later from starting ([`fail`](Schedule::fail)): Lambda
+//! delivers again from the lowest failed record, so work beyond it would only be done twice.
+//! What runs already is kept. Where progress is remembered, and in a queue, which is told of
+//! each message by itself, it stops its own lanes alone ([`stop_lanes`](Schedule::stop_lanes)).
 
 use std::{
     cmp::Reverse,
@@ -38,6 +39,7 @@ struct Place {
 struct Unit {
     records: Range<usize>,
     waiting: usize,
+    is_finished: bool,
 }
 
 impl Schedule {
@@ -58,7 +60,11 @@ impl Schedule {
         let mut lane_ends = BTreeMap::new();
         for (record, (unit, lane)) in records.into_iter().enumerate() {
             if unit == schedule.units.len() {
-                schedule.units.push(Unit { records: record..record, waiting: 0 });
+                schedule.units.push(Unit {
+                    records: record..record,
+                    waiting: 0,
+                    is_finished: false,
+                });
             }
             schedule.units[unit].records.end = record + 1;
             schedule.records.push(Place { unit, next_in_lane: None });
@@ -99,6 +105,7 @@ impl Schedule {
     /// A running unit is finished: its lanes go on.
     pub(super) fn finish(&mut self, unit: usize) {
         self.running -= 1;
+        self.units[unit].is_finished = true;
         for record in self.records(unit) {
             let Some(next) = self.records[record].next_in_lane else { continue };
             let follower = self.records[next].unit;
@@ -111,10 +118,32 @@ impl Schedule {
         }
     }
 
+    /// A running unit failed, and later ones go on: only its own lanes stop.
+    pub(super) fn stop_lanes(&mut self) {
+        // Those behind it in its lanes wait for it to finish, which it never will.
+        self.running -= 1;
+    }
+
+    /// Whether this unit has run to its end.
+    pub(super) fn is_finished(&self, unit: usize) -> bool {
+        self.units.get(unit).is_some_and(|unit| unit.is_finished)
+    }
+
+    /// The unit that a record belongs to.
+    pub(super) fn unit_of(&self, record: usize) -> usize {
+        self.records[record].unit
+    }
+
     /// A running unit failed: its lanes stop, and nothing later starts.
     pub(super) fn fail(&mut self, unit: usize) {
         self.running -= 1;
         self.stop_from(unit);
+    }
+
+    /// A unit does not start at all, and none behind it in its lanes.
+    pub(super) fn withhold(&mut self, unit: usize) {
+        self.ready.retain(|Reverse(ready)| *ready != unit);
+        self.units[unit].waiting = usize::MAX;
     }
 
     /// Nothing from this unit on starts any more.
@@ -214,6 +243,19 @@ mod tests {
         check("aab a! b", 4, &[0, 1, 2], &[0, 2]);
         // Two records of one unit in one lane do not wait for each other.
         check("aaa aa", 4, &[0, 1], &[0, 1]);
+    }
+
+    #[test]
+    fn in_a_queue_a_failed_or_withheld_unit_stops_its_lane_only() {
+        let mut schedule = Schedule::new([(0, 'a'), (1, 'b'), (2, 'a'), (3, 'c'), (4, 'b')], 2);
+        schedule.withhold(1);
+        assert_eq!(
+            (schedule.start(), schedule.start(), schedule.start()),
+            (Some(0), Some(3), None)
+        );
+        schedule.stop_lanes();
+        schedule.finish(3);
+        assert_eq!(schedule.start(), None, "2 waits for 0, and 4 for 1");
     }
 
     proptest! {

@@ -1,0 +1,152 @@
+//! Where a function keeps what it has to keep: a park, a progress, a destination.
+//!
+//! Separate from the session, which is one invocation's, because this is the function's and
+//! made of its settings. Nothing is kept unless it is said where; then a record that fails
+//! stays unfinished.
+
+use super::{Call, progress::Progress};
+#[cfg(feature = "destinations")]
+use crate::{park::destination::Destination, telemetry};
+use crate::{
+    park::{Park, Pending},
+    record::Timestamp,
+    store::{Store, StoreError},
+};
+use std::num::NonZeroU32;
+
+/// How often an unclassified failure is tried before the record is parked, unless told
+/// otherwise.
+pub const MAX_ATTEMPTS_DEFAULT: NonZeroU32 = NonZeroU32::new(3).expect("3 is not zero");
+
+/// What becomes of a record whose key cannot be read, where keys are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnUnkeyed {
+    /// The invocation fails: the record could belong to any key.
+    #[default]
+    Halt,
+    /// It is parked on its own, and others flow.
+    Park,
+}
+
+/// Where a function keeps what it has to keep, and by what rule.
+#[derive(Debug, Default)]
+pub struct Keeping {
+    pub(super) progress: Option<Progress>,
+    pub(super) park: Option<Park>,
+    #[cfg(feature = "destinations")]
+    destination: Option<Box<dyn Destination>>,
+    pub(super) on_unkeyed: OnUnkeyed,
+    max_attempts: Option<NonZeroU32>,
+    pub(super) function: String,
+    pub(super) function_version: String,
+}
+
+impl Keeping {
+    /// Keeps nothing: what fails stays unfinished.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self::default()
+    }
+
+    /// Remembers finished records beyond the checkpoint, and attempts.
+    #[must_use]
+    pub fn with_progress(self, progress: Progress) -> Self {
+        Self { progress: Some(progress), ..self }
+    }
+
+    /// Sets aside what will never work.
+    #[must_use]
+    pub fn with_park(self, park: Park) -> Self {
+        Self { park: Some(park), ..self }
+    }
+
+    /// Sends what is set aside there, too; without a park, only there.
+    #[cfg(feature = "destinations")]
+    #[must_use]
+    pub fn with_destination(self, destination: Box<dyn Destination>) -> Self {
+        Self { destination: Some(destination), ..self }
+    }
+
+    /// Chooses what becomes of records whose key cannot be read.
+    #[must_use]
+    pub fn with_on_unkeyed(self, on_unkeyed: OnUnkeyed) -> Self {
+        Self { on_unkeyed, ..self }
+    }
+
+    /// Chooses how often an unclassified failure is tried, over all invocations.
+    #[must_use]
+    pub fn with_max_attempts(self, max_attempts: NonZeroU32) -> Self {
+        Self { max_attempts: Some(max_attempts), ..self }
+    }
+
+    /// Names the function and its version, for parked records.
+    #[must_use]
+    pub fn of_function(self, function: &str, version: &str) -> Self {
+        Self { function: function.to_owned(), function_version: version.to_owned(), ..self }
+    }
+
+    /// Makes the tables, unless they are there already.
+    ///
+    /// # Errors
+    /// The store refuses, or cannot be reached.
+    pub async fn ensure_tables(&self, deadline: Timestamp) -> Result<(), StoreError> {
+        if let Some(progress) = &self.progress {
+            progress.ensure_table(deadline).await?;
+        }
+        if let Some(park) = &self.park {
+            park.ensure_table(deadline).await?;
+        }
+        Ok(())
+    }
+
+    /// The park, if there is one.
+    #[must_use]
+    pub fn park(&self) -> Option<&Park> {
+        self.park.as_ref()
+    }
+
+    pub(super) fn has_place(&self) -> bool {
+        #[cfg(feature = "destinations")]
+        if self.destination.is_some() {
+            return true;
+        }
+        self.park.is_some()
+    }
+
+    /// Sends records to the destination; how many, from the first on, are there for sure.
+    #[cfg(feature = "destinations")]
+    pub(super) async fn send(
+        &self,
+        queue: &[Pending],
+        (call, deadline): (&Call, Timestamp),
+    ) -> usize {
+        let Some(destination) = &self.destination else { return queue.len() };
+        for (sent, pending) in queue.iter().enumerate() {
+            if let Err(error) = destination.send(&pending.envelope, deadline).await {
+                telemetry::park_failed(call, "DestinationFailed", &error);
+                return sent;
+            }
+        }
+        queue.len()
+    }
+
+    #[cfg(not(feature = "destinations"))]
+    #[expect(clippy::unused_async, reason = "its twin sends")]
+    pub(super) async fn send(&self, queue: &[Pending], _: (&Call, Timestamp)) -> usize {
+        queue.len()
+    }
+
+    pub(super) fn max_attempts(&self) -> u32 {
+        self.max_attempts.unwrap_or(MAX_ATTEMPTS_DEFAULT).get()
+    }
+
+    /// Store calls made so far, for the invocation's metrics.
+    pub(super) fn store_calls(&self) -> u64 {
+        self.store().map_or(0, |store| store.usage().calls)
+    }
+
+    pub(super) fn store(&self) -> Option<&Store> {
+        let park = self.park.as_ref().map(|park| &park.store);
+        self.progress.as_ref().map(Progress::store).or(park)
+    }
+}

@@ -1,0 +1,208 @@
+//! What the lanes and the bulk calls do alike around the records they run.
+//!
+//! The work on a batch goes in rounds: run the records, confirm the parks, run those whose key
+//! was opened meanwhile, and at the end remember what is beyond the checkpoint. It is separate
+//! from `keeping.rs`, which knows what a record is, because this is about when it is asked; and
+//! from the two works, so that a record without a key, or one that is cut off, fares the same
+//! in both. It keeps that nothing is remembered before the last park is confirmed.
+//!
+//! What it gives up: a lifted record runs after others of its round, never among them. Its key
+//! was held until then, so no order is lost.
+
+use super::{
+    Call, Halt, Measures,
+    deadline::Deadline,
+    keeping::Keeping,
+    layout::{Layout, Order},
+    session::{Before, Session},
+};
+use crate::{
+    clock::Clock,
+    event::Record,
+    outcome::Outcome,
+    processor::{Class, Failure},
+    telemetry,
+};
+
+impl Session<'_> {
+    /// Runs all records, `round` by round, as long as there are any to run.
+    ///
+    /// # Errors
+    /// The work halts: in a round, or because a record's start cannot be noted.
+    pub(super) async fn in_rounds(
+        &self,
+        round: impl AsyncFn(&[usize]) -> Result<(), Halt>,
+    ) -> Result<(), Halt> {
+        self.start_alone().await?;
+        let mut wanted: Vec<usize> = (0..self.records.len()).collect();
+        loop {
+            if let Err(halt) = round(&wanted).await {
+                self.forget_start().await;
+                return Err(halt);
+            }
+            wanted = self.flush().await;
+            if !self.goes_on_after_failure() {
+                wanted.retain(|at| !self.is_after_failed(*at));
+            }
+            if wanted.is_empty() || self.deadline.is_late() {
+                break;
+            }
+        }
+        self.remember().await;
+        Ok(())
+    }
+
+    fn is_after_failed(&self, at: usize) -> bool {
+        self.outcomes[..at].iter().any(|outcome| outcome.get() == Outcome::Failed)
+    }
+
+    /// Looks at the records whose lane is unknown. Such a record could belong to any: it halts,
+    /// or is parked on its own, or fails; those that fail are given back.
+    ///
+    /// # Errors
+    /// The record halts the work.
+    pub(super) fn look_at_unkeyed(&self, wanted: &[usize]) -> Result<Vec<usize>, Halt> {
+        let mut failed = Vec::new();
+        for (at, failure) in &self.layout.unkeyed {
+            if self.before(*at) == Before::Finished || !wanted.contains(at) {
+                continue;
+            }
+            let record = &self.records[*at];
+            if failure.class() == Class::Halt || self.halts_on_unkeyed() {
+                return Err(Halt::new(
+                    failure.code(),
+                    format!(
+                        "record {}: the key that orders it cannot be read, and keys are held: \
+                         correct the order, or set CHANGEFOLD_ON_UNKEYED=park",
+                        record.sequence_number()
+                    ),
+                ));
+            }
+            self.note_attempt(*at, failure);
+            telemetry::record_failed(record, self.call, failure.code(), failure.reason());
+            if failure.class() != Class::Retry && self.can_park() {
+                self.set_aside(*at, failure);
+            } else {
+                self.outcomes[*at].set(Outcome::Failed);
+                failed.push(*at);
+            }
+        }
+        Ok(failed)
+    }
+
+    /// A record still ran at the hard limit, and was cancelled. Of the batch's first unfinished
+    /// record that is a failed attempt, because nothing else stood in its way; unless it shared
+    /// its call with others.
+    pub(super) fn cut_off(&self, at: usize, is_shared: bool) {
+        self.outcomes[at].set(Outcome::Failed);
+        let failure = Failure::unclassified("TimedOut", TimedOut);
+        telemetry::record_failed(&self.records[at], self.call, failure.code(), failure.reason());
+        if is_shared || !(0..at).all(|before| self.is_past(before)) {
+            return;
+        }
+        self.note_attempt(at, &failure);
+        if self.is_parked_by(at, failure.class()) {
+            self.set_aside(at, &failure);
+        }
+    }
+
+    /// Sets every record aside that is neither finished nor parked already: the mapping has
+    /// given them up.
+    ///
+    /// # Errors
+    /// There is nowhere to set them aside.
+    async fn park_all(&self, condition: &str) -> Result<(), Halt> {
+        if !self.can_park() {
+            return Err(Halt::no_park());
+        }
+        let code = match condition {
+            "RetryAttemptsExhausted" => "RetryAttemptsExhausted",
+            "RecordAgeExceeded" => "RecordAgeExceeded",
+            _ => "GivenUpByMapping",
+        };
+        for at in 0..self.records.len() {
+            match self.before(at) {
+                Before::Finished => self.outcomes[at].set(Outcome::AlreadyApplied),
+                Before::Held => self.queue_behind(at),
+                Before::Free => {
+                    self.set_aside(at, &Failure::park(GivenUpByMapping).with_code(code));
+                }
+            }
+        }
+        // A key that was closed meanwhile: its records were not tried, so they are parked.
+        let lifted = self.flush().await;
+        for at in &lifted {
+            self.set_aside(*at, &Failure::park(GivenUpByMapping).with_code(code));
+        }
+        if !lifted.is_empty() {
+            self.flush().await;
+        }
+        Ok(())
+    }
+
+    /// Says what became of the records.
+    pub(super) fn tell(&self, outcomes: &mut [Outcome]) {
+        for (outcome, said) in outcomes.iter_mut().zip(&self.outcomes) {
+            *outcome = said.get();
+        }
+    }
+}
+
+/// What a processor's panic is. What it said stays out of the log: it often quotes the value
+/// it stumbled over.
+pub(super) fn panicked() -> Failure {
+    Failure::unclassified("Panicked", Panicked)
+}
+
+/// The processor said that nothing can be trusted, in a call of so many records from this on.
+pub(super) fn halted((record, records): (&Record<'_>, usize), failure: Failure) -> Halt {
+    let place = record.message_id().unwrap_or(record.sequence_number().as_str());
+    let message = match records {
+        1 => format!("the processor halted at record {place}"),
+        _ => format!("the processor halted in a call of {records} records from {place} on"),
+    };
+    Halt::new(failure.code(), message).caused_by(failure.into_reason())
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the processor panicked; the log's `CodePanicError` says where")]
+struct Panicked;
+
+#[derive(Debug, thiserror::Error)]
+#[error("it was still running shortly before the function's timeout, and was cancelled")]
+struct TimedOut;
+
+/// Records that the mapping gave up, for whoever has a park.
+pub(super) struct GivenUp<'g> {
+    pub(super) keeping: &'g Keeping,
+    pub(super) clock: &'g dyn Clock,
+    pub(super) order: &'g Order,
+}
+
+impl GivenUp<'_> {
+    /// Parks them, each key in its order; they are not run.
+    ///
+    /// # Errors
+    /// There is no park, or what is known of the records cannot be read.
+    pub(super) async fn park(
+        &self,
+        records: &[Record<'_>],
+        outcomes: &mut [Outcome],
+        measures: &mut Measures,
+        (condition, call): (&str, &Call),
+    ) -> Result<(), Halt> {
+        let deadline = Deadline::new(self.clock, call);
+        let layout = Layout::of(records, self.order)?;
+        let times = (call, &deadline);
+        let opened = Session::open(self.keeping, (records, layout), measures, times);
+        let session = Box::pin(opened).await?;
+        Box::pin(session.park_all(condition)).await?;
+        session.tell(outcomes);
+        Ok(())
+    }
+}
+
+/// The mapping stopped delivering the record.
+#[derive(Debug, thiserror::Error)]
+#[error("the event source mapping gave the record up")]
+struct GivenUpByMapping;

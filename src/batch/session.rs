@@ -1,0 +1,514 @@
+//! What is known of a batch's records before it runs, and what is kept of it afterwards.
+//!
+//! One round trip at the start reads the progress and the open keys together; at the end the
+//! parks are confirmed, then the progress is written. In between everything is plain state of
+//! one [`Session`]: the work asks what a record is *before* it runs, and says what became of
+//! it. The processor's lanes and the bulk calls share it, so there is one rule for parking,
+//! for holding a key and for remembering.
+//!
+//! Without tables a session knows nothing and keeps nothing.
+
+use super::{
+    Call, Halt, Measures,
+    deadline::Deadline,
+    keeping::{Keeping, OnUnkeyed},
+    layout::Layout,
+    progress::{Memory, Note, Place, Progress, Remembered},
+};
+use crate::{
+    event::Record,
+    outcome::Outcome,
+    park::{
+        Key, OnPark, Park, Pending,
+        envelope::{Envelope, HELD, VERSION},
+        holds::{Holds, State},
+        sort_key,
+    },
+    processor::{Class, Failure},
+    record::Timestamp,
+    store::StoreError,
+    telemetry,
+};
+use futures_util::future::join_all;
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, BTreeSet},
+    error::Error,
+};
+
+/// What a record is before it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Before {
+    Free,
+    /// An earlier delivery finished it.
+    Finished,
+    /// An earlier record of its key is parked, and it queues behind.
+    Held,
+}
+
+/// One invocation's knowledge of its records.
+pub(super) struct Session<'s> {
+    keeping: &'s Keeping,
+    pub(super) records: &'s [Record<'s>],
+    pub(super) layout: Layout<'s>,
+    pub(super) call: &'s Call,
+    pub(super) deadline: &'s Deadline<'s>,
+    places: Vec<Place>,
+    memory: Memory,
+    holds: RefCell<Holds>,
+    before: Vec<Cell<Before>>,
+    pub(super) outcomes: Vec<Cell<Outcome>>,
+    /// By lane: whether its records queue behind one parked in this invocation.
+    held_lanes: Vec<Cell<bool>>,
+    queued: Vec<Cell<bool>>,
+    /// By the key's hash.
+    pending: RefCell<BTreeMap<String, (Key, Vec<Pending>)>>,
+    tried: RefCell<BTreeMap<usize, (u32, i64)>>,
+    /// The record that came alone, if its starts are marked.
+    alone: Cell<Option<usize>>,
+    pub(super) measures: RefCell<&'s mut Measures>,
+}
+
+impl<'s> Session<'s> {
+    /// Reads what is known of the records.
+    ///
+    /// # Errors
+    /// It cannot be read, so nothing may run: a held key could not be told.
+    pub(super) async fn open(
+        keeping: &'s Keeping,
+        (records, layout): (&'s [Record<'s>], Layout<'s>),
+        measures: &'s mut Measures,
+        (call, deadline): (&'s Call, &'s Deadline<'s>),
+    ) -> Result<Self, Halt> {
+        let (lanes, length) = (layout.len(), records.len());
+        let mut session = Self {
+            keeping,
+            records,
+            layout,
+            call,
+            deadline,
+            places: Vec::new(),
+            memory: Memory::default(),
+            holds: RefCell::default(),
+            before: vec![Cell::new(Before::Free); length],
+            outcomes: vec![Cell::new(Outcome::default()); length],
+            held_lanes: vec![Cell::new(false); lanes],
+            queued: vec![Cell::new(false); length],
+            pending: RefCell::default(),
+            tried: RefCell::default(),
+            alone: Cell::new(None),
+            measures: RefCell::new(measures),
+        };
+        session.recall().await.map_err(unreadable)?;
+        Ok(session)
+    }
+
+    async fn recall(&mut self) -> Result<(), StoreError> {
+        let mut rows = Vec::new();
+        if let Some(progress) = self.progress() {
+            self.places = self.records.iter().map(Place::of).collect();
+            rows.extend(progress.rows(&self.places));
+        }
+        if let Some(park) = &self.keeping.park {
+            rows.extend(park.holds_rows());
+        }
+        let Some(store) = self.keeping.store() else { return Ok(()) };
+        if self.records.is_empty() {
+            return Ok(());
+        }
+        let asked = self.deadline.now();
+        let rows = store.read(&rows, self.deadline.ends()).await?;
+        self.deadline.learn_call(asked);
+        if let Some(progress) = self.progress() {
+            self.memory = progress.recall(&rows);
+            for (place, before) in self.places.iter().zip(&self.before) {
+                if self.memory.of(place).finished {
+                    before.set(Before::Finished);
+                }
+            }
+        }
+        if let Some(park) = &self.keeping.park {
+            self.holds.borrow_mut().read(&park.table, &rows);
+            self.read_holds_after_finished(park).await?;
+            self.look_up_parked(park).await?;
+        }
+        Ok(())
+    }
+
+    /// Where keys have, or had, parked records: which of these records are known there.
+    async fn look_up_parked(&self, park: &Park) -> Result<(), StoreError> {
+        let asked = self.find_held();
+        let positions: Vec<(&Key, &str)> =
+            asked.iter().map(|(_, key, sort)| (key, sort.as_str())).collect();
+        let known = park.known(&positions, self.deadline.ends()).await?;
+        let is_any_known = known.contains(&true);
+        for ((at, ..), is_known) in asked.iter().zip(known) {
+            if is_known {
+                self.before[*at].set(Before::Finished);
+            }
+        }
+        if is_any_known {
+            self.read_holds_after_finished(park).await?;
+            self.find_held();
+        }
+        Ok(())
+    }
+
+    /// A record that is known to be finished may have been parked by somebody else since the
+    /// holds were read (rows read together are not one moment): then its later records have
+    /// to queue behind it, and only holds that are read after it tell.
+    async fn read_holds_after_finished(&self, park: &Park) -> Result<(), StoreError> {
+        if self.before.iter().any(|before| before.get() == Before::Finished) {
+            let store = &park.store;
+            let rows = store.read(&park.holds_rows(), self.deadline.ends()).await?;
+            self.holds.borrow_mut().read(&park.table, &rows);
+        }
+        Ok(())
+    }
+
+    /// Marks the records that queue behind a parked one; gives back those that may be known.
+    fn find_held(&self) -> Vec<(usize, Key, String)> {
+        let holds = self.holds.borrow();
+        self.measure_holds(&holds);
+        let mut asked = Vec::new();
+        if holds.is_empty() {
+            return asked;
+        }
+        for (at, record) in self.records.iter().enumerate() {
+            if self.before[at].get() == Before::Finished {
+                continue;
+            }
+            let key = self.layout.key(at, record);
+            let Some(entry) = holds.entry(&key.hash) else { continue };
+            let sort = sort_key(record);
+            if entry.state == State::Open && sort >= entry.from {
+                self.before[at].set(Before::Held);
+            } else {
+                asked.push((at, key, sort));
+            }
+        }
+        asked
+    }
+
+    fn measure_holds(&self, holds: &Holds) {
+        let parked = holds.parked();
+        let oldest = parked.iter().map(|(_, entry)| entry.changed_s).min();
+        let mut measures = self.measures.borrow_mut();
+        measures.keys_parked = parked.len() as u64;
+        measures.oldest_parked_s = oldest
+            .map_or(0, |since| u64::try_from(self.deadline.now().0 / 1_000 - since).unwrap_or(0));
+    }
+
+    /// What a record is before it runs.
+    pub(super) fn before(&self, at: usize) -> Before {
+        let before = self.before[at].get();
+        if before == Before::Free && self.held_lanes[self.layout.lane(at)].get() {
+            return Before::Held;
+        }
+        before
+    }
+
+    /// What earlier deliveries left of a record.
+    pub(super) fn remembered(&self, at: usize) -> Remembered {
+        self.places.get(at).map(|place| self.memory.of(place)).unwrap_or_default()
+    }
+
+    /// Attempts of a record so far, those of earlier invocations included.
+    pub(super) fn attempts(&self, at: usize) -> u32 {
+        let here = self.tried.borrow().get(&at).map(|(attempts, _)| *attempts);
+        here.unwrap_or_else(|| self.remembered(at).attempts)
+    }
+
+    /// Takes note of a failed attempt.
+    pub(super) fn note_attempt(&self, at: usize, failure: &Failure) {
+        let attempts = self.attempts(at).saturating_add(1);
+        let Timestamp(now) = self.deadline.now();
+        let first = self.remembered(at).first_failed_ms.unwrap_or(now);
+        self.tried.borrow_mut().entry(at).or_insert((0, first)).0 = attempts;
+        self.measures.borrow_mut().count_failure(failure.code());
+    }
+
+    /// Marks a record that comes alone as started; those that have been started too often
+    /// without any outcome are set aside instead. Tells whether the record may run.
+    ///
+    /// # Errors
+    /// The mark is not confirmed, so the record must not run.
+    pub(super) async fn start_alone(&self) -> Result<(), Halt> {
+        let Some(progress) = self.progress().filter(|it| it.marks_starts) else {
+            return Ok(());
+        };
+        let Some(first) = self.records.first() else { return Ok(()) };
+        let is_alone = self.records.iter().all(|it| it.shares_unit(first));
+        let free = |at: &usize| self.before(*at) == Before::Free;
+        let free: Vec<usize> = (0..self.records.len()).filter(free).collect();
+        let (true, Some(&at)) = (is_alone, free.first()) else { return Ok(()) };
+        self.alone.set(Some(at));
+        let starts = self.remembered(at).starts;
+        if starts >= self.keeping.max_attempts() && self.can_park() {
+            for at in free {
+                let failure = Failure::park(Crashed { starts }).with_code("Crashed");
+                self.tried.borrow_mut().insert(at, (starts, self.deadline.now().0));
+                self.set_aside(at, &failure);
+            }
+            return Ok(());
+        }
+        let times = (self.deadline.now(), self.deadline.ends());
+        let marked = progress.mark_start(&self.places[at], starts + 1, times).await;
+        self.deadline.learn_call(times.0);
+        marked.map_err(unreadable)
+    }
+
+    /// Whether a failure means that the record is set aside.
+    pub(super) fn is_parked_by(&self, at: usize, class: Class) -> bool {
+        let is_due = match class {
+            Class::Park => true,
+            Class::Unclassified => self.attempts(at) >= self.keeping.max_attempts(),
+            Class::Retry | Class::Halt => false,
+        };
+        is_due && self.can_park()
+    }
+
+    pub(super) fn can_park(&self) -> bool {
+        self.keeping.has_place()
+    }
+
+    pub(super) fn max_attempts(&self) -> u32 {
+        self.keeping.max_attempts()
+    }
+
+    /// Whether a record waits for its park to be confirmed.
+    pub(super) fn is_queued(&self, at: usize) -> bool {
+        self.queued[at].get()
+    }
+
+    /// Whether nothing more is to be done for a record in this invocation.
+    pub(super) fn is_past(&self, at: usize) -> bool {
+        self.outcomes[at].get().is_finished() || self.is_queued(at)
+    }
+
+    /// Whether a record without a readable key fails the invocation.
+    pub(super) fn halts_on_unkeyed(&self) -> bool {
+        let holds = self.keeping.park.as_ref().is_some_and(|park| park.policy == OnPark::Hold);
+        holds && self.keeping.on_unkeyed == OnUnkeyed::Halt
+    }
+
+    /// Whether later records may be processed although an earlier one is not finished: where
+    /// that they are is remembered, or told one by one.
+    pub(super) fn goes_on_after_failure(&self) -> bool {
+        self.progress().is_some() || self.is_queue()
+    }
+
+    /// The progress, where records have a place: a queue remembers its messages itself.
+    fn progress(&self) -> Option<&'s Progress> {
+        self.keeping.progress.as_ref().filter(|_| !self.is_queue())
+    }
+
+    fn is_queue(&self) -> bool {
+        self.records.first().is_some_and(|record| record.source().is_queue())
+    }
+
+    /// Queues a record that failed for parking.
+    pub(super) fn set_aside(&self, at: usize, failure: &Failure) {
+        self.queue(at, failure.code(), chain(failure.reason()), true);
+        let holds = self.keeping.park.as_ref().is_some_and(|park| park.policy == OnPark::Hold);
+        self.held_lanes[self.layout.lane(at)].set(holds);
+    }
+
+    /// Queues a record behind a parked one of its key.
+    pub(super) fn queue_behind(&self, at: usize) {
+        self.queue(at, HELD, Vec::new(), false);
+    }
+
+    fn queue(&self, at: usize, code: &str, error: Vec<String>, failed: bool) {
+        let record = &self.records[at];
+        let key = self.layout.key(at, record);
+        let Timestamp(now) = self.deadline.now();
+        let (attempts, first_failed_ms) = self.tried.borrow().get(&at).copied().unwrap_or((0, now));
+        let envelope = Envelope {
+            changefold: VERSION,
+            function: self.keeping.function.clone(),
+            function_version: self.keeping.function_version.clone(),
+            stream_arn: record.stream_arn().unwrap_or_default().to_owned(),
+            shard_id: record.shard_id().map(str::to_owned),
+            key: key.readable.clone(),
+            sequence_number: record
+                .message_id()
+                .unwrap_or(record.sequence_number().as_str())
+                .to_owned(),
+            ordinal: record.ordinal(),
+            error_code: code.to_owned(),
+            error,
+            attempts,
+            arrived_ms: record.approximate_arrival().map(|Timestamp(at)| at),
+            first_failed_ms,
+            last_failed_ms: now,
+            record: record.raw().to_owned(),
+            record_encoding: None,
+        };
+        self.queued[at].set(true);
+        let pending = Pending { record: at, sort: sort_key(record), envelope, failed };
+        let mut queues = self.pending.borrow_mut();
+        let (_, queue) = queues.entry(key.hash.clone()).or_insert_with(|| (key, Vec::new()));
+        queue.push(pending);
+    }
+
+    /// Confirms all parks; gives back the records whose key was opened meanwhile, which have
+    /// to run after all.
+    pub(super) async fn flush(&self) -> Vec<usize> {
+        let queues = std::mem::take(&mut *self.pending.borrow_mut());
+        if queues.is_empty() {
+            return Vec::new();
+        }
+        let began = self.deadline.now();
+        let lifted = join_all(queues.into_values().map(|(key, queue)| self.confirm(key, queue)));
+        let mut lifted: Vec<usize> = lifted.await.into_iter().flatten().collect();
+        self.deadline.learn_call(began);
+        lifted.sort_unstable();
+        for queued in &self.queued {
+            queued.set(false);
+        }
+        for at in &lifted {
+            self.before[*at].set(Before::Free);
+            self.held_lanes[self.layout.lane(*at)].set(false);
+        }
+        lifted
+    }
+
+    async fn confirm(&self, key: Key, mut queue: Vec<Pending>) -> Vec<usize> {
+        queue.sort_by(|a, b| a.sort.cmp(&b.sort));
+        let failed: BTreeSet<usize> =
+            queue.iter().filter(|it| it.failed).map(|it| it.record).collect();
+        for at in &failed {
+            self.outcomes[*at].set(Outcome::Failed);
+        }
+        let times = (self.deadline.now(), self.deadline.ends());
+        // Both have to confirm: the table last, since its row is what is found at a repeat.
+        let sent = Box::pin(self.keeping.send(&queue, (self.call, times.1))).await;
+        queue.truncate(sent);
+        let Some(park) = &self.keeping.park else {
+            for it in &queue {
+                self.outcomes[it.record].set(Outcome::Parked);
+            }
+            return Vec::new();
+        };
+        match Box::pin(park.confirm(&key, queue, &self.holds, times)).await {
+            Ok(confirmed) => {
+                let mut measures = self.measures.borrow_mut();
+                for at in confirmed.parked {
+                    self.outcomes[at].set(Outcome::Parked);
+                    measures.held += u64::from(!failed.contains(&at));
+                }
+                for at in confirmed.known {
+                    self.outcomes[at].set(Outcome::AlreadyApplied);
+                }
+                confirmed.lifted
+            }
+            Err(error) => {
+                telemetry::park_failed(self.call, error.code(), &error);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Remembers what is beyond the checkpoint, if the batch ends early.
+    pub(super) async fn remember(&self) {
+        self.note_later().await;
+        let Some(progress) = self.progress() else { return };
+        let is_finished = |at: usize| self.outcomes[at].get().is_finished();
+        let lowest = (0..self.records.len()).find(|at| !is_finished(*at));
+        let first = match (lowest, self.alone.get()) {
+            // Its neighbours come again with it, those before it as well.
+            (Some(lowest), _) => {
+                let unit = |at: &usize| self.records[*at].shares_unit(&self.records[lowest]);
+                (0..lowest).find(unit).unwrap_or(lowest)
+            }
+            // A record that was started before and is finished now: its starts must not count
+            // against it if it comes again.
+            (None, Some(alone)) if self.remembered(alone).starts > 0 => alone,
+            (None, _) => return,
+        };
+        let tried = self.tried.borrow().clone();
+        let notes: Vec<(Place, Note)> = (first..self.records.len())
+            .filter_map(|at| {
+                let note = if is_finished(at) {
+                    Note::Finished
+                } else {
+                    let (attempts, first_failed_ms) = *tried.get(&at)?;
+                    Note::Tried { attempts, first_failed_ms }
+                };
+                Some((self.places[at].clone(), note))
+            })
+            .collect();
+        let times = (self.deadline.now(), self.deadline.ends());
+        if let Err(error) = progress.remember(&notes, &self.memory, times).await {
+            telemetry::progress_lost(self.call, &error);
+        }
+    }
+
+    /// Takes back the mark of a record that came alone: the process lives, whatever happened.
+    pub(super) async fn forget_start(&self) {
+        let (Some(progress), Some(alone)) = (self.progress(), self.alone.get()) else { return };
+        let place = &self.places[alone];
+        let Remembered { attempts, first_failed_ms, .. } = self.remembered(alone);
+        let times = (self.deadline.now(), self.deadline.ends());
+        let first_failed_ms = first_failed_ms.unwrap_or(times.0.0);
+        let note = [(place.clone(), Note::Tried { attempts, first_failed_ms })];
+        if let Err(error) = progress.remember(&note, &self.memory, times).await {
+            telemetry::progress_lost(self.call, &error);
+        }
+    }
+
+    /// Where later records flow past parked ones: which was the last of each such key.
+    async fn note_later(&self) {
+        let Some(park) = &self.keeping.park else { return };
+        let mut latest: BTreeMap<String, String> = BTreeMap::new();
+        {
+            let holds = self.holds.borrow();
+            if holds.is_empty() {
+                return;
+            }
+            for (at, record) in self.records.iter().enumerate() {
+                if self.outcomes[at].get() != Outcome::Applied {
+                    continue;
+                }
+                let key = self.layout.key(at, record);
+                let is_skipped =
+                    holds.entry(&key.hash).is_some_and(|entry| entry.state == State::Skipped);
+                if is_skipped {
+                    let sort = sort_key(record);
+                    let last = latest.entry(key.hash).or_default();
+                    *last = sort.max(std::mem::take(last));
+                }
+            }
+        }
+        let ends = self.deadline.ends();
+        let notes = latest.iter().map(|(hash, sort)| park.note_later(hash, sort, ends));
+        for result in join_all(notes).await {
+            if let Err(error) = result {
+                telemetry::progress_lost(self.call, &error);
+            }
+        }
+    }
+}
+
+/// The function's process ended whenever the record ran.
+#[derive(Debug, thiserror::Error)]
+#[error("the process ended at each of {starts} starts of this record, which came alone")]
+struct Crashed {
+    starts: u32,
+}
+
+/// An error and what it came from, outermost first.
+pub(super) fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
+    let (mut texts, mut next) = (Vec::new(), Some(error));
+    while let Some(error) = next {
+        texts.push(error.to_string());
+        next = error.source();
+    }
+    texts
+}
+
+fn unreadable(error: StoreError) -> Halt {
+    Halt::new("KeepingUnreadable", "what is known of the records cannot be read or noted")
+        .caused_by(error)
+}

@@ -1,0 +1,338 @@
+//! Settings of what a processor's function keeps: parks, progress, attempts.
+
+use super::{ConfigError, Fault, Reader};
+use crate::{
+    batch::{
+        keeping::{Keeping, MAX_ATTEMPTS_DEFAULT, OnUnkeyed},
+        lanes::Order,
+        progress::Progress,
+    },
+    clock::Clock,
+    park::{OnPark, Park},
+    store::{Endpoint, Store},
+};
+#[cfg(feature = "destinations")]
+use crate::{
+    park::{
+        destination::Address,
+        services::{Endpoints, Services},
+    },
+    store,
+};
+use std::{num::NonZeroU32, sync::Arc};
+
+/// Name of the table of parked records.
+pub const PARK_TABLE: &str = "CHANGEFOLD_PARK_TABLE";
+/// Name of the table that remembers finished records beyond the checkpoint.
+pub const PROGRESS_TABLE: &str = "CHANGEFOLD_PROGRESS_TABLE";
+/// What happens to later records of a parked key: `hold` or `skip`.
+pub const ON_PARK: &str = "CHANGEFOLD_ON_PARK";
+/// What happens to a record whose key cannot be read, where keys are held: `halt` or `park`.
+pub const ON_UNKEYED: &str = "CHANGEFOLD_ON_UNKEYED";
+/// How often an unclassified failure is tried before it is parked, 1 to 1000.
+pub const MAX_ATTEMPTS: &str = "CHANGEFOLD_MAX_ATTEMPTS";
+/// Whether a record that comes alone is marked before it runs: `on` or `off`.
+pub const CRASH_MARKS: &str = "CHANGEFOLD_CRASH_MARKS";
+/// How long the stream keeps records, in hours, 24 to 8760.
+pub const RETENTION_HOURS: &str = "CHANGEFOLD_RETENTION_HOURS";
+/// The mapping's `ParallelizationFactor`, for checking the order against it.
+pub const PARALLELIZATION_FACTOR: &str = "CHANGEFOLD_PARALLELIZATION_FACTOR";
+
+/// Where parked records are sent as well: a queue, a topic or a bucket.
+pub const DESTINATION: &str = "CHANGEFOLD_DESTINATION";
+
+/// All of them.
+pub(super) const KNOWN: [&str; 9] = [
+    DESTINATION,
+    PARK_TABLE,
+    PROGRESS_TABLE,
+    ON_PARK,
+    ON_UNKEYED,
+    MAX_ATTEMPTS,
+    CRASH_MARKS,
+    RETENTION_HOURS,
+    PARALLELIZATION_FACTOR,
+];
+
+/// Retention of a DynamoDB stream, and of a data stream unless told otherwise; and the most.
+/// Source: Kinesis API reference, `IncreaseStreamRetentionPeriod`.
+const RETENTION_DEFAULT: u32 = 24;
+const RETENTION_MAX: u32 = 8_760;
+
+/// What a processor's function keeps, and where.
+#[derive(Debug, Clone)]
+pub struct KeepConfig {
+    /// Table of parked records.
+    pub park_table: Option<String>,
+    /// Table of what is finished beyond the checkpoint.
+    pub progress_table: Option<String>,
+    /// What happens to later records of a parked key.
+    pub on_park: OnPark,
+    /// What happens to records whose key cannot be read.
+    pub on_unkeyed: OnUnkeyed,
+    /// How often an unclassified failure is tried.
+    pub max_attempts: NonZeroU32,
+    /// Whether records that come alone are marked before they run.
+    pub crash_marks: bool,
+    /// How long the stream keeps records, in hours.
+    pub retention_hours: u32,
+    /// How to reach DynamoDB, if there is a table.
+    pub endpoint: Option<Endpoint>,
+    /// Where parked records are sent as well.
+    #[cfg(feature = "destinations")]
+    pub destination: Option<Address>,
+    /// How to reach the services that destinations and rescues need, where a Region is known.
+    #[cfg(feature = "destinations")]
+    pub endpoints: Option<Endpoints>,
+    function: String,
+    function_version: String,
+}
+
+impl KeepConfig {
+    /// The services that destinations and rescues need.
+    #[cfg(feature = "destinations")]
+    #[must_use]
+    pub fn services(&self, clock: &Arc<dyn Clock>, seed: u64) -> Option<Services> {
+        let endpoints = self.endpoints.clone()?;
+        Some(Services::new(store::network(), endpoints, Arc::clone(clock), seed))
+    }
+
+    /// What these settings ask to be kept; `open` makes the store, if one is needed. Clock and
+    /// seed are for the destination's pauses.
+    pub fn keeping(
+        &self,
+        open: impl FnOnce(&Endpoint) -> Store,
+        #[cfg_attr(not(feature = "destinations"), expect(unused_variables, reason = "unsent"))]
+        (clock, seed): (&Arc<dyn Clock>, u64),
+    ) -> Keeping {
+        let mut keeping = Keeping::nothing()
+            .with_max_attempts(self.max_attempts)
+            .with_on_unkeyed(self.on_unkeyed)
+            .of_function(&self.function, &self.function_version);
+        #[cfg(feature = "destinations")]
+        if let Some((destination, services)) =
+            self.destination.as_ref().zip(self.services(clock, seed))
+        {
+            keeping = keeping.with_destination(destination.open(&services));
+        }
+        let Some(store) = self.endpoint.as_ref().map(open) else { return keeping };
+        if let Some(table) = &self.progress_table {
+            let progress = Progress::new(store.clone(), table.clone(), self.retention_hours);
+            let marked = self.crash_marks;
+            keeping = keeping.with_progress(if marked {
+                progress
+            } else {
+                progress.without_crash_marks()
+            });
+        }
+        if let Some(table) = &self.park_table {
+            let park = Park::new(store, table.clone(), self.on_park, self.retention_hours);
+            keeping = keeping.with_park(park);
+        }
+        keeping
+    }
+}
+
+/// An order that the mapping or the park does not keep is refused, not kept half.
+///
+/// # Errors
+/// Records that have to stay in order could be delivered beside each other, or no later record
+/// could ever go on.
+pub fn check_order(
+    order: &Order,
+    parallelization_factor: u32,
+    holds: bool,
+) -> Result<(), ConfigError> {
+    let mut faults = Vec::new();
+    let is_coarse = match order {
+        Order::Key | Order::PartitionKey { attribute: None } => false,
+        Order::PartitionKey { attribute: Some(_) } | Order::Shard | Order::By(_) => true,
+    };
+    if is_coarse && parallelization_factor > 1 {
+        faults.push(Fault::Conflict {
+            name: super::ORDER,
+            with: PARALLELIZATION_FACTOR,
+            remedy: "AWS keeps the order of single keys only, when the mapping's \
+                     ParallelizationFactor is above 1: set it to 1, or CHANGEFOLD_ORDER=key",
+        });
+    }
+    if matches!(order, Order::Shard) && holds {
+        faults.push(Fault::Conflict {
+            name: super::ORDER,
+            with: ON_PARK,
+            remedy: "one parked record would hold its whole shard: set CHANGEFOLD_ON_PARK=skip, \
+                     or CHANGEFOLD_ORDER=key",
+        });
+    }
+    if faults.is_empty() { Ok(()) } else { Err(ConfigError { faults }) }
+}
+
+impl Reader {
+    pub(super) fn keep(&mut self, order: &Order) -> KeepConfig {
+        let park_table = self.table(PARK_TABLE);
+        let progress_table = self.table(PROGRESS_TABLE);
+        let has_table = park_table.is_some() || progress_table.is_some();
+        let endpoint = has_table.then(|| self.endpoint());
+        let on_park = self.choice(
+            ON_PARK,
+            "`hold` or `skip`",
+            &[("hold", OnPark::Hold), ("skip", OnPark::Skip)],
+        );
+        let on_unkeyed = self.choice(
+            ON_UNKEYED,
+            "`halt` or `park`",
+            &[("halt", OnUnkeyed::Halt), ("park", OnUnkeyed::Park)],
+        );
+        let crash_marks =
+            self.choice(CRASH_MARKS, "`on` or `off`", &[("on", true), ("off", false)]);
+        let max_attempts = self
+            .whole(MAX_ATTEMPTS, "a whole number from 1 to 1000", 1..=1_000)
+            .and_then(NonZeroU32::new)
+            .unwrap_or(MAX_ATTEMPTS_DEFAULT);
+        let retention_hours = self
+            .whole(RETENTION_HOURS, "hours from 24 to 8760", RETENTION_DEFAULT..=RETENTION_MAX)
+            .unwrap_or(RETENTION_DEFAULT);
+        let factor = self.whole(PARALLELIZATION_FACTOR, "a whole number from 1 to 10", 1..=10);
+        let holds = park_table.is_some() && on_park == OnPark::Hold;
+        if let Err(error) = check_order(order, factor.unwrap_or(1), holds) {
+            self.faults.extend(error.faults);
+        }
+        if park_table.is_none() && self.get(DESTINATION).is_some() && on_park == OnPark::Hold {
+            self.faults.push(Fault::Conflict {
+                name: DESTINATION,
+                with: ON_PARK,
+                remedy: "keys are held by a table: set CHANGEFOLD_PARK_TABLE as well, or \
+                         CHANGEFOLD_ON_PARK=skip",
+            });
+        }
+        #[cfg(feature = "destinations")]
+        let (destination, endpoints) = self.destination();
+        #[cfg(not(feature = "destinations"))]
+        if self.get(DESTINATION).is_some() {
+            self.invalid(DESTINATION, "a build with the feature `destinations`");
+        }
+        let of = |name, default: &str| self.get(name).unwrap_or(default).to_owned();
+        KeepConfig {
+            function: of("AWS_LAMBDA_FUNCTION_NAME", "local"),
+            function_version: of("AWS_LAMBDA_FUNCTION_VERSION", "local"),
+            park_table,
+            progress_table,
+            on_park,
+            on_unkeyed,
+            max_attempts,
+            crash_marks,
+            retention_hours,
+            endpoint,
+            #[cfg(feature = "destinations")]
+            destination,
+            #[cfg(feature = "destinations")]
+            endpoints,
+        }
+    }
+
+    #[cfg(feature = "destinations")]
+    fn destination(&mut self) -> (Option<Address>, Option<Endpoints>) {
+        let text = self.get(DESTINATION).map(str::to_owned);
+        let address = text.as_ref().and_then(|text| text.parse().ok());
+        if text.is_some() && address.is_none() {
+            self.invalid(DESTINATION, "a queue's URL, the ARN of a queue or topic, or s3://BUCKET");
+        }
+        // Without a Region there is nobody to ask; only a destination needs one for sure.
+        if address.is_none() && self.get("AWS_REGION").is_none() {
+            return (None, None);
+        }
+        let Endpoint { region, credentials, .. } = self.endpoint();
+        let setting = |name: &str| self.get(name).map(str::to_owned);
+        (address, Some(Endpoints::new(&region, &credentials, setting)))
+    }
+
+    fn table(&mut self, name: &'static str) -> Option<String> {
+        let table = self.get(name)?.to_owned();
+        self.check_table_name(name, &table);
+        Some(table)
+    }
+
+    /// One of a few words; the first is the default.
+    fn choice<T: Copy>(
+        &mut self,
+        name: &'static str,
+        expected: &'static str,
+        choices: &[(&str, T)],
+    ) -> T {
+        let chosen = match self.get(name) {
+            None => Some(choices[0].1),
+            Some(word) => choices.iter().find(|(it, _)| *it == word).map(|(_, it)| *it),
+        };
+        chosen.unwrap_or_else(|| {
+            self.invalid(name, expected);
+            choices[0].1
+        })
+    }
+
+    pub(super) fn whole(
+        &mut self,
+        name: &'static str,
+        expected: &'static str,
+        range: std::ops::RangeInclusive<u32>,
+    ) -> Option<u32> {
+        let number = self.get(name)?.parse().ok().filter(|number| range.contains(number));
+        if number.is_none() {
+            self.invalid(name, expected);
+        }
+        number
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let url = [("AWS_ENDPOINT_URL", "http://localhost:8000")];
+        let pairs = pairs.iter().chain(&url);
+        Config::from_env(pairs.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+    }
+
+    #[track_caller]
+    fn refused(pairs: &[(&str, &str)], expected: &str) {
+        let error = read(pairs).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+
+    #[test]
+    fn nothing_is_kept_unless_a_table_says_where() {
+        let keep = read(&[]).unwrap().keep;
+        assert_eq!((keep.park_table, keep.endpoint.is_some()), (None, false));
+        let keep = read(&[(PARK_TABLE, "parked"), (ON_PARK, "skip")]).unwrap().keep;
+        assert_eq!((keep.on_park, keep.endpoint.is_some()), (OnPark::Skip, true));
+        assert_eq!((keep.max_attempts.get(), keep.retention_hours), (3, 24));
+    }
+
+    #[test]
+    fn each_fault_is_named() {
+        refused(&[(PARK_TABLE, "a b")], "CHANGEFOLD_PARK_TABLE is not valid");
+        refused(&[(ON_PARK, "block")], "`hold` or `skip`");
+        refused(&[(ON_UNKEYED, "skip")], "`halt` or `park`");
+        refused(&[(MAX_ATTEMPTS, "0")], "1 to 1000");
+        refused(&[(RETENTION_HOURS, "1")], "24 to 8760");
+        refused(&[(CRASH_MARKS, "no")], "`on` or `off`");
+    }
+
+    #[test]
+    fn an_order_that_is_not_kept_is_refused() {
+        let order = super::super::ORDER;
+        let factor = PARALLELIZATION_FACTOR;
+        refused(&[(order, "shard"), (factor, "2")], "ParallelizationFactor");
+        refused(&[(order, "partition_key:pk"), (factor, "10")], "ParallelizationFactor");
+        refused(&[(order, "shard"), (PARK_TABLE, "parked")], "CHANGEFOLD_ON_PARK=skip");
+        for fine in [
+            vec![(order, "shard"), (factor, "1")],
+            vec![(order, "key"), (factor, "10")],
+            vec![(order, "partition_key"), (factor, "10")],
+            vec![(order, "shard"), (PARK_TABLE, "parked"), (ON_PARK, "skip")],
+        ] {
+            assert!(read(&fine).is_ok(), "{fine:?}");
+        }
+    }
+}
