@@ -2,7 +2,8 @@
 //!
 //! Records come from fixtures ([`source`]), the [`mapping`] cuts them into batches, and a run
 //! ([`run`]) invokes the [`target`] with them, in virtual time and, if wanted, through
-//! [`faults`]. The function never imports the desk.
+//! [`faults`]. The target is the function in this process, or a program in processes of its
+//! own ([`runtime_api`]). The function never imports the desk.
 
 pub mod cli;
 
@@ -21,6 +22,12 @@ pub mod clock;
 pub mod faulty_client;
 
 pub mod target;
+
+mod http;
+
+pub mod runtime_api;
+
+pub mod store_server;
 
 pub mod run;
 

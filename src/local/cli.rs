@@ -5,11 +5,22 @@
 //! [`Exit`], one JSON document at most on stdout, and a remedy (`hint:`) wherever one is known.
 
 mod bench;
+mod exec;
+mod invoke;
+mod parked;
 mod replay;
 mod simulate;
 
-use crate::processor::Processor;
+use crate::{
+    batch::{
+        Setup, Work,
+        lanes::{Lanes, Order},
+    },
+    processor::{self, Context, Failure},
+    record::Change,
+};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::de::IgnoredAny;
 use std::{
     ffi::OsString,
     fmt,
@@ -51,9 +62,10 @@ enum Verb {
         #[command(flatten)]
         replay: ReplayArgs,
         #[command(flatten)]
-        views: ViewArgs,
+        views: Box<ViewArgs>,
     },
     Simulate(SimulateArgs),
+    Parked(parked::ParkedArgs),
 }
 
 /// The desk of a processor built with changefold.
@@ -69,6 +81,7 @@ enum ProcessorVerb {
     /// Delivers a recorded change stream to the processor, as Lambda would.
     Replay(ReplayArgs),
     Simulate(SimulateArgs),
+    Parked(parked::ParkedArgs),
 }
 
 #[derive(Debug, Args)]
@@ -107,6 +120,12 @@ struct ViewArgs {
     /// Keeps the tables at this DynamoDB endpoint instead of in the process.
     #[arg(long, value_name = "URL")]
     endpoint_url: Option<String>,
+    /// Drives this program, a Lambda function in a process of its own, in real time.
+    #[arg(long, value_name = "PROGRAM")]
+    exec: Option<PathBuf>,
+    /// An argument of that program.
+    #[arg(long = "exec-arg", value_name = "ARG", requires = "exec", allow_hyphen_values = true)]
+    exec_arguments: Vec<OsString>,
 }
 
 /// Runs the mapping alone over described cases, and prints what it did.
@@ -118,6 +137,21 @@ struct SimulateArgs {
     /// Compares with each case's `expect`.
     #[arg(long)]
     check: bool,
+}
+
+/// Whose parked records: one of the three.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct PlaceArgs {
+    /// A deployed function, by name or ARN; it does the work itself.
+    #[arg(long, value_name = "NAME|ARN")]
+    function: Option<String>,
+    /// What `replay --state` kept.
+    #[arg(long, value_name = "PATH")]
+    state: Option<PathBuf>,
+    /// The park table at this DynamoDB endpoint, and the function in this process.
+    #[arg(long, value_name = "URL")]
+    endpoint_url: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -144,16 +178,31 @@ pub fn run_views(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     };
     finish(match cli.verb {
         Verb::Replay { replay, views } => {
-            replay::replay(&replay, bench::ViewBench::new(views.views, views.endpoint_url))
+            let bench = bench::ViewBench::new(views.views, views.endpoint_url);
+            match views.exec {
+                None => replay::replay(&replay, bench),
+                Some(program) => {
+                    let bench = exec::ExecBench::new(program, views.exec_arguments, bench);
+                    replay::replay(&replay, bench)
+                }
+            }
         }
         Verb::Simulate(arguments) => simulate::simulate(&arguments),
+        Verb::Parked(arguments) => {
+            let unknown = processor::from_fn(async |_: Change<IgnoredAny>, _: &Context<'_>| {
+                Err(Failure::halt("this program has no processor"))
+            });
+            parked::parked(arguments, (|setup| Lanes::set_up(unknown, setup), None), false)
+        }
     })
 }
 
-/// Runs the same verbs over a processor of your own, with the arguments of its process.
+/// Runs the same verbs over a processor of your own, in the work that `make` makes of it, with
+/// the arguments of its process.
 #[must_use]
-pub fn run_processor<P: Processor>(
-    processor: P,
+pub fn run_processor<W: Work>(
+    make: impl FnOnce(Setup) -> W,
+    order: Option<Order>,
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Exit {
     let cli = match ProcessorCli::try_parse_from(arguments) {
@@ -162,9 +211,10 @@ pub fn run_processor<P: Processor>(
     };
     finish(match cli.verb {
         ProcessorVerb::Replay(arguments) => {
-            replay::replay(&arguments, bench::ProcessorBench::new(processor))
+            replay::replay(&arguments, bench::ProcessorBench::new(make, order))
         }
         ProcessorVerb::Simulate(arguments) => simulate::simulate(&arguments),
+        ProcessorVerb::Parked(arguments) => parked::parked(arguments, (make, order), true),
     })
 }
 

@@ -8,6 +8,7 @@ use super::{
     run::{LISTED_MAX, Summary},
 };
 use crate::{
+    operation::Listed,
     store::Usage,
     view::{quarantine::Quarantined, scalar::Scalar},
 };
@@ -34,6 +35,9 @@ pub struct Results {
     pub views: Vec<ViewRows>,
     /// Items that a view leaves out.
     pub quarantined: Quarantined,
+    /// Parked records, where a processor has a park: those that failed, with how many queue
+    /// behind.
+    pub parked: Option<Vec<Listed>>,
     /// What the store was asked during the run.
     pub store: Usage,
 }
@@ -61,6 +65,8 @@ struct Document<'a> {
     faults: BTreeMap<&'static str, u64>,
     views: Views<'a>,
     quarantined: &'a Quarantined,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parked: Option<&'a [Listed]>,
     on_failure: Vec<&'a RawValue>,
     store: Usage,
 }
@@ -94,6 +100,7 @@ impl Report {
             faults: self.faults(),
             views: Views(&self.results.views),
             quarantined: &self.results.quarantined,
+            parked: self.results.parked.as_deref(),
             on_failure,
             store: self.results.store,
         };
@@ -108,6 +115,9 @@ impl Report {
             view.write_to(&mut text);
         }
         self.write_quarantined(&mut text);
+        if let Some(parked) = self.results.parked.as_ref().filter(|parked| !parked.is_empty()) {
+            push(&mut text, format_args!("parked\n{}\n", parked_table(parked)));
+        }
         self.write_summary(&mut text);
         text
     }
@@ -162,13 +172,14 @@ impl Report {
         push(
             text,
             format_args!(
-                "{} records in {} invocations, {} failed, {} bisects, {}.{:03} s of virtual time",
+                "{} records in {} invocations, {} failed, {} bisects, {}.{:03} s of {} time",
                 summary.records,
                 summary.invocations,
                 summary.failed_invocations,
                 summary.bisects,
                 summary.elapsed / 1000,
-                summary.elapsed % 1000
+                summary.elapsed % 1000,
+                if summary.is_in_real_time { "real" } else { "virtual" },
             ),
         );
         if let Some(seed) = self.seed {
@@ -184,13 +195,14 @@ impl Report {
                 store.calls, store.write_units, store.read_units
             ),
         );
-        push(
-            text,
-            format_args!(
-                "{} quarantined, {} on-failure records",
-                self.results.quarantined.count, summary.discards
-            ),
-        );
+        let kept = match &self.results.parked {
+            None => format!("{} quarantined", self.results.quarantined.count),
+            Some(parked) => {
+                let behind: u64 = parked.iter().map(|it| it.held_behind).sum();
+                format!("{} parked and {behind} held behind", parked.len())
+            }
+        };
+        push(text, format_args!("{kept}, {} on-failure records", summary.discards));
     }
 }
 
@@ -218,6 +230,29 @@ impl ViewRows {
             .filter(|at| self.rows.iter().any(|row| is_number(row, *at)))
             .collect()
     }
+}
+
+/// Parked records as a table for people.
+#[must_use]
+pub fn parked_table(parked: &[Listed]) -> Table {
+    let header = ["key", "sequence number", "error", "attempts", "held behind", "superseded"];
+    let mut table = table(header);
+    for it in parked {
+        table.add_row([
+            it.key.clone(),
+            it.sequence_number.clone(),
+            it.error_code.clone(),
+            it.attempts.to_string(),
+            it.held_behind.to_string(),
+            it.superseded.clone(),
+        ]);
+    }
+    for column in [3, 4] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
 }
 
 fn table(header: impl IntoIterator<Item = impl ToString>) -> Table {

@@ -7,6 +7,10 @@
 //! turns in the order they began; with faults the seed decides. So a run repeats exactly as
 //! long as the store is in this process.
 //!
+//! Where the target is another process, time is real ([`Pace::Real`](super::clock::Pace)):
+//! moments are waited for, and a shard whose moment comes does not wait for the invocations of
+//! others.
+//!
 //! What is kept in memory is what is in flight: records waiting for a full batch, batches
 //! under way, and a few delivered ones. One exception, where the rules of AWS ask for it: a
 //! sub-lane stuck for long must not hold up the others of its shard, so what stands behind it
@@ -29,7 +33,7 @@ use crate::batch::Call;
 use bytes::Bytes;
 use flight::{End, Failed, Flight, Role, Turned};
 use lane::Lane;
-use std::{collections::BTreeMap, sync::Arc, task::Poll};
+use std::{collections::BTreeMap, pin::pin, sync::Arc, task::Poll};
 
 /// Lists of a summary are cut here.
 pub const LISTED_MAX: usize = 1_000;
@@ -83,8 +87,10 @@ pub struct Summary {
     pub on_failure: Vec<String>,
     /// Errors of the function that were not injected, ten at most, with counts.
     pub errors: BTreeMap<String, u64>,
-    /// Virtual milliseconds from time zero to the end.
+    /// Milliseconds from time zero to the end.
     pub elapsed: Millis,
+    /// Whether those are real; else they are virtual.
+    pub is_in_real_time: bool,
 }
 
 /// A run cannot go on.
@@ -126,8 +132,9 @@ pub async fn run<T: Target>(
     loop {
         let outlook = run.attend();
         progress(run.summary.records);
-        if run.is_awaiting() {
-            while !run.take_turn().await {}
+        let is_real = run.clock.is_real();
+        if run.is_awaiting() && !(is_real && outlook.reads.is_some()) {
+            run.take_turns(outlook.wake).await;
             continue;
         }
         run.save_now_and_then()?;
@@ -137,7 +144,7 @@ pub async fn run<T: Target>(
         }
         let next = [outlook.wake, run.replies.first_key_value().map(|(key, _)| key.0)];
         let Some(moment) = next.into_iter().flatten().min() else { break };
-        run.clock.advance_to(moment);
+        run.clock.pass_to(moment).await;
         run.check_age(moment)?;
         run.hand_over_replies();
     }
@@ -289,6 +296,20 @@ impl<'t, T: Target> Run<'t, T> {
         self.flights.iter().any(|flight| flight.role != Role::Zombie)
     }
 
+    /// Lets invocations take turns until the mapping has to be asked again: one has ended, or
+    /// a shard's moment has come by itself.
+    async fn take_turns(&mut self, wake: Option<Millis>) {
+        let clock = Arc::clone(&self.clock);
+        let mut moment = pin!(clock.comes(wake));
+        loop {
+            tokio::select! {
+                biased;
+                is_over = self.take_turn() => if is_over { return },
+                () = &mut moment => return,
+            }
+        }
+    }
+
     /// Gives one invocation its turn; tells whether the mapping has to be asked again.
     async fn take_turn(&mut self) -> bool {
         let at = std::future::poll_fn(|context| {
@@ -419,6 +440,7 @@ impl<'t, T: Target> Run<'t, T> {
         self.checkpoints.save()?;
         self.summary.bisects = self.lanes.iter().map(|lane| lane.machine.bisects()).sum();
         self.summary.elapsed = self.clock.elapsed();
+        self.summary.is_in_real_time = self.clock.is_real();
         if let Some(faults) = &self.faults {
             self.summary.faults.clone_from(faults.counts());
         }

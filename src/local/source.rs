@@ -139,7 +139,7 @@ impl Survey {
             // Records that Lambda de-aggregated share the number of the Kinesis record.
             let grows = match envelope.source {
                 Source::DynamoDb => envelope.sequence_number > end.sequence_number,
-                Source::Kinesis => envelope.sequence_number >= end.sequence_number,
+                Source::Kinesis | Source::Sqs => envelope.sequence_number >= end.sequence_number,
             };
             if !grows {
                 return Err(Problem::NotGrowing {
@@ -247,6 +247,7 @@ fn name(source: Source) -> &'static str {
     match source {
         Source::DynamoDb => "DynamoDB",
         Source::Kinesis => "Kinesis",
+        Source::Sqs => "SQS",
     }
 }
 

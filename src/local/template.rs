@@ -297,6 +297,7 @@ fn kind_name(kind: Source) -> &'static str {
     match kind {
         Source::DynamoDb => "DynamoDB",
         Source::Kinesis => "Kinesis",
+        Source::Sqs => "SQS",
     }
 }
 

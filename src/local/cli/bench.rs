@@ -1,22 +1,28 @@
 //! What a replay drives: the views, or a processor of the user's.
 //!
-//! The one file of the desk that knows the function's settings, its store and its views.
+//! The one file of the desk that knows the function's settings, its store and its views; the
+//! bench of a program in a process of its own (`exec.rs`) is made of the same parts.
 
-use super::{Complaint, talk};
+use super::{Complaint, PlaceArgs, talk};
 use crate::{
-    batch::lanes::Lanes,
-    config::{self, Config, ViewConfig},
+    batch::{Call, Setup, Work, lanes::Order},
+    clock::{Clock, SystemClock},
+    config::{self, Config, ViewConfig, keep},
     handler::Function,
     local::{
-        clock::VirtualClock,
+        clock::{Pace, VirtualClock},
         faulty_client::FaultyClient,
         report::{Results, ViewRows},
         run::LISTED_MAX,
         target::Target,
     },
-    processor::Processor,
-    store::{self, Store, Usage, embedded},
-    view::{Views, definition::View, load::load},
+    operation::{Listing, Operation, Selection},
+    record::Timestamp,
+    store::{
+        self, Store, Usage,
+        embedded::{Embedded, EmbeddedError},
+    },
+    view::{Views, definition::View, load::load, rows::NO_DEADLINE},
 };
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use std::{
@@ -30,6 +36,8 @@ const VIEWS_DEFAULT: &str = "views";
 /// Table names, unless the environment says others.
 const LEDGER_TABLE: &str = "changefold_ledger";
 const VIEW_TABLE_PREFIX: &str = "changefold_";
+const PARK_TABLE: &str = "changefold_park";
+const PROGRESS_TABLE: &str = "changefold_progress";
 
 /// What the embedded store is addressed as; nothing is sent there.
 const EMBEDDED_URL: &str = "http://embedded";
@@ -38,18 +46,47 @@ const EMBEDDED_URL: &str = "http://embedded";
 const TABLES_FILE: &str = "tables.sqlite";
 
 /// How long making tables may take, in milliseconds.
-const SETUP_MS: u64 = 60_000;
+pub(super) const SETUP_MS: u64 = 60_000;
 
 /// What is known when a bench is set up.
 pub(super) struct Stage<'a> {
     /// The table or stream that the records come from.
     pub(super) stream_name: &'a str,
+    /// Whom the function is invoked as.
+    pub(super) function_arn: &'a str,
     /// The run's clock.
     pub(super) clock: &'a Arc<VirtualClock>,
     /// Where to keep the tables.
     pub(super) state: Option<&'a Path>,
+    /// The mapping's `ParallelizationFactor`.
+    pub(super) parallelization_factor: usize,
     /// The seed of the faults, if there are to be any.
     pub(super) seed: Option<u64>,
+}
+
+impl Stage<'_> {
+    /// Opens the embedded store: in the state directory, if there is to be one.
+    pub(super) fn embedded(&self) -> Result<Embedded, EmbeddedError> {
+        let file = self.state.map(|directory| directory.join(TABLES_FILE));
+        Embedded::open(file.as_deref())
+    }
+
+    /// What a processor's function is told, beside what the environment says already: parks
+    /// and progress are on. So what a record goes through on the desk is what it goes through
+    /// when the tables are deployed.
+    pub(super) fn processor_settings(&self) -> Vec<(&'static str, String)> {
+        processor_settings(Some(self.parallelization_factor))
+    }
+}
+
+fn processor_settings(parallelization_factor: Option<usize>) -> Vec<(&'static str, String)> {
+    let factor = parallelization_factor.map(|factor| factor.to_string());
+    let tables = [(keep::PARK_TABLE, PARK_TABLE), (keep::PROGRESS_TABLE, PROGRESS_TABLE)];
+    let mut settings: Vec<_> = tables.map(|(name, table)| (name, table.to_owned())).into();
+    settings.extend(factor.map(|factor| (keep::PARALLELIZATION_FACTOR, factor)));
+    let said: Vec<String> = config::process_environment().map(|(name, _)| name).collect();
+    settings.retain(|(name, _)| !said.iter().any(|said| said == name));
+    settings
 }
 
 /// Something a replay can drive.
@@ -59,6 +96,11 @@ pub(super) trait Bench {
 
     /// Whether calls leave this process, so that pauses have to be real.
     fn is_remote(&self) -> bool;
+
+    /// What takes real time.
+    fn pace(&self) -> Pace {
+        if self.is_remote() { Pace::RealSleep } else { Pace::Virtual }
+    }
 
     /// Makes the function for one stream.
     async fn set_up(self, stage: &Stage<'_>) -> Result<Self::Piece, Complaint>;
@@ -78,8 +120,8 @@ pub(super) trait Piece {
 
 /// The views of `.sql` files, in the embedded store or at an endpoint.
 pub(super) struct ViewBench {
-    paths: Vec<PathBuf>,
-    endpoint_url: Option<String>,
+    pub(super) paths: Vec<PathBuf>,
+    pub(super) endpoint_url: Option<String>,
 }
 
 /// The function over the views of one stream.
@@ -123,8 +165,8 @@ impl ViewBench {
         Ok(of_stream)
     }
 
-    /// The transport to the store, and the settings of the function that uses it.
-    fn open(&self, stage: &Stage<'_>) -> Result<(SharedHttpClient, ViewConfig), Complaint> {
+    /// The settings of the function that keeps them.
+    pub(super) fn settings(&self) -> Result<ViewConfig, Complaint> {
         let url = self.endpoint_url.as_deref().unwrap_or(EMBEDDED_URL);
         let mut pairs = vec![
             (config::LEDGER_TABLE.to_owned(), LEDGER_TABLE.to_owned()),
@@ -132,30 +174,18 @@ impl ViewBench {
         ];
         pairs.extend(config::process_environment());
         pairs.push(("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), url.to_owned()));
-        let settings = ViewConfig::from_env(pairs, Path::new(""))?;
-        let client = if self.is_remote() {
-            store::network()
-        } else {
-            let file = stage.state.map(|directory| directory.join(TABLES_FILE));
-            embedded::open(file.as_deref())?
-        };
-        Ok((client, settings))
-    }
-}
-
-impl Bench for ViewBench {
-    type Piece = ViewPiece;
-
-    fn is_remote(&self) -> bool {
-        self.endpoint_url.is_some()
+        Ok(ViewConfig::from_env(pairs, Path::new(""))?)
     }
 
-    async fn set_up(self, stage: &Stage<'_>) -> Result<ViewPiece, Complaint> {
+    /// The function over the views of this stream, on tables behind this transport, which are
+    /// made where they are missing.
+    pub(super) async fn piece(
+        &self,
+        client: SharedHttpClient,
+        stage: &Stage<'_>,
+    ) -> Result<ViewPiece, Complaint> {
         let views = self.views_of(stage.stream_name)?;
-        let (mut client, settings) = self.open(stage)?;
-        if stage.seed.is_some() {
-            client = FaultyClient::wrap(client, Arc::clone(stage.clock));
-        }
+        let settings = self.settings()?;
         let clock: Arc<VirtualClock> = Arc::clone(stage.clock);
         let seed = stage.seed.unwrap_or_default();
         let store = Store::new(client, &settings.endpoint, clock.clone(), seed);
@@ -174,6 +204,26 @@ impl Bench for ViewBench {
     }
 }
 
+impl Bench for ViewBench {
+    type Piece = ViewPiece;
+
+    fn is_remote(&self) -> bool {
+        self.endpoint_url.is_some()
+    }
+
+    async fn set_up(self, stage: &Stage<'_>) -> Result<ViewPiece, Complaint> {
+        let mut client = if self.is_remote() {
+            store::network()
+        } else {
+            SharedHttpClient::new(stage.embedded()?)
+        };
+        if stage.seed.is_some() {
+            client = FaultyClient::wrap(client, Arc::clone(stage.clock));
+        }
+        self.piece(client, stage).await
+    }
+}
+
 impl Piece for ViewPiece {
     type Target = Function<Views>;
 
@@ -184,12 +234,7 @@ impl Piece for ViewPiece {
     async fn results(&self) -> Result<Results, Complaint> {
         let views = self.function.work();
         // Reading the results is not part of the run.
-        let after = views.store().usage();
-        let store = Usage {
-            calls: after.calls - self.before.calls,
-            write_units: after.write_units - self.before.write_units,
-            read_units: after.read_units - self.before.read_units,
-        };
+        let store = views.store().usage().since(self.before);
         let mut listed = Vec::new();
         for (at, view) in views.definitions().iter().enumerate() {
             let listing = views.rows(at, LISTED_MAX).await?;
@@ -201,51 +246,146 @@ impl Piece for ViewPiece {
             });
         }
         let quarantined = views.quarantined(LISTED_MAX).await?;
-        Ok(Results { views: listed, quarantined, store })
+        Ok(Results { views: listed, quarantined, store, ..Results::default() })
     }
 }
 
-/// A processor of the user's, in its lanes.
-pub(super) struct ProcessorBench<P> {
-    processor: P,
+/// A processor of the user's, in the work that is made of it.
+pub(super) struct ProcessorBench<M> {
+    make: M,
+    order: Option<Order>,
 }
 
 /// The function over a processor.
-pub(super) struct ProcessorPiece<P> {
-    function: Function<Lanes<P>>,
+pub(super) struct ProcessorPiece<W> {
+    function: Function<W>,
+    /// None where the environment takes both tables away.
+    store: Option<Store>,
+    has_park: bool,
+    /// What setting up has cost already.
+    before: Usage,
 }
 
-impl<P> ProcessorBench<P> {
-    pub(super) fn new(processor: P) -> Self {
-        Self { processor }
+impl<M> ProcessorBench<M> {
+    pub(super) fn new(make: M, order: Option<Order>) -> Self {
+        Self { make, order }
     }
 }
 
-impl<P: Processor> Bench for ProcessorBench<P> {
-    type Piece = ProcessorPiece<P>;
+impl<W: Work, M: FnOnce(Setup) -> W> ProcessorBench<M> {
+    /// The function over this processor, on tables behind this transport, which are made where
+    /// they are missing.
+    pub(super) async fn piece(
+        self,
+        client: SharedHttpClient,
+        stage: &Stage<'_>,
+    ) -> Result<ProcessorPiece<W>, Complaint> {
+        let config = kept_config(self.order, stage.processor_settings(), EMBEDDED_URL)?;
+        let has_park = config.keep.park_table.is_some();
+        let clock: Arc<VirtualClock> = Arc::clone(stage.clock);
+        let transport = (client, stage.clock.timestamp(SETUP_MS));
+        let times: (Arc<dyn Clock>, u64) = (clock, stage.seed.unwrap_or_default());
+        let (function, store) = kept_function(self.make, config, transport, times).await?;
+        let before = store.as_ref().map(Store::usage).unwrap_or_default();
+        Ok(ProcessorPiece { function, store, has_park, before })
+    }
+}
+
+impl<W: Work, M: FnOnce(Setup) -> W> Bench for ProcessorBench<M> {
+    type Piece = ProcessorPiece<W>;
 
     fn is_remote(&self) -> bool {
         false
     }
 
-    async fn set_up(self, stage: &Stage<'_>) -> Result<ProcessorPiece<P>, Complaint> {
-        let config = Config::from_process()?;
-        let clock: Arc<VirtualClock> = Arc::clone(stage.clock);
-        let lanes = Lanes::new(self.processor, clock.clone())
-            .with_order(config.order)
-            .with_concurrency(config.concurrency);
-        Ok(ProcessorPiece { function: Function::new(lanes, clock) })
+    async fn set_up(self, stage: &Stage<'_>) -> Result<ProcessorPiece<W>, Complaint> {
+        let mut client = SharedHttpClient::new(stage.embedded()?);
+        if stage.seed.is_some() {
+            client = FaultyClient::wrap(client, Arc::clone(stage.clock));
+        }
+        self.piece(client, stage).await
     }
 }
 
-impl<P: Processor> Piece for ProcessorPiece<P> {
-    type Target = Function<Lanes<P>>;
+/// The function over a processor, where an earlier run or a deployment has kept its tables.
+pub(super) async fn kept<W: Work>(
+    make: impl FnOnce(Setup) -> W,
+    order: Option<Order>,
+    place: &PlaceArgs,
+) -> Result<Function<W>, Complaint> {
+    let url = place.endpoint_url.as_deref().unwrap_or(EMBEDDED_URL);
+    let config = kept_config(order, processor_settings(None), url)?;
+    let client = match &place.state {
+        None => store::network(),
+        Some(directory) => {
+            let file = directory.join(TABLES_FILE);
+            if !file.exists() {
+                return Err(Complaint::new(format!("{}: no kept state", directory.display()))
+                    .with_hint("it is what `replay --state` of a processor's program made"));
+            }
+            SharedHttpClient::new(Embedded::open(Some(&file))?)
+        }
+    };
+    let clock = Arc::new(SystemClock);
+    let now = clock.now();
+    let deadline = Timestamp(now.0.saturating_add_unsigned(SETUP_MS));
+    let times: (Arc<dyn Clock>, u64) = (clock, now.0.cast_unsigned());
+    let (function, _) = kept_function(make, config, (client, deadline), times).await?;
+    Ok(function)
+}
+
+/// The settings of the environment, and these.
+fn kept_config(
+    order: Option<Order>,
+    settings: Vec<(&'static str, String)>,
+    url: &str,
+) -> Result<Config, Complaint> {
+    let settings = settings.into_iter().map(|(name, value)| (name.to_owned(), value));
+    let url = ("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), url.to_owned());
+    let pairs = config::process_environment().chain(settings).chain([url]);
+    Ok(Config::from_env_in_order(pairs, order)?)
+}
+
+/// The function over a processor, its tables made, and its store: none where there is no
+/// table.
+async fn kept_function<W: Work>(
+    make: impl FnOnce(Setup) -> W,
+    config: Config,
+    (client, deadline): (SharedHttpClient, Timestamp),
+    (clock, seed): (Arc<dyn Clock>, u64),
+) -> Result<(Function<W>, Option<Store>), Complaint> {
+    let mut store = None;
+    let open =
+        |endpoint: &_| store.insert(Store::new(client, endpoint, Arc::clone(&clock), seed)).clone();
+    let keeping = config.keep.keeping(open, (&clock, seed));
+    keeping.ensure_tables(deadline).await?;
+    #[cfg(feature = "destinations")]
+    let services = config.keep.services(&clock, seed);
+    let Config { order, concurrency, .. } = config;
+    let setup = Setup { order, concurrency, keeping, clock: Arc::clone(&clock), seed };
+    let function = Function::new(make(setup), clock);
+    #[cfg(feature = "destinations")]
+    let function = function.with_services(services);
+    Ok((function, store))
+}
+
+impl<W: Work> Piece for ProcessorPiece<W> {
+    type Target = Function<W>;
 
     fn target(&self) -> &Self::Target {
         &self.function
     }
 
     async fn results(&self) -> Result<Results, Complaint> {
-        Ok(Results::default())
+        // Reading the results is not part of the run.
+        let store = self.store.as_ref().map(Store::usage).unwrap_or_default().since(self.before);
+        if !self.has_park {
+            return Ok(Results { store, ..Results::default() });
+        }
+        let call = Call { request_id: "report".to_owned(), deadline: NO_DEADLINE };
+        let list = Operation::List(Selection { limit: Some(LISTED_MAX), ..Selection::default() });
+        let listing = self.function.work().operate(&list, &call).await?;
+        let listing: Listing = serde_json::from_value(listing)?;
+        Ok(Results { parked: Some(listing.parked), store, ..Results::default() })
     }
 }

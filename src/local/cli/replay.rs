@@ -7,7 +7,7 @@ use super::{
 };
 use crate::local::{
     checkpoint::Checkpoints,
-    clock::{Pace, VirtualClock},
+    clock::VirtualClock,
     faults::Faults,
     mapping::{Millis, Parameters},
     report::Report,
@@ -41,12 +41,14 @@ async fn run_once<B: Bench>(arguments: &ReplayArgs, bench: B) -> Result<Report, 
     let fixtures = Fixtures::open(&arguments.fixtures)?;
     let (parameters, timeout, function) = mapping(arguments, &fixtures)?;
     let checkpoints = checkpoints(arguments.state.as_deref(), &fixtures)?;
-    let pace = if bench.is_remote() { Pace::Real } else { Pace::Virtual };
-    let clock = VirtualClock::new(fixtures.time_zero(), pace);
+    let clock = VirtualClock::new(fixtures.time_zero(), bench.pace());
+    let function_arn = function_arn(fixtures.stream_arn(), &function);
     let stage = Stage {
         stream_name: fixtures.stream_name(),
+        function_arn: &function_arn,
         clock: &clock,
         state: arguments.state.as_deref(),
+        parallelization_factor: parameters.parallelization_factor,
         seed: arguments.faults,
     };
     let piece = bench.set_up(&stage).await?;
@@ -54,7 +56,7 @@ async fn run_once<B: Bench>(arguments: &ReplayArgs, bench: B) -> Result<Report, 
     let setting = Setting {
         parameters,
         timeout,
-        function_arn: function_arn(fixtures.stream_arn(), &function),
+        function_arn,
         checkpoints,
         from_start: arguments.from_start,
         faults,

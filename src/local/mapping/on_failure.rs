@@ -125,6 +125,7 @@ impl OnFailure {
         let (dynamodb, kinesis) = match self.identity.source {
             Source::DynamoDb => (Some(batch_info), None),
             Source::Kinesis => (None, Some(batch_info)),
+            Source::Sqs => (None, None),
         };
         Document {
             request_context: RequestContext {
@@ -151,7 +152,7 @@ impl OnFailure {
     fn arrival(&self, at: Option<Timestamp>) -> Option<Iso8601> {
         let milliseconds = match self.identity.source {
             Source::DynamoDb => false,
-            Source::Kinesis => true,
+            Source::Kinesis | Source::Sqs => true,
         };
         at.map(|at| Iso8601 { at, milliseconds })
     }

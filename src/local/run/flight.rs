@@ -113,6 +113,9 @@ impl<'t> Flight<'t> {
         let polled = self.invoked.as_mut().poll(&mut Context::from_waker(&waker));
         clock.give_turn(None);
         self.pauses += 1;
+        if polled.is_pending() && !self.alarm.rung.load(Ordering::Acquire) {
+            self.turn.pass_time();
+        }
         if self.turn.faults().is_crashed() {
             return self.over(Err(Failed::Injected), self.turn.slept());
         }

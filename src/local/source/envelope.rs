@@ -84,6 +84,7 @@ impl<'a> Envelope<'a> {
         let service = match source {
             Source::DynamoDb => "aws:dynamodb",
             Source::Kinesis => "aws:kinesis",
+            Source::Sqs => "aws:sqs",
         };
         if outside.event_source.is_some_and(|found| found != service) {
             return Err(EnvelopeError::NotARecord);

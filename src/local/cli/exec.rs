@@ -1,0 +1,178 @@
+//! What `replay --exec` drives: a program, in processes of its own.
+//!
+//! The desk gives it what Lambda and DynamoDB give it in production: invocations through the
+//! Runtime API, and the store behind an endpoint. It also makes the tables and reads them at
+//! rest, as it does for the function in its own process: with `--views` those of the views,
+//! without those of a processor (parks and progress) in the store that it serves. Any other
+//! function does not look at them. What it gives up: faults are not injected into a process
+//! yet.
+
+use super::{
+    Complaint,
+    bench::{Bench, Piece, ProcessorBench, ProcessorPiece, SETUP_MS, Stage, ViewBench, ViewPiece},
+};
+use crate::{
+    batch::lanes::Lanes,
+    config,
+    local::{
+        clock::{Pace, VirtualClock},
+        report::Results,
+        runtime_api::{Program, RuntimeApi},
+        store_server::StoreServer,
+    },
+    processor::{Context, Failure, Processor},
+    record::Change,
+    store::{self, Usage},
+};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use serde::de::IgnoredAny;
+use std::{ffi::OsString, path::PathBuf, sync::Arc};
+
+/// What the environment may say itself; an SDK needs all of them, whatever they are.
+const CREDENTIALS: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
+
+/// A program, the views it is said to keep, and where.
+pub(super) struct ExecBench {
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    views: ViewBench,
+}
+
+/// The program as the function.
+pub(super) struct ExecPiece {
+    function: RuntimeApi,
+    tables: Tables,
+    store: Option<StoreServer>,
+    /// What starting the program has cost already.
+    before: Usage,
+}
+
+/// Who reads the program's tables: the function in this process, which is never invoked.
+enum Tables {
+    OfViews(Box<ViewPiece>),
+    OfProcessor(Box<ProcessorPiece<Lanes<Elsewhere>>>),
+    /// At another endpoint a processor's tables are the user's own.
+    Unknown,
+}
+
+/// Stands for the processor in the program.
+struct Elsewhere;
+
+impl Processor for Elsewhere {
+    type Item<'a> = IgnoredAny;
+
+    async fn process(&self, _: Change<IgnoredAny>, _: &Context<'_>) -> Result<(), Failure> {
+        Err(Failure::halt("the processor is in another process"))
+    }
+}
+
+impl ExecBench {
+    pub(super) fn new(program: PathBuf, arguments: Vec<OsString>, views: ViewBench) -> Self {
+        Self { program, arguments, views }
+    }
+
+    /// The program, with what the function's template and Lambda would tell it.
+    fn program(&self, stage: &Stage<'_>, endpoint_url: &str) -> Result<Program, Complaint> {
+        let mut program = Program::new(&self.program, stage.function_arn)
+            .with_variable("AWS_ENDPOINT_URL_DYNAMODB", endpoint_url);
+        for argument in &self.arguments {
+            program = program.with_argument(argument);
+        }
+        for name in CREDENTIALS {
+            program = program.with_variable(name, "local");
+        }
+        for (name, value) in config::process_environment() {
+            if name == "AWS_REGION" || CREDENTIALS.contains(&name.as_str()) {
+                program = program.with_variable(name, value);
+            }
+        }
+        let [views] = self.views.paths.as_slice() else {
+            let settings = if self.views.is_remote() { vec![] } else { stage.processor_settings() };
+            return Ok(settings
+                .into_iter()
+                .fold(program, |program, (name, value)| program.with_variable(name, value)));
+        };
+        let settings = self.views.settings()?;
+        Ok(program
+            .with_variable(config::VIEWS, std::path::absolute(views)?)
+            .with_variable(config::LEDGER_TABLE, settings.ledger_table)
+            .with_variable(config::VIEW_TABLE_PREFIX, settings.table_prefix))
+    }
+
+    fn check(&self, stage: &Stage<'_>) -> Result<(), Complaint> {
+        if stage.seed.is_some() {
+            return Err(Complaint::new("--faults does not reach into another process yet")
+                .with_hint("leave out --exec to inject faults, or --faults to drive a program"));
+        }
+        if self.views.paths.len() > 1 {
+            let message = "a program is told of one file or directory, not of several --views";
+            return Err(
+                Complaint::new(message).with_hint("put the files into one directory and name that")
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Bench for ExecBench {
+    type Piece = ExecPiece;
+
+    fn is_remote(&self) -> bool {
+        true
+    }
+
+    fn pace(&self) -> Pace {
+        Pace::Real
+    }
+
+    async fn set_up(self, stage: &Stage<'_>) -> Result<ExecPiece, Complaint> {
+        self.check(stage)?;
+        let (client, store) = if self.views.is_remote() {
+            (store::network(), None)
+        } else {
+            let embedded = stage.embedded()?;
+            let server = StoreServer::start(embedded.clone()).await?;
+            (SharedHttpClient::new(embedded), Some(server))
+        };
+        let tables = if !self.views.paths.is_empty() {
+            Tables::OfViews(Box::new(self.views.piece(client, stage).await?))
+        } else if store.is_some() {
+            let bench = ProcessorBench::new(|setup| Lanes::set_up(Elsewhere, setup), None);
+            Tables::OfProcessor(Box::new(bench.piece(client, stage).await?))
+        } else {
+            Tables::Unknown
+        };
+        let served = store.as_ref().map(StoreServer::url);
+        let url = served.or(self.views.endpoint_url.clone()).unwrap_or_default();
+        let clock: Arc<VirtualClock> = Arc::clone(stage.clock);
+        let function = RuntimeApi::new(self.program(stage, &url)?, clock);
+        function.warm_up(stage.clock.timestamp(SETUP_MS)).await.map_err(|error| {
+            Complaint::from(error).with_hint(
+                "a function that keeps views needs --views; see also what it wrote above",
+            )
+        })?;
+        let before = store.as_ref().map(StoreServer::usage).unwrap_or_default();
+        Ok(ExecPiece { function, tables, store, before })
+    }
+}
+
+impl Piece for ExecPiece {
+    type Target = RuntimeApi;
+
+    fn target(&self) -> &RuntimeApi {
+        &self.function
+    }
+
+    /// The tables, and what the program has asked the store that is served to it; what it asks
+    /// another endpoint is not known.
+    async fn results(&self) -> Result<Results, Complaint> {
+        let usage = self.store.as_ref().map(StoreServer::usage).unwrap_or_default();
+        let mut results = match &self.tables {
+            Tables::OfViews(views) => views.results().await?,
+            Tables::OfProcessor(processor) => processor.results().await?,
+            Tables::Unknown => Results::default(),
+        };
+        results.store = usage.since(self.before);
+        Ok(results)
+    }
+}
