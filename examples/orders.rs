@@ -3,7 +3,7 @@
 #![expect(clippy::print_stderr, reason = "an effect to look at")]
 
 use changefold::{
-    event::Number,
+    event::Value,
     processor::{Context, Failure, Processor},
     record::Change,
 };
@@ -15,26 +15,26 @@ struct Order<'a> {
     id: &'a str,
     status: &'a str,
     #[serde(borrow)]
-    amount: Number<'a>, // exact, as it was written
+    amount: Value<'a>, // exact, as it was written
 }
 
-struct Ship;
+struct Ship(bool); // whether it reads commas: the fix, for later
 
 impl Processor for Ship {
     type Item<'a> = Order<'a>;
 
     async fn process(&self, change: Change<Order<'_>>, at: &Context<'_>) -> Result<(), Failure> {
-        let Some(order) = change.new_image().filter(|order| order.status == "PAID") else {
-            return Ok(());
-        };
-        if order.amount.as_str().starts_with('-') {
-            return Err(Failure::park("a negative amount"));
+        let Some(order) = change.new_image() else { return Ok(()) };
+        match &order.amount {
+            Value::Number(_) => {}
+            Value::Text(text) if self.0 && text.contains(',') => {}
+            _ => return Err(Failure::park("an amount that is no number").with_code("BadAmount")),
         }
-        eprintln!("ship {} (once per {})", order.id, at.identity());
+        eprintln!("{} {} (once per {})", order.id, order.status, at.identity());
         Ok(())
     }
 }
 
 fn main() -> ExitCode {
-    changefold::run(Ship)
+    changefold::run(Ship(std::env::var_os("SHOP_READS_COMMAS").is_some()))
 }

@@ -1,0 +1,109 @@
+//! A processor that fails as its records tell it to, killing its process if need be: what the
+//! tests of crashes and kills drive, and something to try `replay --exec` with.
+//!
+//! A record's `fate` is `ok`, `park`, `abort` (the process ends) or `hang` (the thread never
+//! comes back, so only a timeout ends it). An effect is a line `KEY NUMBER` at the end of the
+//! file `CRASHING_EFFECTS`, and is there once it is written, whoever is killed afterwards;
+//! before it the record takes `CRASHING_MS` milliseconds. With `CRASHING_CURED` set, every
+//! record is `ok`.
+//!
+//! `crashing store` is the desk's store in a process of its own. It prints its URL, and ends
+//! with its standard input.
+
+use changefold::{
+    local::store_server::StoreServer,
+    processor::{Context, Failure, Processor},
+    record::Change,
+    store::embedded::Embedded,
+};
+use std::{
+    error::Error,
+    ffi::OsString,
+    fs::File,
+    io::{Read as _, Write as _},
+    process::ExitCode,
+    time::Duration,
+};
+
+#[derive(serde::Deserialize)]
+struct Told<'a> {
+    fate: &'a str,
+    key: &'a str,
+    number: u64,
+}
+
+struct Crashing {
+    effects: Option<File>,
+    takes: Duration,
+    is_cured: bool,
+}
+
+impl Crashing {
+    fn new() -> Result<Self, Box<dyn Error>> {
+        let open = |path: OsString| File::options().create(true).append(true).open(path);
+        let takes = variable("CRASHING_MS").and_then(|text| text.to_str()?.parse().ok());
+        Ok(Self {
+            effects: variable("CRASHING_EFFECTS").map(open).transpose()?,
+            takes: Duration::from_millis(takes.unwrap_or(0)),
+            is_cured: variable("CRASHING_CURED").is_some(),
+        })
+    }
+}
+
+impl Processor for Crashing {
+    type Item<'a> = Told<'a>;
+
+    async fn process(&self, change: Change<Told<'_>>, _: &Context<'_>) -> Result<(), Failure> {
+        let Some(told) = change.new_image() else { return Ok(()) };
+        tokio::time::sleep(self.takes).await;
+        match told.fate {
+            _ if self.is_cured => {}
+            "park" => return Err(Failure::park("told to")),
+            "abort" => std::process::abort(),
+            "hang" => loop {
+                std::thread::park();
+            },
+            _ => {}
+        }
+        if let Some(mut effects) = self.effects.as_ref() {
+            // One write to a file that is appended to: it is there whole, or not at all.
+            effects.write_all(format!("{} {}\n", told.key, told.number).as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|verb| verb == "store") {
+        return ended(serve_store());
+    }
+    match Crashing::new() {
+        Ok(crashing) => changefold::run(crashing),
+        Err(error) => ended(Err(error)),
+    }
+}
+
+fn serve_store() -> Result<(), Box<dyn Error>> {
+    std::thread::spawn(|| {
+        // However it ends: nobody needs the store any more.
+        drop(std::io::stdin().read_to_end(&mut Vec::new()));
+        std::process::exit(0);
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let server = StoreServer::start(Embedded::open(None)?).await?;
+        writeln!(std::io::stdout(), "{}", server.url())?;
+        std::future::pending().await
+    })
+}
+
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+#[expect(clippy::print_stderr, reason = "a program says why it cannot go on")]
+fn ended(result: Result<(), Box<dyn Error>>) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
+}
