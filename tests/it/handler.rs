@@ -1,10 +1,14 @@
 //! The way through the function over processors that do what each record tells them to.
 
+mod queue;
+
 use crate::support::{FOREVER, block_on, call, order};
 use changefold::{
     batch::{
         Call, Halt,
-        lanes::{Lanes, Order, RESERVE_MS},
+        keeping::MAX_ATTEMPTS_DEFAULT,
+        lanes::{Lanes, Order},
+        retry::TRIES_IN_PLACE,
     },
     clock::{Clock, SystemClock},
     handler::Function,
@@ -62,15 +66,27 @@ impl Processor for Player {
         let position = context.sequence_number().as_str().parse().unwrap();
         let key = format!("{:?}", context.key().unwrap());
         let script = change.new_image().unwrap();
-        self.trace.borrow_mut().push(Event::Started { position, key: key.clone() });
+        // Tries in place are one run of the record: it starts once, and ends with the last.
+        if context.attempt() == 1 {
+            self.trace.borrow_mut().push(Event::Started { position, key: key.clone() });
+        }
         for _ in 0..script.yields {
             tokio::task::yield_now().await;
         }
         let is_ok = script.fate == "ok";
-        self.trace.borrow_mut().push(Event::Ended { position, key, is_ok });
+        let tries = match script.fate {
+            "retry" => TRIES_IN_PLACE,
+            "panic" => MAX_ATTEMPTS_DEFAULT.get(),
+            _ => 1,
+        };
+        if context.attempt() == tries {
+            self.trace.borrow_mut().push(Event::Ended { position, key, is_ok });
+        }
+        // Codes of their own: the same one over five keys would end the invocation.
+        let code = || &*format!("Told{position}").leak();
         match script.fate {
             "ok" => Ok(()),
-            "retry" => Err(Failure::retry("told to")),
+            "retry" => Err(Failure::retry("told to").with_code(code())),
             "park" => Err(Failure::park("told to")),
             "halt" => Err(Failure::halt("told to")),
             _ => panic!("told to"),
@@ -121,11 +137,20 @@ fn play(
     order: Order,
     concurrency: usize,
 ) -> (Result<String, Halt>, Vec<Event>) {
-    let lanes = Lanes::new(Player::default(), Arc::new(SystemClock))
+    play_event(&event(records), order, concurrency)
+}
+
+fn play_event(
+    payload: &str,
+    order: Order,
+    concurrency: usize,
+) -> (Result<String, Halt>, Vec<Event>) {
+    let clock: Arc<dyn Clock> = Arc::new(Manual::default());
+    let lanes = Lanes::new(Player::default(), Arc::clone(&clock))
         .with_order(order)
         .with_concurrency(NonZeroUsize::new(concurrency).unwrap());
-    let function = Function::new(lanes, Arc::new(SystemClock));
-    let reply = block_on(function.invoke(event(records).as_bytes(), &call()));
+    let function = Function::new(lanes, clock);
+    let reply = block_on(function.invoke(payload.as_bytes(), &call()));
     let reply = reply.map(|reply| serde_json::to_string(&reply).unwrap());
     (reply, function.work().processor().trace.borrow().clone())
 }
@@ -158,9 +183,11 @@ fn the_reply_is_the_lowest_unfinished_record() {
     check("", Order::Key, None, &[]);
     check("a b c", Order::Key, None, &[1, 2, 3]);
     check("a a b", Order::Key, None, &[1, 3, 2]);
-    check("a b:retry c d", Order::Key, Some(2), &[1, 2]);
+    // While a record is tried again in place, it has not failed: later lanes go on.
+    check("a b:retry c d", Order::Key, Some(2), &[1, 2, 3, 4]);
+    check("a b:park c d", Order::Key, Some(2), &[1, 2]);
     check("a:park b c", Order::Key, Some(1), &[1, 2]);
-    check("a:panic b c", Order::Key, Some(1), &[1, 2]);
+    check("a:panic b c", Order::Key, Some(1), &[1, 2, 3]);
     check("a b:unreadable c", Order::Key, Some(2), &[1]);
 }
 
@@ -269,8 +296,13 @@ impl Clock for Manual {
         Timestamp(self.0.load(Ordering::Relaxed))
     }
 
-    fn sleep(&self, _: Duration) -> BoxFuture<'static, ()> {
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        self.0.fetch_add(i64::try_from(duration.as_millis()).unwrap(), Ordering::Relaxed);
         std::future::ready(()).boxed()
+    }
+
+    fn watch(&self, _: Timestamp) -> BoxFuture<'static, ()> {
+        std::future::pending().boxed()
     }
 }
 
@@ -294,10 +326,12 @@ fn nothing_starts_within_the_reserve_of_the_deadline() {
         let reply = block_on(function.invoke(payload.as_bytes(), &call)).unwrap();
         serde_json::to_string(&reply).unwrap()
     };
-    assert_eq!(invoke(3_001 + RESERVE_MS), failure_of(None));
-    assert_eq!(invoke(3_000 + RESERVE_MS), failure_of(Some(4)));
-    assert_eq!(invoke(1_000 + RESERVE_MS), failure_of(Some(2)));
-    assert_eq!(invoke(0), failure_of(Some(1)));
+    // Each record has shown to take a second, so the last starts with that and the writes left.
+    assert_eq!(invoke(3_000 + 1_000 + 301), failure_of(None));
+    assert_eq!(invoke(3_000 + 1_000 + 300), failure_of(Some(4)));
+    assert_eq!(invoke(2_600), failure_of(Some(3)));
+    // The first always starts: a reply that names it is no progress.
+    assert_eq!(invoke(0), failure_of(Some(2)));
 }
 
 #[test]

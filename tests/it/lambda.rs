@@ -130,7 +130,7 @@ fn the_function() {
     let telemetry = telemetry::init(&config.log, &config.function_name).unwrap();
     let clock = Arc::new(SystemClock);
     let function = Function::new(Lanes::new(processor, clock.clone()), clock);
-    assert!(block_on(lambda::serve(&function, &telemetry)).is_err(), "the API hangs up");
+    assert!(block_on(lambda::serve(&function, &telemetry, 60_000)).is_err(), "the API hangs up");
 }
 
 fn batch(statuses: &[&str]) -> String {
@@ -172,7 +172,7 @@ fn a_function_answers_logs_and_measures() {
             error(
                 "EventWithoutRecords",
                 "the event cannot be read: the payload has no `Records` array: \
-                 it is not an event of a stream",
+                 it is not an event of a stream or a queue",
             ),
         ),
     ];
@@ -197,7 +197,16 @@ fn check_metrics(lines: &[Value]) {
         "StoreCalls",
         "InvocationErrors",
     ];
-    let metrics: Vec<&Value> = lines.iter().filter(|line| !line["_aws"].is_null()).collect();
+    let (by_code, metrics): (Vec<&Value>, Vec<&Value>) = lines
+        .iter()
+        .filter(|line| !line["_aws"].is_null())
+        .partition(|line| !line["Code"].is_null());
+    let failures = |code: &str| -> u64 {
+        let of_code = by_code.iter().filter(|line| line["Code"] == code);
+        of_code.map(|line| line["Failures"].as_u64().unwrap()).sum()
+    };
+    // What panics is tried three times in place.
+    assert_eq!((failures("ProcessorPark"), failures("Panicked")), (1, 3));
     let counts: Vec<Vec<u64>> = metrics
         .iter()
         .map(|line| names.map(|name| line[name].as_u64().unwrap()).to_vec())
@@ -230,6 +239,8 @@ fn check_log(lines: &[Value]) {
         [
             ("RecordProcessError", "ProcessorPark"),
             ("DeadlineReadError", ""),
+            ("CodePanicError", ""),
+            ("CodePanicError", ""),
             ("CodePanicError", ""),
             ("RecordProcessError", "Panicked"),
             ("InvocationFinishError", "ProcessorHalt"),

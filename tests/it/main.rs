@@ -7,10 +7,18 @@
 )]
 
 #[cfg(feature = "local")]
+mod bisect;
+#[cfg(feature = "local")]
 mod cli;
+#[cfg(all(feature = "local", feature = "destinations"))]
+mod destinations;
 mod events;
 #[cfg(feature = "local")]
 mod exact;
+#[cfg(feature = "local")]
+mod failures;
+#[cfg(all(feature = "local", feature = "lambda"))]
+mod figures;
 #[cfg(feature = "local")]
 mod handler;
 #[cfg(all(feature = "local", feature = "lambda"))]
@@ -20,11 +28,17 @@ mod mapping;
 #[cfg(feature = "local")]
 mod oracle;
 #[cfg(feature = "local")]
+mod parked;
+#[cfg(feature = "local")]
 mod readme;
+#[cfg(all(feature = "local", feature = "lambda"))]
+mod runtime_api;
 mod shipped;
 #[cfg(feature = "local")]
 mod simulate;
 mod sql;
+#[cfg(feature = "local")]
+mod starts;
 #[cfg(feature = "local")]
 mod support;
 #[cfg(feature = "local")]

@@ -41,7 +41,9 @@ fn blocks() -> Vec<Block> {
 fn run(command: &str) -> (String, Option<i32>) {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_changefold"));
     let example = program.parent().unwrap().join("examples/orders");
-    let mut command_line = command.to_owned();
+    // What a reader keeps in the target directory must not be there from an earlier test.
+    let state = std::env::temp_dir().join(format!("changefold-readme-{}", std::process::id()));
+    let mut command_line = command.replace("target/shop", state.to_str().unwrap());
     for (cargo, built) in [
         ("cargo run --example orders --", &example),
         ("cargo run --release --", &program),

