@@ -3,7 +3,7 @@
 //! A transient failure is cheapest to repeat in place: nothing is delivered twice, the lane
 //! just waits. Pauses are full jitter, so that functions that failed together do not come back
 //! together. When the same thing is down for everybody, waiting in every lane in turn would
-//! only use up the time: the [`Circuit`] opens and the invocation ends early.
+//! only use up the time: the circuit opens and the invocation ends early.
 
 use crate::{clock::Clock, record::Timestamp};
 use std::{
