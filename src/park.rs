@@ -2,8 +2,8 @@
 //!
 //! A parked record counts as finished, so nothing here is said before it is confirmed. Under
 //! [`OnPark::Hold`] the later records of its key queue behind it; what says so is the key's
-//! *head* row and its entry among the striped holds (`holds.rs`), which change in one transaction with
-//! the record's own row. Four rules keep order and lose nothing:
+//! *head* row and its entry among the striped holds (`holds.rs`), which change in one
+//! transaction with the record's own row. Four rules keep order and lose nothing:
 //! - a record is parked under the condition that it is not there yet: a row that exists, also
 //!   of a record redriven or dropped long ago, is the receipt against late duplicates;
 //! - queueing behind is conditional on the key still being open: else look again from the top;
