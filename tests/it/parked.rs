@@ -6,6 +6,7 @@ use changefold::{
     batch::{Call, keeping::Keeping, lanes::Lanes},
     clock::{Clock, SystemClock},
     handler::Function,
+    operation::{self, Operation, Redrive, Selection},
     park::{OnPark, Park},
     processor::{self, Context, Failure},
     record::{Change, Timestamp},
@@ -159,4 +160,35 @@ fn a_deployed_function_lists_drops_and_redrives_itself() {
 fn a_function_that_is_not_there_is_said_with_a_hint() {
     let (code, _, said) = parked("http://127.0.0.1:1", &["list"]);
     assert!(code == Some(2) && said.contains("hint: is the function's endpoint up"), "{said}");
+}
+
+#[test]
+fn a_record_beyond_one_rows_size_is_kept_in_parts_and_comes_back_whole() {
+    crate::support::block_on(async {
+        let client = embedded::open(None).unwrap();
+        let store = Store::new(client, &local_endpoint(None), Arc::new(SystemClock), 1);
+        let keeping =
+            Keeping::nothing().with_park(Park::new(store, "park".to_owned(), OnPark::Hold, 24));
+        keeping.ensure_tables(FOREVER).await.unwrap();
+        let fixed = AtomicBool::new(false);
+        let processor = processor::from_fn(async |_: Change<IgnoredAny>, _: &Context<'_>| {
+            if fixed.load(Ordering::Relaxed) { Ok(()) } else { Err(Failure::park("not yet")) }
+        });
+        let lanes = Lanes::new(processor, Arc::new(SystemClock)).with_keeping(keeping);
+        let function = Function::new(lanes, Arc::new(SystemClock));
+        // Noise, so that compressing does not make it small: four parts.
+        let mut rng = fastrand::Rng::with_seed(1);
+        let noise: String = std::iter::repeat_with(|| rng.alphanumeric()).take(1_500_000).collect();
+        let record = order(1, "INSERT", "a", Some((&noise, "1", "PAID")));
+        let event = format!(r#"{{"Records":[{record}]}}"#);
+        let ask = async |event: Vec<u8>| {
+            serde_json::to_value(function.invoke(&event, &call()).await.unwrap()).unwrap()
+        };
+        assert_eq!(ask(event.into_bytes()).await, json!({"batchItemFailures": []}));
+        let shown = ask(operation::event(Operation::Show(Selection::default()))).await;
+        assert!(shown["parked"][0]["record"] == json!(record), "the record is another");
+        fixed.store(true, Ordering::Relaxed);
+        let redriven = ask(operation::event(Operation::Redrive(Redrive::default()))).await;
+        assert_eq!((&redriven["done"], &redriven["left"]), (&json!(1), &json!(0)), "{redriven}");
+    });
 }
