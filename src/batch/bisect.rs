@@ -28,12 +28,10 @@ use super::{
     Call, Halt, Measures, Setup, Work,
     deadline::Deadline,
     keeping::Keeping,
-    layout::{Layout, Order, undecodable},
-    redrive::{Operator, Runner},
+    layout::{Order, undecodable},
+    redrive::Runner,
     retry::Pauses,
-    rounds::GivenUp,
-    rounds::panicked,
-    session::Session,
+    rounds::{Means, panicked},
 };
 use crate::{
     clock::Clock,
@@ -54,23 +52,20 @@ use std::{
 #[derive(Debug)]
 pub struct Bulk<P> {
     processor: P,
-    order: Order,
-    keeping: Keeping,
-    clock: Arc<dyn Clock>,
-    pauses: Pauses,
+    means: Means,
 }
 
 impl<P: BatchProcessor> Bulk<P> {
     /// Bulk calls, in order by key, that keep nothing.
     pub fn new(processor: P, clock: Arc<dyn Clock>) -> Self {
-        let (order, keeping) = (Order::default(), Keeping::nothing());
-        Self { processor, order, keeping, clock, pauses: Pauses::new(0) }
+        Self { processor, means: Means::new(clock) }
     }
 
     /// Bulk calls as the settings say; the concurrency is always one.
     pub fn set_up(processor: P, setup: Setup) -> Self {
         let Setup { order, concurrency: _, keeping, clock, seed } = setup;
-        Self { processor, order, keeping, clock, pauses: Pauses::new(seed) }
+        let means = Means { order, keeping, clock, pauses: Pauses::new(seed) };
+        Self { processor, means }
     }
 
     /// The processor that is called.
@@ -81,19 +76,19 @@ impl<P: BatchProcessor> Bulk<P> {
     /// Chooses which records have to stay in order.
     #[must_use]
     pub fn with_order(self, order: Order) -> Self {
-        Self { order, ..self }
+        Self { means: Means { order, ..self.means }, ..self }
     }
 
     /// Chooses what is kept of records: progress, parks.
     #[must_use]
     pub fn with_keeping(self, keeping: Keeping) -> Self {
-        Self { keeping, ..self }
+        Self { means: Means { keeping, ..self.means }, ..self }
     }
 
     /// Seeds the pauses before tries in place.
     #[must_use]
     pub fn with_seed(self, seed: u64) -> Self {
-        Self { pauses: Pauses::new(seed), ..self }
+        Self { means: Means { pauses: Pauses::new(seed), ..self.means }, ..self }
     }
 
     /// Reads one record.
@@ -125,19 +120,15 @@ impl<P: BatchProcessor> Work for Bulk<P> {
         measures: &mut Measures,
         call: &Call,
     ) -> Result<(), Halt> {
-        let calls_before = self.keeping.store_calls();
-        let deadline = Deadline::new(&*self.clock, call);
-        let layout = Layout::of(records, &self.order)?;
-        // Boxed: a user's crate, which compiles this, should need no larger recursion limit.
-        let times = (call, &deadline);
-        let opened = Session::open(&self.keeping, (records, layout), measures, times);
-        let session = Box::pin(opened).await?;
+        let calls_before = self.means.keeping.store_calls();
+        let deadline = Deadline::new(&*self.means.clock, call);
+        let session = self.means.open(records, measures, (call, &deadline)).await?;
         let run = Run::new(self, call, &deadline, session);
         let rounds = run.session.in_rounds(async |wanted| run.round(wanted).await);
         let ran = Box::pin(rounds).await;
         run.session.tell(outcomes);
         drop(run);
-        measures.store_calls = self.keeping.store_calls() - calls_before;
+        measures.store_calls = self.means.keeping.store_calls() - calls_before;
         ran
     }
 
@@ -148,15 +139,11 @@ impl<P: BatchProcessor> Work for Bulk<P> {
         measures: &mut Measures,
         (condition, call): (&str, &Call),
     ) -> Result<(), Halt> {
-        let given_up = GivenUp { keeping: &self.keeping, clock: &*self.clock, order: &self.order };
-        given_up.park(records, outcomes, measures, (condition, call)).await
+        self.means.park_given_up(records, outcomes, measures, (condition, call)).await
     }
 
     async fn operate(&self, operation: &Operation, call: &Call) -> Result<Value, Halt> {
-        let Some(park) = self.keeping.park() else { return Err(Halt::no_park()) };
-        let (clock, pauses) = (&*self.clock, &self.pauses);
-        let operator = Operator { runner: self, park, clock, pauses, call };
-        Box::pin(operator.operate(operation)).await
+        self.means.operate(self, operation, call).await
     }
 }
 

@@ -15,11 +15,10 @@ use super::{
     Call, Halt, Measures, Setup, Work,
     deadline::Deadline,
     keeping::Keeping,
-    layout::{Layout, undecodable},
-    redrive::{Operator, Runner},
+    layout::undecodable,
+    redrive::Runner,
     retry::{Circuit, Pauses, TRIES_IN_PLACE},
-    rounds::GivenUp,
-    rounds::{halted, panicked},
+    rounds::{Means, halted, panicked},
     schedule::Schedule,
     session::{Before, Session},
 };
@@ -55,26 +54,21 @@ pub const CONCURRENCY_DEFAULT: NonZeroUsize = NonZeroUsize::new(16).expect("16 i
 #[derive(Debug)]
 pub struct Lanes<P> {
     processor: P,
-    order: Order,
     concurrency: NonZeroUsize,
-    keeping: Keeping,
-    clock: Arc<dyn Clock>,
-    pauses: Pauses,
+    means: Means,
 }
 
 impl<P: Processor> Lanes<P> {
     /// Lanes by key, [`CONCURRENCY_DEFAULT`] at a time, that keep nothing.
     pub fn new(processor: P, clock: Arc<dyn Clock>) -> Self {
-        let (order, keeping) = (Order::default(), Keeping::nothing());
-        let pauses = Pauses::new(0);
-        Self { processor, order, concurrency: CONCURRENCY_DEFAULT, keeping, clock, pauses }
+        Self { processor, concurrency: CONCURRENCY_DEFAULT, means: Means::new(clock) }
     }
 
     /// Lanes as the settings say.
     pub fn set_up(processor: P, setup: Setup) -> Self {
         let Setup { order, concurrency, keeping, clock, seed } = setup;
-        let pauses = Pauses::new(seed);
-        Self { processor, order, concurrency, keeping, clock, pauses }
+        let means = Means { order, keeping, clock, pauses: Pauses::new(seed) };
+        Self { processor, concurrency, means }
     }
 
     /// The processor in its lanes.
@@ -84,13 +78,13 @@ impl<P: Processor> Lanes<P> {
 
     /// What is kept of records.
     pub fn keeping(&self) -> &Keeping {
-        &self.keeping
+        &self.means.keeping
     }
 
     /// Chooses which records have to stay in order.
     #[must_use]
     pub fn with_order(self, order: Order) -> Self {
-        Self { order, ..self }
+        Self { means: Means { order, ..self.means }, ..self }
     }
 
     /// Chooses how many units run at a time.
@@ -102,13 +96,13 @@ impl<P: Processor> Lanes<P> {
     /// Chooses what is kept of records: progress, parks.
     #[must_use]
     pub fn with_keeping(self, keeping: Keeping) -> Self {
-        Self { keeping, ..self }
+        Self { means: Means { keeping, ..self.means }, ..self }
     }
 
     /// Seeds the pauses before tries in place.
     #[must_use]
     pub fn with_seed(self, seed: u64) -> Self {
-        Self { pauses: Pauses::new(seed), ..self }
+        Self { means: Means { pauses: Pauses::new(seed), ..self.means }, ..self }
     }
 
     /// Runs one record once.
@@ -137,13 +131,9 @@ impl<P: Processor> Work for Lanes<P> {
         measures: &mut Measures,
         call: &Call,
     ) -> Result<(), Halt> {
-        let calls_before = self.keeping.store_calls();
-        let deadline = Deadline::new(&*self.clock, call);
-        let layout = Layout::of(records, &self.order)?;
-        // Boxed: a user's crate, which compiles this, should need no larger recursion limit.
-        let times = (call, &deadline);
-        let opened = Session::open(&self.keeping, (records, layout), measures, times);
-        let session = Box::pin(opened).await?;
+        let calls_before = self.means.keeping.store_calls();
+        let deadline = Deadline::new(&*self.means.clock, call);
+        let session = self.means.open(records, measures, (call, &deadline)).await?;
         let run = Run {
             lanes: self,
             call,
@@ -157,7 +147,7 @@ impl<P: Processor> Work for Lanes<P> {
         let ran = Box::pin(rounds).await;
         run.session.tell(outcomes);
         drop(run);
-        measures.store_calls = self.keeping.store_calls() - calls_before;
+        measures.store_calls = self.means.keeping.store_calls() - calls_before;
         ran
     }
 
@@ -168,15 +158,11 @@ impl<P: Processor> Work for Lanes<P> {
         measures: &mut Measures,
         (condition, call): (&str, &Call),
     ) -> Result<(), Halt> {
-        let given_up = GivenUp { keeping: &self.keeping, clock: &*self.clock, order: &self.order };
-        given_up.park(records, outcomes, measures, (condition, call)).await
+        self.means.park_given_up(records, outcomes, measures, (condition, call)).await
     }
 
     async fn operate(&self, operation: &Operation, call: &Call) -> Result<Value, Halt> {
-        let Some(park) = self.keeping.park() else { return Err(Halt::no_park()) };
-        let (clock, pauses) = (&*self.clock, &self.pauses);
-        let operator = Operator { runner: self, park, clock, pauses, call };
-        Box::pin(operator.operate(operation)).await
+        self.means.operate(self, operation, call).await
     }
 }
 
@@ -232,7 +218,7 @@ impl<P: Processor> Run<'_, P> {
         // A unit is polled for the first time after it was started here, so the set of running
         // units cannot tell alone whether an earlier one failed in between.
         let mut running = FuturesUnordered::new();
-        let mut limit = self.lanes.clock.watch(self.deadline.hard_limit());
+        let mut limit = self.lanes.means.clock.watch(self.deadline.hard_limit());
         let mut limit_set = self.deadline.hard_limit();
         let mut has_begun = false;
         loop {
@@ -255,7 +241,7 @@ impl<P: Processor> Run<'_, P> {
             }
             if limit_set != self.deadline.hard_limit() {
                 limit_set = self.deadline.hard_limit();
-                limit = self.lanes.clock.watch(limit_set);
+                limit = self.lanes.means.clock.watch(limit_set);
             }
             let (unit, ended) = match select(running.next(), &mut limit).await {
                 Either::Left((None, _)) => return Ok(()),
@@ -351,8 +337,9 @@ impl<P: Processor> Run<'_, P> {
                 && !self.circuit.borrow().is_open()
                 && self
                     .lanes
+                    .means
                     .pauses
-                    .before_try(tries, &*self.lanes.clock, self.deadline.reserve())
+                    .before_try(tries, &*self.lanes.means.clock, self.deadline.reserve())
                     .await;
             if !again || self.circuit.borrow().is_open() {
                 telemetry::record_failed(record, self.call, failure.code(), failure.reason());

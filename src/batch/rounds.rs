@@ -14,15 +14,20 @@ use super::{
     deadline::Deadline,
     keeping::Keeping,
     layout::{Layout, Order},
+    redrive::{Operator, Runner},
+    retry::Pauses,
     session::{Before, Session},
 };
 use crate::{
     clock::Clock,
     event::Record,
+    operation::Operation,
     outcome::Outcome,
     processor::{Class, Failure},
     telemetry,
 };
+use serde_json::Value;
+use std::sync::Arc;
 
 impl Session<'_> {
     /// Runs all records, `round` by round, as long as there are any to run.
@@ -172,33 +177,70 @@ struct Panicked;
 #[error("it was still running shortly before the function's timeout, and was cancelled")]
 struct TimedOut;
 
-/// Records that the mapping gave up, for whoever has a park.
-pub(super) struct GivenUp<'g> {
-    pub(super) keeping: &'g Keeping,
-    pub(super) clock: &'g dyn Clock,
-    pub(super) order: &'g Order,
+/// What every work on batches has beside its processor, and does with it.
+#[derive(Debug)]
+pub(super) struct Means {
+    pub(super) order: Order,
+    pub(super) keeping: Keeping,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) pauses: Pauses,
 }
 
-impl GivenUp<'_> {
-    /// Parks them, each key in its order; they are not run.
+impl Means {
+    /// Order by key, and nothing is kept.
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        let (order, keeping) = (Order::default(), Keeping::nothing());
+        Self { order, keeping, clock, pauses: Pauses::new(0) }
+    }
+
+    /// Reads what is known of the records.
+    ///
+    /// # Errors
+    /// The order cannot be told, or what is known cannot be read.
+    pub(super) async fn open<'s>(
+        &'s self,
+        records: &'s [Record<'s>],
+        measures: &'s mut Measures,
+        (call, deadline): (&'s Call, &'s Deadline<'s>),
+    ) -> Result<Session<'s>, Halt> {
+        let layout = Layout::of(records, &self.order)?;
+        let opened = Session::open(&self.keeping, (records, layout), measures, (call, deadline));
+        // Boxed: a user's crate, which compiles this, should need no larger recursion limit.
+        Box::pin(opened).await
+    }
+
+    /// Parks records that the mapping gave up, each key in its order; they are not run.
     ///
     /// # Errors
     /// There is no park, or what is known of the records cannot be read.
-    pub(super) async fn park(
+    pub(super) async fn park_given_up(
         &self,
         records: &[Record<'_>],
         outcomes: &mut [Outcome],
         measures: &mut Measures,
         (condition, call): (&str, &Call),
     ) -> Result<(), Halt> {
-        let deadline = Deadline::new(self.clock, call);
-        let layout = Layout::of(records, self.order)?;
-        let times = (call, &deadline);
-        let opened = Session::open(self.keeping, (records, layout), measures, times);
-        let session = Box::pin(opened).await?;
+        let deadline = Deadline::new(&*self.clock, call);
+        let session = self.open(records, measures, (call, &deadline)).await?;
         Box::pin(session.park_all(condition)).await?;
         session.tell(outcomes);
         Ok(())
+    }
+
+    /// Carries out an operator's request, with the work's own way to run a record.
+    ///
+    /// # Errors
+    /// There is no park, or it does not answer.
+    pub(super) async fn operate(
+        &self,
+        runner: &impl Runner,
+        operation: &Operation,
+        call: &Call,
+    ) -> Result<Value, Halt> {
+        let Some(park) = self.keeping.park() else { return Err(Halt::no_park()) };
+        let (clock, pauses) = (&*self.clock, &self.pauses);
+        let operator = Operator { runner, park, clock, pauses, call };
+        Box::pin(operator.operate(operation)).await
     }
 }
 

@@ -247,7 +247,7 @@ impl<'r, P: BatchProcessor> Run<'r, P> {
                     Blamed::Parked => return Ok(Ended::Settled),
                 }
             };
-            let (pauses, clock) = (&self.bulk.pauses, &*self.bulk.clock);
+            let (pauses, clock) = (&self.bulk.means.pauses, &*self.bulk.means.clock);
             if !again || !pauses.before_try(tries, clock, self.deadline.reserve()).await {
                 self.log((first, items.len()), &failure);
                 for item in &items {
@@ -278,7 +278,7 @@ impl<'r, P: BatchProcessor> Run<'r, P> {
         }
         self.has_begun.set(true);
         let began = self.deadline.now();
-        let limit = self.bulk.clock.watch(self.deadline.hard_limit());
+        let limit = self.bulk.means.clock.watch(self.deadline.hard_limit());
         let result = {
             let processed = pin!(self.bulk.run_once(items));
             match select(processed, limit).await {
