@@ -2,9 +2,13 @@
 //!
 //! [`parse`] passes over the payload once. It finds the records and what addresses each
 //! (service, sequence number, stream, arrival); keys, images and data stay slices of the
-//! payload until a record is asked for them. So a record that cannot be read is that
-//! record's [`DecodeError`], and it still has its sequence number to be reported by. Only
-//! where no record can be trusted does the whole event fail, with an [`EventError`].
+//! payload until a record is asked for them, and what is not asked for is never read. So a
+//! record that cannot be read is that record's [`DecodeError`], and it still has its sequence
+//! number to be reported by. Only where no record can be trusted does the whole event fail,
+//! with an [`EventError`].
+//!
+//! What is read is accepted and valued as `serde_json` does it. What is passed has to be UTF-8
+//! and to balance its brackets and quotes; if it is no JSON beyond that, who asks for it is told.
 //!
 //! Values are read straight into your type, which may borrow from the payload:
 //! - DynamoDB's type-tagged JSON: `S` into strings, `N` into integers, floats, or a string
@@ -20,8 +24,8 @@
 //!
 //! [`Number`] and [`Value`] are exact where serde's own types cannot be.
 //!
-//! What it gives up: JSON that is not even well-formed fails the whole event, wherever in it
-//! the fault is; and a value is read anew each time it is asked for.
+//! What it gives up: an attribute that a type does not name may be no JSON and nobody notices;
+//! and a value is read anew each time it is asked for.
 
 mod attribute;
 mod containers;
@@ -146,7 +150,6 @@ pub struct Record<'a> {
     stream_arn: Option<Cow<'a, str>>,
     event_name: Option<&'a str>,
     user_identity: Option<&'a str>,
-    arrival: Option<Timestamp>,
     body: Body<'a>,
     /// A member that is there twice, so that no reading of the record can be trusted.
     repeated: Option<&'static str>,
@@ -299,7 +302,11 @@ impl<'a> Record<'a> {
     /// absent or not a number.
     #[must_use]
     pub fn approximate_arrival(&self) -> Option<Timestamp> {
-        self.arrival
+        match &self.body {
+            Body::DynamoDb(body) => body.arrival(),
+            Body::Kinesis(body) => body.arrival(),
+            Body::Sqs(body) => body.sent(),
+        }
     }
 
     /// What the record is about: the item's key attributes, the partition key, or what stands
@@ -324,6 +331,7 @@ impl<'a> Record<'a> {
     /// # Errors
     /// `eventName` is unknown, an image, the data or the body is malformed, or it does not fit
     /// `T`; the body is an envelope of a parked record that cannot be opened.
+    #[inline]
     pub fn change<'s, T: Deserialize<'s>>(&'s self) -> Result<Change<T>, DecodeError> {
         self.check_members()?;
         match &self.body {

@@ -42,7 +42,8 @@ impl<'a> SequenceNumber<'a> {
         if text.len() > SEQUENCE_NUMBER_DIGITS_MAX {
             return Err(SequenceNumberError::TooLong { digits: text.len() });
         }
-        if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // All are looked at, whatever is found: so they are looked at side by side.
+        if !text.bytes().fold(true, |all, byte| all & byte.is_ascii_digit()) {
             return Err(SequenceNumberError::NotDecimal);
         }
         Ok(Self(text))
@@ -69,6 +70,9 @@ impl<'a> SequenceNumber<'a> {
     }
 
     fn significant(&self) -> &str {
+        if !self.0.starts_with('0') {
+            return &self.0;
+        }
         let digits = self.0.trim_start_matches('0');
         if digits.is_empty() { "0" } else { digits }
     }
@@ -89,7 +93,7 @@ impl PartialOrd for SequenceNumber<'_> {
 
 impl PartialEq for SequenceNumber<'_> {
     fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
+        self.significant() == other.significant()
     }
 }
 

@@ -3,14 +3,9 @@
 //! Both sides of a ratio run in turns, so that whatever else the machine does meets both.
 //! A ratio is the median over the turns, its spread the quartiles.
 
+use rustix::time::{ClockId, Timespec, clock_gettime};
 use serde_json::json;
-use std::{
-    fmt::Write as _,
-    fs,
-    hint::black_box,
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{fmt::Write as _, fs, hint::black_box, path::PathBuf, time::Duration};
 
 /// How many turns a ratio is the median of.
 pub(crate) const PAIRS: usize = 21;
@@ -86,11 +81,17 @@ impl Row {
     }
 }
 
-/// How long one side of a pair takes.
+/// How much of the processor's time one side of a pair takes. What else runs on the machine
+/// takes its own.
 pub(crate) fn time<T>(work: impl FnOnce() -> T) -> Duration {
-    let start = Instant::now();
+    let start = processor_time();
     black_box(work());
-    start.elapsed()
+    processor_time() - start
+}
+
+fn processor_time() -> Duration {
+    let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(tv_sec.try_into().unwrap(), tv_nsec.try_into().unwrap())
 }
 
 /// Runs both sides in turns, the order changing, and gives the pairs of durations

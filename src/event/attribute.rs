@@ -8,8 +8,8 @@
 use super::{
     containers::{self, Notation},
     error::{DecodeError, DecodeReason, Error},
-    json::Cursor,
-    number::NUMBER_NAME,
+    json::{BadEnd, Cursor},
+    number::{NUMBER_NAME, ShortNumber},
     scalar::{Scalar, ScalarKind, Set, Special, VALUE_NAME},
 };
 use serde::{
@@ -18,15 +18,20 @@ use serde::{
 };
 
 /// Reads an image or the keys: an object whose members are attribute values.
+#[inline]
 pub(super) fn read_item<'de, T: Deserialize<'de>>(
     text: &'de str,
     root: &'static str,
 ) -> Result<T, DecodeError> {
     let mut cursor = Cursor::new(text);
     let item = Attribute { cursor: &mut cursor, tag: Some(Tag::Map), bare: true };
-    T::deserialize(item)
-        .and_then(|item| Ok(cursor.end().map(|()| item)?))
-        .map_err(|error| DecodeError::at_root::<T>(root, error))
+    match T::deserialize(item) {
+        Ok(item) => match cursor.finish() {
+            Ok(()) => Ok(item),
+            Err(end) => Err(DecodeError::at_root::<T>(root, end.into())),
+        },
+        Err(error) => Err(DecodeError::at_root::<T>(root, error)),
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,10 +99,28 @@ pub(super) struct Attribute<'c, 'de> {
 
 impl<'de> Attribute<'_, 'de> {
     /// Reads up to the tagged content.
+    #[inline(always)]
     fn open(&mut self) -> Result<Tag, Error> {
         if let Some(tag) = self.tag {
             return Ok(tag);
         }
+        let plain = match self.cursor.third_byte() {
+            Some(b'S') if self.cursor.plain_tag("{\"S\":") => Tag::Scalar(ScalarKind::Text),
+            Some(b'N') if self.cursor.plain_tag("{\"N\":") => Tag::Scalar(ScalarKind::Number),
+            Some(b'M') if self.cursor.plain_tag("{\"M\":") => Tag::Map,
+            Some(b'L') if self.cursor.plain_tag("{\"L\":") => Tag::List,
+            Some(b'S') if self.cursor.plain_tag("{\"SS\":") => Tag::Set(ScalarKind::Text),
+            Some(b'B') if self.cursor.plain_tag("{\"B\":") => Tag::Scalar(ScalarKind::Binary),
+            Some(b'B') if self.cursor.plain_tag("{\"BOOL\":") => Tag::Bool,
+            Some(b'N') if self.cursor.plain_tag("{\"NULL\":") => Tag::Null,
+            _ => return self.open_slowly(),
+        };
+        self.tag = Some(plain);
+        Ok(plain)
+    }
+
+    #[cold]
+    fn open_slowly(&mut self) -> Result<Tag, Error> {
         if self.cursor.peek() != Some(b'{') {
             return Err(Error::json_type(self.cursor, "an attribute value with its type tag"));
         }
@@ -115,13 +138,22 @@ impl<'de> Attribute<'_, 'de> {
     }
 
     /// Passes the brace behind the content.
-    fn close(&mut self) -> Result<(), Error> {
+    #[inline(always)]
+    fn close(&mut self) -> Result<(), BadEnd> {
         if self.bare {
             return Ok(());
         }
-        if self.cursor.next_member(&mut false)?.is_some() {
-            let expected = "exactly one type tag".to_owned();
-            return Err(Error::new(DecodeReason::Type { found: "several type tags", expected }));
+        if self.cursor.plain("}") {
+            self.cursor.leave();
+            return Ok(());
+        }
+        self.close_slowly()
+    }
+
+    #[cold]
+    fn close_slowly(&mut self) -> Result<(), BadEnd> {
+        if self.cursor.next_member(&mut false).map_err(BadEnd::Fault)?.is_some() {
+            return Err(BadEnd::SeveralTags);
         }
         self.cursor.leave();
         Ok(())
@@ -133,7 +165,7 @@ impl<'de> Attribute<'_, 'de> {
             return Err(Error::json_type(self.cursor, "`true` under the tag NULL"));
         }
         self.cursor.literal("true")?;
-        self.close()
+        Ok(self.close()?)
     }
 
     fn boolean(mut self) -> Result<bool, Error> {
@@ -146,28 +178,29 @@ impl<'de> Attribute<'_, 'de> {
         Ok(value)
     }
 
+    #[inline]
     fn scalar(mut self, kind: ScalarKind) -> Result<Scalar<'de>, Error> {
         let scalar = Scalar::read(self.cursor, kind)?;
         self.close()?;
         Ok(scalar)
     }
 
-    fn list<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Error> {
+    #[inline]
+    fn list<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         if self.cursor.peek() != Some(b'[') {
             return Err(Error::json_type(self.cursor, "an array under the tag L"));
         }
-        let value = containers::list::<Typed, V>(self.cursor, visitor)?;
-        self.close()?;
-        Ok(value)
+        let closing = Closing(self);
+        containers::list::<Typed, V>(closing.0.cursor, visitor)
     }
 
-    fn map<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Error> {
+    #[inline]
+    fn map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         if self.cursor.peek() != Some(b'{') {
             return Err(Error::json_type(self.cursor, "an object of attribute values"));
         }
-        let value = containers::map::<Typed, V>(self.cursor, visitor)?;
-        self.close()?;
-        Ok(value)
+        let closing = Closing(self);
+        containers::map::<Typed, V>(closing.0.cursor, visitor)
     }
 
     fn set<T>(
@@ -183,12 +216,56 @@ impl<'de> Attribute<'_, 'de> {
         let value = read(Set { cursor: self.cursor, kind, first: true, at: 0, open: &mut open })?;
         // A tuple takes as many elements as it has places; the set must have no more.
         if open && self.cursor.next_element(&mut false)? {
-            let expected = "fewer elements".to_owned();
-            return Err(Error::new(DecodeReason::Value { found: "a set", expected }));
+            return Err(BadEnd::TooLong("a set").into());
         }
         self.cursor.leave();
         self.close()?;
         Ok(value)
+    }
+
+    /// A scalar under whatever tag.
+    #[cold]
+    fn tagged_scalar(mut self, expected: &dyn Expected) -> Result<Scalar<'de>, Error> {
+        match self.open()? {
+            Tag::Scalar(kind) => self.scalar(kind),
+            tag => Self::mismatch(tag, expected),
+        }
+    }
+
+    /// A string as a whole, if its tag is still to be read.
+    #[inline(always)]
+    fn plain_text(&mut self) -> Option<&'de str> {
+        if self.tag.is_some() {
+            return None;
+        }
+        self.cursor.plain_between("{\"S\":\"", "\"}")
+    }
+
+    /// A number's digits as a whole, if its tag is still to be read.
+    #[inline(always)]
+    fn plain_digits(&mut self) -> Option<&'de str> {
+        if self.tag.is_some() {
+            return None;
+        }
+        self.cursor.plain_between("{\"N\":\"", "\"}")
+    }
+
+    /// A whole number of not too many digits, if its tag is still to be read.
+    #[inline(always)]
+    fn plain_whole(&mut self) -> Option<u64> {
+        if self.tag.is_some() {
+            return None;
+        }
+        self.cursor.plain_number_between("{\"N\":\"", "\"}", ShortNumber::whole)
+    }
+
+    /// A number that is exact as a double, if its tag is still to be read.
+    #[inline(always)]
+    fn plain_double(&mut self) -> Option<f64> {
+        if self.tag.is_some() {
+            return None;
+        }
+        self.cursor.plain_number_between("{\"N\":\"", "\"}", ShortNumber::double)
     }
 
     fn mismatch<T>(tag: Tag, expected: &dyn Expected) -> Result<T, Error> {
@@ -196,12 +273,26 @@ impl<'de> Attribute<'_, 'de> {
     }
 }
 
+/// An attribute value whose content is being read: the brace behind it is passed afterwards.
+struct Closing<'c, 'de>(Attribute<'c, 'de>);
+
+impl Drop for Closing<'_, '_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Err(end) = self.0.close() {
+            self.0.cursor.end_badly(end);
+        }
+    }
+}
+
+/// Methods for scalars: the plain spelling first, then any other.
 macro_rules! scalars {
-    ($($name:ident)*) => {
-        $(fn $name<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Error> {
-            match self.open()? {
-                Tag::Scalar(kind) => self.scalar(kind)?.$name(visitor),
-                tag => Self::mismatch(tag, &visitor),
+    ($plain:ident $visit:ident: $($name:ident)*) => {
+        $(#[inline(always)]
+        fn $name<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Error> {
+            match self.$plain() {
+                Some(value) => visitor.$visit(value),
+                None => self.tagged_scalar(&visitor)?.$name(visitor),
             }
         })*
     };
@@ -210,11 +301,22 @@ macro_rules! scalars {
 impl<'de> Deserializer<'de> for Attribute<'_, 'de> {
     type Error = Error;
 
-    scalars!(deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128);
-    scalars!(deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128);
-    scalars!(deserialize_f32 deserialize_f64 deserialize_char deserialize_str);
-    scalars!(deserialize_string deserialize_identifier);
+    scalars!(plain_whole visit_u64: deserialize_i8 deserialize_i16 deserialize_i32);
+    scalars!(plain_whole visit_u64: deserialize_i64 deserialize_u8 deserialize_u16);
+    scalars!(plain_whole visit_u64: deserialize_u32 deserialize_u64);
+    scalars!(plain_double visit_f64: deserialize_f32 deserialize_f64);
+    scalars!(plain_text visit_borrowed_str: deserialize_char deserialize_str);
+    scalars!(plain_text visit_borrowed_str: deserialize_string deserialize_identifier);
 
+    fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.tagged_scalar(&visitor)?.deserialize_i128(visitor)
+    }
+
+    fn deserialize_u128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.tagged_scalar(&visitor)?.deserialize_u128(visitor)
+    }
+
+    #[inline]
     fn deserialize_any<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Error> {
         match self.open()? {
             Tag::Null => {
@@ -229,13 +331,23 @@ impl<'de> Deserializer<'de> for Attribute<'_, 'de> {
         }
     }
 
+    #[inline]
     fn deserialize_bool<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Error> {
+        if self.tag.is_none() {
+            if self.cursor.plain_literal("{\"BOOL\":true}") {
+                return visitor.visit_bool(true);
+            }
+            if self.cursor.plain_literal("{\"BOOL\":false}") {
+                return visitor.visit_bool(false);
+            }
+        }
         match self.open()? {
             Tag::Bool => visitor.visit_bool(self.boolean()?),
             tag => Self::mismatch(tag, &visitor),
         }
     }
 
+    #[inline]
     fn deserialize_bytes<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Error> {
         match self.open()? {
             Tag::Scalar(kind) => self.scalar(kind)?.deserialize_bytes(visitor),
@@ -244,11 +356,21 @@ impl<'de> Deserializer<'de> for Attribute<'_, 'de> {
         }
     }
 
+    #[inline]
     fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         self.deserialize_bytes(visitor)
     }
 
+    #[inline]
     fn deserialize_option<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Error> {
+        if self.tag.is_none() {
+            if self.cursor.starts_with("{\"S\":") || self.cursor.starts_with("{\"N\":") {
+                return visitor.visit_some(self);
+            }
+            if self.cursor.plain_literal("{\"NULL\":true}") {
+                return visitor.visit_none();
+            }
+        }
         if self.open()? == Tag::Null {
             self.null()?;
             return visitor.visit_none();
@@ -274,6 +396,7 @@ impl<'de> Deserializer<'de> for Attribute<'_, 'de> {
         self.deserialize_unit(visitor)
     }
 
+    #[inline]
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         mut self,
         name: &'static str,
@@ -281,6 +404,10 @@ impl<'de> Deserializer<'de> for Attribute<'_, 'de> {
     ) -> Result<V::Value, Error> {
         if name != VALUE_NAME && name != NUMBER_NAME {
             return visitor.visit_newtype_struct(self);
+        }
+        if let Some(digits) = self.plain_digits() {
+            return Scalar::plain(ScalarKind::Number, digits)
+                .deserialize_newtype_struct(name, visitor);
         }
         match self.open()? {
             Tag::Scalar(kind) => self.scalar(kind)?.deserialize_newtype_struct(name, visitor),
@@ -290,6 +417,7 @@ impl<'de> Deserializer<'de> for Attribute<'_, 'de> {
         }
     }
 
+    #[inline]
     fn deserialize_seq<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Error> {
         match self.open()? {
             Tag::List => self.list(visitor),
@@ -312,6 +440,7 @@ impl<'de> Deserializer<'de> for Attribute<'_, 'de> {
         self.deserialize_seq(visitor)
     }
 
+    #[inline]
     fn deserialize_map<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Error> {
         match self.open()? {
             Tag::Map => self.map(visitor),
@@ -319,6 +448,7 @@ impl<'de> Deserializer<'de> for Attribute<'_, 'de> {
         }
     }
 
+    #[inline]
     fn deserialize_struct<V: Visitor<'de>>(
         mut self,
         _: &'static str,
@@ -352,6 +482,7 @@ impl<'de> Deserializer<'de> for Attribute<'_, 'de> {
         }
     }
 
+    #[inline]
     fn deserialize_ignored_any<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Error> {
         self.cursor.skip()?;
         if self.tag.is_some() {

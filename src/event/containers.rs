@@ -3,10 +3,14 @@
 //! DynamoDB JSON and plain JSON differ in how a value is written, not in how values stand in
 //! objects and arrays. A [`Notation`] says how to read one value; everything around values
 //! is here once, the growing of error paths included.
+//!
+//! A value's end is checked behind the reader's back, when it lets go of the entries, and asked
+//! for by whoever goes on: a user's struct may be large, and to look at the end with the value
+//! in hand would copy it.
 
 use super::{
-    error::{DecodeReason, Error},
-    json::{Cursor, Problem},
+    error::Error,
+    json::{BadEnd, Cursor, Problem},
     key::Key,
 };
 use serde::{
@@ -24,33 +28,25 @@ pub(super) trait Notation {
 }
 
 /// Reads the object that comes next.
+#[inline]
 pub(super) fn map<'de, N: Notation, V: Visitor<'de>>(
     cursor: &mut Cursor<'de>,
     visitor: V,
 ) -> Result<V::Value, Error> {
     cursor.enter()?;
-    let mut members = Members::<N> { cursor, first: true, open: true, name: None, of: PhantomData };
-    let value = visitor.visit_map(&mut members)?;
-    if members.open && members.advance()? {
-        return Err(too_long("a map"));
-    }
-    cursor.leave();
-    Ok(value)
+    let mut members = Members::<N> { cursor, first: true, open: true, name: 0, of: PhantomData };
+    visitor.visit_map(&mut members)
 }
 
 /// Reads the array that comes next.
+#[inline]
 pub(super) fn list<'de, N: Notation, V: Visitor<'de>>(
     cursor: &mut Cursor<'de>,
     visitor: V,
 ) -> Result<V::Value, Error> {
     cursor.enter()?;
     let mut elements = Elements::<N> { cursor, first: true, open: true, at: 0, of: PhantomData };
-    let value = visitor.visit_seq(&mut elements)?;
-    if elements.open && elements.cursor.next_element(&mut elements.first)? {
-        return Err(too_long("a list"));
-    }
-    cursor.leave();
-    Ok(value)
+    visitor.visit_seq(&mut elements)
 }
 
 /// Reads the object that comes next as `{"variant": content}`.
@@ -60,53 +56,89 @@ pub(super) fn variant<'de, N: Notation, V: Visitor<'de>>(
 ) -> Result<V::Value, Error> {
     cursor.enter()?;
     let value = visitor.visit_enum(Variant::<N> { cursor: &mut *cursor, of: PhantomData })?;
+    if let Some(end) = cursor.bad_end() {
+        return Err(end.into());
+    }
     if !cursor.eat(b'}') {
         let comma = cursor.peek() == Some(b',');
         let fault = cursor.fault(Problem::ExpectedCommaOrEnd);
-        return if comma { Err(too_long("a map")) } else { Ok(fault?) };
+        return if comma { Err(BadEnd::TooLong("a map").into()) } else { Ok(fault?) };
     }
     cursor.leave();
     Ok(value)
-}
-
-#[cold]
-fn too_long(found: &'static str) -> Error {
-    Error::new(DecodeReason::Value { found, expected: "fewer entries".to_owned() })
 }
 
 struct Members<'c, 'de, N> {
     cursor: &'c mut Cursor<'de>,
     first: bool,
     open: bool,
-    name: Option<Cow<'de, str>>,
+    /// Where the last member begins, at its name or at the comma before it.
+    name: usize,
     of: PhantomData<N>,
 }
 
-impl<N> Members<'_, '_, N> {
-    fn advance(&mut self) -> Result<bool, Error> {
-        self.name = self.cursor.next_member(&mut self.first)?;
-        self.open = self.name.is_some();
-        Ok(self.open)
+impl<'de, N> Members<'_, 'de, N> {
+    #[inline]
+    fn next(&mut self) -> Result<Option<Cow<'de, str>>, Error> {
+        self.name = self.cursor.place();
+        let name = self.cursor.next_member(&mut self.first)?;
+        self.open = name.is_some();
+        Ok(name)
+    }
+
+    /// What is wrong with the value of the last member. Its name is read again for it.
+    #[cold]
+    fn in_last(&self, error: Error) -> Error {
+        error.in_member(&self.cursor.name_at(self.name))
+    }
+}
+
+impl<N> Drop for Members<'_, '_, N> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.open {
+            match self.cursor.next_member(&mut self.first) {
+                Ok(None) => {}
+                Ok(Some(_)) => self.cursor.end_badly(BadEnd::TooLong("a map")),
+                Err(fault) => self.cursor.end_badly(BadEnd::Fault(fault)),
+            }
+        }
+        self.cursor.leave();
     }
 }
 
 impl<'de, N: Notation> MapAccess<'de> for &mut Members<'_, 'de, N> {
     type Error = Error;
 
+    #[inline(always)]
     fn next_key_seed<K: DeserializeSeed<'de>>(
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, Error> {
-        if !self.open || !self.advance()? {
+        if !self.open {
             return Ok(None);
         }
-        let name = self.name.clone().unwrap_or_default();
-        seed.deserialize(Key(name)).map(Some)
+        self.name = self.cursor.place();
+        if let Some(name) = self.cursor.plain_member(&mut self.first) {
+            return seed.deserialize(Key(Cow::Borrowed(name))).map(Some);
+        }
+        if self.cursor.plain("}") {
+            self.open = false;
+            return Ok(None);
+        }
+        match self.next()? {
+            Some(name) => seed.deserialize(Key(name)).map(Some),
+            None => Ok(None),
+        }
     }
 
+    #[inline(always)]
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
-        seed.deserialize(N::node(self.cursor))
-            .map_err(|error| error.in_member(self.name.as_deref().unwrap_or_default()))
+        let value = seed.deserialize(N::node(self.cursor));
+        match self.cursor.bad_end() {
+            None => value.map_err(|error| self.in_last(error)),
+            Some(end) => Err(self.in_last(value.err().unwrap_or_else(|| end.into()))),
+        }
     }
 }
 
@@ -121,6 +153,7 @@ struct Elements<'c, 'de, N> {
 impl<'de, N: Notation> SeqAccess<'de> for &mut Elements<'_, 'de, N> {
     type Error = Error;
 
+    #[inline]
     fn next_element_seed<T: DeserializeSeed<'de>>(
         &mut self,
         seed: T,
@@ -129,10 +162,30 @@ impl<'de, N: Notation> SeqAccess<'de> for &mut Elements<'_, 'de, N> {
         if !self.open {
             return Ok(None);
         }
-        let value =
-            seed.deserialize(N::node(self.cursor)).map_err(|error| error.in_element(self.at))?;
+        let value = seed.deserialize(N::node(self.cursor));
+        let value = match self.cursor.bad_end() {
+            None => value.map_err(|error| error.in_element(self.at))?,
+            Some(end) => {
+                let error = value.err().unwrap_or_else(|| end.into());
+                return Err(error.in_element(self.at));
+            }
+        };
         self.at += 1;
         Ok(Some(value))
+    }
+}
+
+impl<N> Drop for Elements<'_, '_, N> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.open {
+            match self.cursor.next_element(&mut self.first) {
+                Ok(false) => {}
+                Ok(true) => self.cursor.end_badly(BadEnd::TooLong("a list")),
+                Err(fault) => self.cursor.end_badly(BadEnd::Fault(fault)),
+            }
+        }
+        self.cursor.leave();
     }
 }
 

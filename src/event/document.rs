@@ -7,7 +7,7 @@
 use super::{
     containers::{self, Notation},
     error::{DecodeError, DecodeReason, Error},
-    json::{Cursor, Problem},
+    json::{self, Cursor, Problem},
     number::NUMBER_NAME,
     scalar::{Scalar, ScalarKind, Special, VALUE_NAME, visit_text},
 };
@@ -18,23 +18,28 @@ use serde::{
 use std::borrow::Cow;
 
 /// Reads a whole document.
+#[inline]
 pub(super) fn read_document<'de, T: Deserialize<'de>>(
     text: &'de str,
     root: &'static str,
 ) -> Result<T, DecodeError> {
     let mut cursor = Cursor::new(text);
-    T::deserialize(Document { cursor: &mut cursor })
-        .and_then(|value| Ok(cursor.end().map(|()| value)?))
-        .map_err(|error| DecodeError::at_root::<T>(root, error))
+    match T::deserialize(Document { cursor: &mut cursor }) {
+        Ok(value) => match cursor.finish() {
+            Ok(()) => Ok(value),
+            Err(end) => Err(DecodeError::at_root::<T>(root, end.into())),
+        },
+        Err(error) => Err(DecodeError::at_root::<T>(root, error)),
+    }
 }
 
 /// Reads a whole document that has to be text first.
+#[inline]
 pub(super) fn read_bytes<'de, T: Deserialize<'de>>(
     bytes: &'de [u8],
     root: &'static str,
 ) -> Result<T, DecodeError> {
-    let text = std::str::from_utf8(bytes)
-        .map_err(|error| DecodeError::new(root, DecodeReason::Utf8 { at: error.valid_up_to() }))?;
+    let text = json::text(bytes).map_err(|at| DecodeError::new(root, DecodeReason::Utf8 { at }))?;
     read_document(text, root)
 }
 
@@ -55,7 +60,26 @@ struct Document<'c, 'de> {
 }
 
 impl<'de> Document<'_, 'de> {
+    #[inline]
     fn number<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.cursor.short_number() {
+            Some(number) if number.behind == 0 && !number.is_negative => {
+                self.cursor.advance(number.len);
+                visitor.visit_u64(number.digits)
+            }
+            Some(number) if number.behind > 0 => match number.double() {
+                Some(value) => {
+                    self.cursor.advance(number.len);
+                    visitor.visit_f64(value)
+                }
+                None => self.long_number(visitor),
+            },
+            _ => self.long_number(visitor),
+        }
+    }
+
+    #[cold]
+    fn long_number<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         if !matches!(self.cursor.peek(), Some(b'-' | b'0'..=b'9')) {
             return Err(mismatch(self.cursor, &visitor));
         }
@@ -85,7 +109,11 @@ impl<'de> Document<'_, 'de> {
         Ok(text)
     }
 
+    #[inline]
     fn text<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        if let Some(text) = self.cursor.plain_string() {
+            return visitor.visit_borrowed_str(text);
+        }
         if self.cursor.peek() != Some(b'"') {
             return Err(mismatch(self.cursor, &visitor));
         }
@@ -100,7 +128,8 @@ fn mismatch(cursor: &mut Cursor<'_>, expected: &dyn Expected) -> Error {
 
 macro_rules! as_method {
     ($method:ident: $($name:ident)*) => {
-        $(fn $name<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        $(#[inline]
+        fn $name<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
             self.$method(visitor)
         })*
     };
@@ -166,6 +195,7 @@ impl<'de> Deserializer<'de> for Document<'_, 'de> {
         }
     }
 
+    #[inline]
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         if self.cursor.peek() != Some(b'n') {
             return visitor.visit_some(self);
@@ -213,6 +243,7 @@ impl<'de> Deserializer<'de> for Document<'_, 'de> {
         }
     }
 
+    #[inline]
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.cursor.peek() {
             Some(b'[') => containers::list::<Plain, V>(self.cursor, visitor),
@@ -233,6 +264,7 @@ impl<'de> Deserializer<'de> for Document<'_, 'de> {
         self.deserialize_seq(visitor)
     }
 
+    #[inline]
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.cursor.peek() {
             Some(b'{') => containers::map::<Plain, V>(self.cursor, visitor),
@@ -240,6 +272,7 @@ impl<'de> Deserializer<'de> for Document<'_, 'de> {
         }
     }
 
+    #[inline]
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -247,8 +280,8 @@ impl<'de> Deserializer<'de> for Document<'_, 'de> {
         visitor: V,
     ) -> Result<V::Value, Error> {
         match self.cursor.peek() {
-            Some(b'[') => self.deserialize_seq(visitor),
-            _ => self.deserialize_map(visitor),
+            Some(b'{') => containers::map::<Plain, V>(self.cursor, visitor),
+            _ => self.deserialize_seq(visitor),
         }
     }
 
@@ -271,5 +304,38 @@ impl<'de> Deserializer<'de> for Document<'_, 'de> {
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         self.cursor.skip()?;
         visitor.visit_unit()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Value;
+
+    #[track_caller]
+    fn check(text: &str, expected: Result<(), (usize, Problem)>) {
+        let found = read_document::<Value<'_>>(text, "data").map(drop);
+        let expected =
+            expected.map_err(|(at, problem)| DecodeReason::Json { at, problem: problem.text() });
+        assert_eq!(found.map_err(|error| error.reason().clone()), expected, "{text}");
+    }
+
+    #[test]
+    fn a_fault_names_its_place() {
+        check(" {\"a\" : [1, -2.5e+3, true, null, {}]} ", Ok(()));
+        check("", Err((0, Problem::End)));
+        check("[1,]", Err((3, Problem::TrailingComma)));
+        check("{\"a\" 1}", Err((5, Problem::ExpectedColon)));
+        check("{1:1}", Err((1, Problem::ExpectedName)));
+        check("[1 2]", Err((3, Problem::ExpectedCommaOrEnd)));
+        check("[1}", Err((2, Problem::ExpectedCommaOrEnd)));
+        check("\"a\nb\"", Err((2, Problem::ControlCharacter)));
+        check("\"\\x\"", Err((2, Problem::Escape)));
+        check("\"\\u12g4\"", Err((5, Problem::Escape)));
+        check("01", Err((1, Problem::TrailingText)));
+        check("1.x", Err((2, Problem::Number)));
+        check("truth", Err((0, Problem::ExpectedValue)));
+        check("\"abc", Err((4, Problem::End)));
+        check("1 1", Err((2, Problem::TrailingText)));
     }
 }

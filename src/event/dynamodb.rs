@@ -11,18 +11,27 @@ use super::{
     document::read_document,
     error::{DecodeError, DecodeReason},
     json::{Cursor, Fault},
-    members::{Members, arrival},
+    members::{Members, arrival, known_members},
+    number::short_integer,
     value::{Text, Value},
 };
 use crate::record::{Change, RemoveCause, Timestamp};
 use serde::Deserialize;
 use std::borrow::Cow;
 
+known_members!(Member {
+    Arrival = "ApproximateCreationDateTime",
+    Keys = "Keys",
+    NewImage = "NewImage",
+    OldImage = "OldImage",
+    SequenceNumber = "SequenceNumber",
+} passes "SizeBytes" "StreamViewType");
+
 /// What `dynamodb` holds, values still as text.
 #[derive(Debug, Default)]
 pub(super) struct DynamoDbBody<'a> {
     pub(super) sequence_number: Option<Cow<'a, str>>,
-    pub(super) arrival: Option<Timestamp>,
+    arrival: Option<&'a str>,
     keys: Option<&'a str>,
     new_image: Option<&'a str>,
     old_image: Option<&'a str>,
@@ -30,30 +39,36 @@ pub(super) struct DynamoDbBody<'a> {
 
 impl<'a> DynamoDbBody<'a> {
     pub(super) fn read(
+        &mut self,
         cursor: &mut Cursor<'a>,
         repeated: &mut Option<&'static str>,
-    ) -> Result<Self, Fault> {
-        let mut body = Self::default();
-        let known =
-            &["SequenceNumber", "ApproximateCreationDateTime", "Keys", "NewImage", "OldImage"];
-        let Some(mut members) = Members::open(cursor, known)? else {
-            return Ok(body);
+    ) -> Result<(), Fault> {
+        let Some(mut members) = Members::<Member>::open(cursor)? else {
+            return Ok(());
         };
         while let Some(member) = members.next(cursor, repeated)? {
             match member {
-                "SequenceNumber" => body.sequence_number = cursor.text()?,
-                "ApproximateCreationDateTime" => body.arrival = arrival(cursor.raw()?),
-                "Keys" => body.keys = present(cursor.raw()?),
-                "NewImage" => body.new_image = present(cursor.raw()?),
-                _ => body.old_image = present(cursor.raw()?),
+                Member::Arrival => self.arrival = Some(cursor.raw()?),
+                Member::Keys => self.keys = present(cursor.raw()?),
+                Member::NewImage => self.new_image = present(cursor.raw()?),
+                Member::OldImage => self.old_image = present(cursor.raw()?),
+                Member::SequenceNumber => self.sequence_number = cursor.text()?,
             }
         }
-        Ok(body)
+        Ok(())
+    }
+
+    pub(super) fn arrival(&self) -> Option<Timestamp> {
+        arrival(self.arrival?)
     }
 
     pub(super) fn keys(&self) -> Result<RecordKey<'a>, DecodeError> {
         let missing = || DecodeError::new("Keys", DecodeReason::Missing);
-        match read_item::<Value<'a>>(self.keys.ok_or_else(missing)?, "Keys")? {
+        let text = self.keys.ok_or_else(missing)?;
+        if let Some(keys) = plain_keys(text) {
+            return Ok(RecordKey::Item(keys));
+        }
+        match read_item::<Value<'a>>(text, "Keys")? {
             Value::Map(mut keys) if !keys.is_empty() => {
                 keys.sort_by(|(a, _), (b, _)| a.cmp(b));
                 Ok(RecordKey::Item(keys))
@@ -62,27 +77,69 @@ impl<'a> DynamoDbBody<'a> {
         }
     }
 
+    #[inline]
     pub(super) fn change<T: Deserialize<'a>>(
         &self,
         record: &Record<'_>,
     ) -> Result<Change<T>, DecodeError> {
-        let image =
-            |text: Option<&'a str>, root| text.map(|text| read_item(text, root)).transpose();
-        Ok(match &*record.event_name()? {
-            "INSERT" => Change::Insert { new: image(self.new_image, "NewImage")? },
-            "MODIFY" => Change::Modify {
+        #[inline(always)]
+        fn image<'a, T: Deserialize<'a>>(
+            text: Option<&'a str>,
+            root: &'static str,
+        ) -> Result<Option<T>, DecodeError> {
+            match text {
+                Some(text) => Ok(Some(read_item(text, root)?)),
+                None => Ok(None),
+            }
+        }
+        match &*record.event_name()? {
+            "INSERT" => Ok(Change::Insert { new: image(self.new_image, "NewImage")? }),
+            "MODIFY" => Ok(Change::Modify {
                 old: image(self.old_image, "OldImage")?,
                 new: image(self.new_image, "NewImage")?,
-            },
-            "REMOVE" => Change::Remove {
+            }),
+            "REMOVE" => Ok(Change::Remove {
                 old: image(self.old_image, "OldImage")?,
                 cause: remove_cause(record.user_identity)?,
-            },
+            }),
             _ => {
                 let expected = "INSERT, MODIFY or REMOVE".to_owned();
-                return Err(DecodeError::new("eventName", DecodeReason::UnknownName { expected }));
+                Err(DecodeError::new("eventName", DecodeReason::UnknownName { expected }))
             }
-        })
+        }
+    }
+}
+
+/// One or two keys that are strings or whole numbers and written without escapes, as nearly
+/// all are, sorted by name.
+fn plain_keys(text: &str) -> Option<Vec<(Cow<'_, str>, Value<'_>)>> {
+    let mut cursor = Cursor::new(text);
+    if !cursor.plain("{") {
+        return None;
+    }
+    let mut keys = Vec::with_capacity(2);
+    let mut first = true;
+    while let Some(name) = cursor.plain_member(&mut first) {
+        let value = match cursor.plain_between("{\"S\":\"", "\"}") {
+            Some(text) => Value::Text(Cow::Borrowed(text)),
+            None => {
+                let digits = cursor.plain_between("{\"N\":\"", "\"}")?;
+                short_integer(digits)?;
+                Value::Number(Cow::Borrowed(digits))
+            }
+        };
+        keys.push((Cow::Borrowed(name), value));
+    }
+    let is_whole = cursor.plain("}") && cursor.left() == 0;
+    match &mut *keys {
+        [_] if is_whole => Some(keys),
+        [(a, _), (b, _)] if is_whole && a != b => {
+            if a > b {
+                keys.swap(0, 1);
+            }
+            Some(keys)
+        }
+        _ => None,
     }
 }
 

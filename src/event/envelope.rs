@@ -8,9 +8,9 @@ use super::{
     Body, Record,
     dynamodb::DynamoDbBody,
     error::EventError,
-    json::{Cursor, Fault, Problem, line_and_column},
+    json::{self, Cursor, Fault, Problem, line_and_column},
     kinesis::KinesisBody,
-    members::Members,
+    members::{Members, known_members},
     sqs::{Attributes, SqsBody},
 };
 use crate::record::{SequenceNumber, Source};
@@ -22,8 +22,7 @@ pub(super) fn read_event(payload: &[u8]) -> Result<(Vec<Record<'_>>, bool), Even
         let (line, column) = line_and_column(payload, at);
         EventError::NotJson { line, column, problem }
     };
-    let text = std::str::from_utf8(payload)
-        .map_err(|error| not_json(error.valid_up_to(), "the text is not UTF-8"))?;
+    let text = json::text(payload).map_err(|at| not_json(at, "the text is not UTF-8"))?;
     let mut cursor = Cursor::new(text);
     let mut event = Event::default();
     let read = event.read(&mut cursor).and_then(|()| cursor.end());
@@ -35,13 +34,22 @@ pub(super) fn read_event(payload: &[u8]) -> Result<(Vec<Record<'_>>, bool), Even
 /// Reads one record that stands alone, as a parked one does.
 pub(super) fn read_record(text: &str) -> Result<Record<'_>, EventError> {
     let mut cursor = Cursor::new(text);
-    let fields = Fields::read(&mut cursor).and_then(|fields| cursor.end().map(|()| fields));
-    let fields = fields.map_err(|Fault { at, problem }| {
+    let mut fields = Fields::default();
+    let read = fields.read(&mut cursor).and_then(|()| cursor.end());
+    read.map_err(|Fault { at, problem }| {
         let (line, column) = line_and_column(text.as_bytes(), at);
         EventError::NotJson { line, column, problem: Problem::text(problem) }
     })?;
-    fields.record(0, None)
+    let mut records = Vec::new();
+    fields.finish(0, &mut records)?;
+    records.pop().ok_or(EventError::NoRecords)
 }
+
+known_members!(EventMember {
+    Records = "Records",
+    ShardId = "shardId",
+    Window = "window",
+});
 
 #[derive(Default)]
 struct Event<'a> {
@@ -55,14 +63,14 @@ struct Event<'a> {
 impl<'a> Event<'a> {
     fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Fault> {
         let mut repeated = None;
-        let Some(mut members) = Members::open(cursor, &["Records", "shardId", "window"])? else {
+        let Some(mut members) = Members::<EventMember>::open(cursor)? else {
             return Ok(());
         };
         while let Some(member) = members.next(cursor, &mut repeated)? {
             match member {
-                "Records" => self.read_records(cursor)?,
-                "window" => self.is_windowed = cursor.raw()? != "null",
-                _ => self.shard_id = cursor.text()?,
+                EventMember::Records => self.read_records(cursor)?,
+                EventMember::Window => self.is_windowed = cursor.raw()? != "null",
+                EventMember::ShardId => self.shard_id = cursor.text()?,
             }
         }
         if repeated == Some("Records") {
@@ -79,11 +87,15 @@ impl<'a> Event<'a> {
         let mut first = true;
         let mut index = 0;
         while cursor.next_element(&mut first)? {
-            match Fields::read(cursor)?.record(index, records.last()) {
-                Ok(record) => records.push(record),
-                Err(error) => {
-                    self.error.get_or_insert(error);
-                }
+            let start = cursor.place();
+            let mut fields = Fields::default();
+            fields.read(cursor)?;
+            if index == 0 {
+                // The others will be about as long.
+                records.reserve_exact(1 + cursor.left() / (cursor.place() - start).max(1));
+            }
+            if let Err(error) = fields.finish(index, records) {
+                self.error.get_or_insert(error);
             }
             index += 1;
         }
@@ -104,18 +116,18 @@ impl<'a> Event<'a> {
     }
 }
 
-const RECORD_MEMBERS: &[&str] = &[
-    "dynamodb",
-    "kinesis",
-    "eventSource",
-    "eventID",
-    "eventName",
-    "eventSourceARN",
-    "userIdentity",
-    "messageId",
-    "body",
-    "attributes",
-];
+known_members!(RecordMember {
+    EventId = "eventID",
+    EventName = "eventName",
+    EventSource = "eventSource",
+    DynamoDb = "dynamodb",
+    Kinesis = "kinesis",
+    EventSourceArn = "eventSourceARN",
+    UserIdentity = "userIdentity",
+    MessageId = "messageId",
+    Body = "body",
+    Attributes = "attributes",
+} passes "eventVersion" "awsRegion" "invokeIdentityArn");
 
 /// Members by which a record is addressed: if one is there twice, the record is nobody.
 const ADDRESS: &[&str] = &[
@@ -147,40 +159,44 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn read(cursor: &mut Cursor<'a>) -> Result<Self, Fault> {
-        let mut fields = Self::default();
+    fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Fault> {
+        let fields = self;
         cursor.peek();
         let start = cursor.place();
-        let Some(mut members) = Members::open(cursor, RECORD_MEMBERS)? else {
-            return Ok(fields);
+        let Some(mut members) = Members::<RecordMember>::open(cursor)? else {
+            return Ok(());
         };
         let mut repeated = None;
         while let Some(member) = members.next(cursor, &mut repeated)? {
             match member {
-                "dynamodb" => {
-                    fields.dynamodb = Some(DynamoDbBody::read(cursor, &mut fields.repeated)?);
+                RecordMember::DynamoDb => {
+                    let body = fields.dynamodb.insert(DynamoDbBody::default());
+                    body.read(cursor, &mut fields.repeated)?;
                 }
-                "kinesis" => {
-                    fields.kinesis = Some(KinesisBody::read(cursor, &mut fields.repeated)?);
+                RecordMember::Kinesis => {
+                    let body = fields.kinesis.insert(KinesisBody::default());
+                    body.read(cursor, &mut fields.repeated)?;
                 }
-                "eventSource" => fields.source = cursor.text()?,
-                "eventID" => fields.event_id = cursor.text()?,
-                "eventName" => fields.event_name = Some(cursor.raw()?),
-                "eventSourceARN" => fields.stream_arn = cursor.text()?,
-                "messageId" => fields.message_id = cursor.text()?,
-                "body" => fields.body = Some(cursor.raw()?),
-                "attributes" => {
+                RecordMember::EventSource => fields.source = cursor.text()?,
+                RecordMember::EventId => fields.event_id = cursor.text()?,
+                RecordMember::EventName => fields.event_name = Some(cursor.raw()?),
+                RecordMember::EventSourceArn => fields.stream_arn = cursor.text()?,
+                RecordMember::MessageId => fields.message_id = cursor.text()?,
+                RecordMember::Body => fields.body = Some(cursor.raw()?),
+                RecordMember::Attributes => {
                     fields.attributes = Attributes::read(cursor, &mut fields.repeated)?;
                 }
-                _ => fields.user_identity = Some(cursor.raw()?),
+                RecordMember::UserIdentity => fields.user_identity = Some(cursor.raw()?),
             }
         }
         fields.repeated = repeated.or(fields.repeated);
         fields.text = cursor.since(start);
-        Ok(fields)
+        Ok(())
     }
 
-    fn record(self, index: usize, before: Option<&Record<'a>>) -> Result<Record<'a>, EventError> {
+    /// Adds the record to those before it.
+    fn finish(self, index: usize, records: &mut Vec<Record<'a>>) -> Result<(), EventError> {
+        let before = records.last();
         if let Some(member) = self.repeated.filter(|member| ADDRESS.contains(member)) {
             return Err(EventError::RepeatedMember { index, member });
         }
@@ -203,10 +219,10 @@ impl<'a> Fields<'a> {
         if before.is_some_and(|before| before.source != source) {
             return Err(EventError::MixedSources { index });
         }
-        let (sequence_number, arrival) = match &body {
-            Body::DynamoDb(body) => (body.sequence_number.clone(), body.arrival),
-            Body::Kinesis(body) => (body.sequence_number.clone(), body.arrival),
-            Body::Sqs(body) => (Some(body.sequence_number(index)), body.sent()),
+        let sequence_number = match &body {
+            Body::DynamoDb(body) => body.sequence_number.clone(),
+            Body::Kinesis(body) => body.sequence_number.clone(),
+            Body::Sqs(body) => Some(body.sequence_number(index)),
         };
         let sequence_number = sequence_number.ok_or(EventError::NoSequenceNumber { index })?;
         let sequence_number = SequenceNumber::new(sequence_number)
@@ -217,20 +233,23 @@ impl<'a> Fields<'a> {
             }
             _ => 0,
         };
-        Ok(Record {
+        records.push(Record {
             source,
             sequence_number,
             ordinal,
             text: self.text,
-            shard_id: self.event_id.as_ref().and_then(shard_id_of),
+            shard_id: match source {
+                Source::Kinesis => self.event_id.as_ref().and_then(shard_id_of),
+                Source::DynamoDb | Source::Sqs => None,
+            },
             event_id: self.event_id,
             stream_arn: self.stream_arn,
             event_name: self.event_name,
             user_identity: self.user_identity,
-            arrival,
             body,
             repeated: self.repeated,
-        })
+        });
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@
 //! types, expectations and places only. A type's own message (`serde`'s `custom`) often
 //! quotes the value it refuses, so it is dropped; the place and the type's name remain.
 
-use super::json::{Cursor, Fault, Problem};
+use super::json::{BadEnd, Cursor, Fault, Problem};
 use crate::record::SequenceNumberError;
 use serde::de;
 use std::fmt;
@@ -110,6 +110,7 @@ impl DecodeError {
     }
 
     /// Puts the error of a value under `root`, where `T` was to be read.
+    #[cold]
     pub(super) fn at_root<T>(root: &str, error: Error) -> Self {
         let Inner { reason, path } = *error.0;
         let mut text = String::from(root);
@@ -293,6 +294,22 @@ impl From<Fault> for Error {
     #[cold]
     fn from(fault: Fault) -> Self {
         Self::new(fault.into())
+    }
+}
+
+impl From<BadEnd> for Error {
+    #[cold]
+    fn from(end: BadEnd) -> Self {
+        Self::new(match end {
+            BadEnd::Fault(fault) => fault.into(),
+            BadEnd::TooLong(found) => {
+                DecodeReason::Value { found, expected: "fewer entries".to_owned() }
+            }
+            BadEnd::SeveralTags => {
+                let expected = "exactly one type tag".to_owned();
+                DecodeReason::Type { found: "several type tags", expected }
+            }
+        })
     }
 }
 

@@ -1,17 +1,23 @@
 //! A cursor over JSON text: the one place where bytes of a payload become tokens.
 //!
 //! Separate from serde because the envelope is read without any type, values are cut out as
-//! slices, and numbers keep their text. It accepts exactly what `serde_json` accepts: the
-//! number grammar, control characters, escapes, lone surrogates (refused when a string is
-//! decoded, passed over when it is skipped), at most 127 nested containers when decoding.
-//! Strings are borrowed unless they have escapes. Nothing here can panic: every access to
-//! the text is checked.
+//! slices, and numbers keep their text. What is decoded is accepted exactly as `serde_json`
+//! accepts it: the number grammar, control characters, escapes, lone surrogates, at most 127
+//! nested containers. What is [skipped](skip) only has to balance. Strings are borrowed unless
+//! they have escapes. Nothing here can panic: every access to the text is checked.
+//!
+//! JSON as services write it, without white space and with plain names, is read by the
+//! functions called `plain…`. They answer at once or not at all, and then nothing has moved.
 //!
 //! What it gives up: the text must be UTF-8 throughout, where `serde_json` does not look
 //! inside strings it skips.
 
+mod scan;
 mod skip;
 
+pub(super) use scan::text;
+
+use super::number::ShortNumber;
 use std::borrow::Cow;
 
 /// How many containers may nest, plus one: the limit of `serde_json`.
@@ -61,57 +67,93 @@ impl Problem {
     }
 }
 
+/// What is wrong with the end of a value that was read already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BadEnd {
+    Fault(Fault),
+    /// A list, a map or a set has more entries than its reader takes.
+    TooLong(&'static str),
+    /// An attribute value has more than one type tag.
+    SeveralTags,
+}
+
 /// A place in a JSON text.
 #[derive(Debug)]
 pub(super) struct Cursor<'a> {
     text: &'a str,
-    at: usize,
+    /// What of the text is still to be read.
+    rest: &'a str,
     depth_left: u8,
-    /// Open brackets while skipping; kept so that a payload allocates it once.
-    open: Vec<u8>,
+    bad_end: Option<BadEnd>,
 }
 
 impl<'a> Cursor<'a> {
+    #[inline]
     pub(super) fn new(text: &'a str) -> Self {
-        Self { text, at: 0, depth_left: DEPTH_LIMIT, open: Vec::new() }
+        Self { text, rest: text, depth_left: DEPTH_LIMIT, bad_end: None }
     }
 
+    #[cold]
     pub(super) fn fault<T>(&self, problem: Problem) -> Result<T, Fault> {
-        let problem = if self.at >= self.text.len() { Problem::End } else { problem };
-        Err(Fault { at: self.at.min(self.text.len()), problem })
+        let problem = if self.rest.is_empty() { Problem::End } else { problem };
+        Err(Fault { at: self.place(), problem })
     }
 
+    #[inline]
     fn byte(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
+        self.rest.as_bytes().first().copied()
+    }
+
+    /// Passes so many bytes, which end beside an ASCII byte.
+    #[inline]
+    pub(super) fn advance(&mut self, bytes: usize) {
+        self.rest = self.rest.get(bytes..).unwrap_or_default();
+    }
+
+    /// Byte offset in the text.
+    #[inline]
+    pub(super) fn place(&self) -> usize {
+        self.text.len() - self.rest.len()
+    }
+
+    /// How many bytes are still to be read.
+    pub(super) fn left(&self) -> usize {
+        self.rest.len()
     }
 
     /// The text from `start` to here. Both stand beside ASCII bytes, so the slice exists.
+    #[inline]
     pub(super) fn since(&self, start: usize) -> &'a str {
-        self.text.get(start..self.at).unwrap_or_default()
-    }
-
-    pub(super) fn place(&self) -> usize {
-        self.at
+        self.text.get(start..self.place()).unwrap_or_default()
     }
 
     /// The next byte that is not white space, without passing it.
+    #[inline]
     pub(super) fn peek(&mut self) -> Option<u8> {
-        loop {
-            match self.byte() {
-                Some(b' ' | b'\n' | b'\t' | b'\r') => self.at += 1,
-                other => return other,
-            }
+        match self.byte() {
+            Some(byte) if byte > b' ' => Some(byte),
+            _ => self.peek_further(),
         }
     }
 
-    /// Passes `byte` if it comes next.
+    #[cold]
+    fn peek_further(&mut self) -> Option<u8> {
+        self.rest = self.rest.trim_start_matches([' ', '\n', '\t', '\r']);
+        self.byte()
+    }
+
+    /// Passes `byte`, an ASCII one, if it comes next.
+    #[inline]
     pub(super) fn eat(&mut self, byte: u8) -> bool {
         let found = self.peek() == Some(byte);
-        self.at += usize::from(found);
+        if found {
+            self.advance(1);
+        }
         found
     }
 
     /// Fails unless only white space is left.
+    #[inline]
     pub(super) fn end(&mut self) -> Result<(), Fault> {
         match self.peek() {
             None => Ok(()),
@@ -120,27 +162,77 @@ impl<'a> Cursor<'a> {
     }
 
     /// Passes the opening bracket that was peeked and counts it.
+    #[inline]
     pub(super) fn enter(&mut self) -> Result<(), Fault> {
         if self.depth_left <= 1 {
             return self.fault(Problem::TooDeep);
         }
         self.depth_left -= 1;
-        self.at += 1;
+        self.advance(1);
         Ok(())
     }
 
     /// Forgets the container left last.
+    #[inline]
     pub(super) fn leave(&mut self) {
         self.depth_left += 1;
     }
 
+    /// Fails if the value just read ended badly, or if more than white space is left.
+    #[inline]
+    pub(super) fn finish(&mut self) -> Result<(), BadEnd> {
+        match self.bad_end {
+            None => self.end().map_err(BadEnd::Fault),
+            Some(end) => Err(end),
+        }
+    }
+
+    /// Notes what is wrong with the end of the value just read. Who reads on has to ask for it.
+    #[cold]
+    pub(super) fn end_badly(&mut self, end: BadEnd) {
+        self.bad_end.get_or_insert(end);
+    }
+
+    /// What was wrong with the end of the value just read.
+    #[inline]
+    pub(super) fn bad_end(&self) -> Option<BadEnd> {
+        self.bad_end
+    }
+
     /// In an array: moves to the next element and says so, or passes the closing bracket.
+    #[inline]
     pub(super) fn next_element(&mut self, first: &mut bool) -> Result<bool, Fault> {
-        self.next_part(first, b']')
+        match (*first, self.rest.as_bytes()) {
+            (false, [b']', ..]) => {
+                self.advance(1);
+                Ok(false)
+            }
+            (false, [b',', b'{' | b'"' | b'[', ..]) => {
+                self.advance(1);
+                Ok(true)
+            }
+            (true, [b'{' | b'"' | b'[', ..]) => {
+                *first = false;
+                Ok(true)
+            }
+            _ => self.next_part(first, b']'),
+        }
     }
 
     /// In an object: reads the next member's name and the colon, or passes the closing brace.
+    #[inline]
     pub(super) fn next_member(&mut self, first: &mut bool) -> Result<Option<Cow<'a, str>>, Fault> {
+        if let Some(name) = self.plain_member(first) {
+            return Ok(Some(Cow::Borrowed(name)));
+        }
+        if self.plain("}") {
+            return Ok(None);
+        }
+        self.next_member_slowly(first)
+    }
+
+    #[cold]
+    fn next_member_slowly(&mut self, first: &mut bool) -> Result<Option<Cow<'a, str>>, Fault> {
         if !self.next_part(first, b'}')? {
             return Ok(None);
         }
@@ -156,9 +248,29 @@ impl<'a> Cursor<'a> {
         if self.eat(b':') { Ok(name) } else { self.fault(Problem::ExpectedColon) }
     }
 
+    /// The name of the member that begins at `place`, or at the comma there.
+    pub(super) fn name_at(&self, place: usize) -> String {
+        let rest = self.text.get(place..).unwrap_or_default();
+        let mut cursor = Self { rest, ..*self };
+        cursor.eat(b',');
+        cursor.name().map(Cow::into_owned).unwrap_or_default()
+    }
+
     /// Like [`next_member`](Self::next_member), for names of which only some are known: one
     /// with a lone surrogate is none of them, and reads as empty.
+    #[inline]
     pub(super) fn next_name(&mut self, first: &mut bool) -> Result<Option<Cow<'a, str>>, Fault> {
+        if let Some(name) = self.plain_member(first) {
+            return Ok(Some(Cow::Borrowed(name)));
+        }
+        if self.plain("}") {
+            return Ok(None);
+        }
+        self.next_name_slowly(first)
+    }
+
+    #[cold]
+    fn next_name_slowly(&mut self, first: &mut bool) -> Result<Option<Cow<'a, str>>, Fault> {
         if !self.next_part(first, b'}')? {
             return Ok(None);
         }
@@ -169,10 +281,11 @@ impl<'a> Cursor<'a> {
         if self.eat(b':') { Ok(Some(name)) } else { self.fault(Problem::ExpectedColon) }
     }
 
+    #[inline(never)]
     fn next_part(&mut self, first: &mut bool, close: u8) -> Result<bool, Fault> {
         let next = self.peek();
         if next == Some(close) {
-            self.at += 1;
+            self.advance(1);
             return Ok(false);
         }
         if std::mem::take(first) {
@@ -181,75 +294,213 @@ impl<'a> Cursor<'a> {
         if next != Some(b',') {
             return self.fault(Problem::ExpectedCommaOrEnd);
         }
-        self.at += 1;
+        self.advance(1);
         if self.peek() == Some(close) { self.fault(Problem::TrailingComma) } else { Ok(true) }
     }
 
-    /// Passes `word` (`true`, `false` or `null`).
-    pub(super) fn literal(&mut self, word: &str) -> Result<(), Fault> {
-        let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
-        if rest.starts_with(word.as_bytes()) {
-            self.at += word.len();
-            return Ok(());
+    /// Passes `"name":`, or `,"name":` behind another member.
+    #[inline(always)]
+    pub(super) fn plain_member(&mut self, first: &mut bool) -> Option<&'a str> {
+        let quoted = if *first { self.rest } else { self.rest.strip_prefix(",")? };
+        let (name, behind) = scan::split_plain(quoted.strip_prefix("\"")?);
+        self.rest = behind.strip_prefix("\":")?;
+        *first = false;
+        Some(name)
+    }
+
+    /// Passes a member's name that `known` tells from the text it begins with: what it is, and
+    /// how long it is with quotes and colon.
+    #[inline(always)]
+    pub(super) fn known_member<K>(
+        &mut self,
+        first: &mut bool,
+        known: impl FnOnce(&str) -> Option<(K, usize)>,
+    ) -> Option<K> {
+        let quoted = if *first { self.rest } else { self.rest.strip_prefix(",")? };
+        let (member, len) = known(quoted)?;
+        self.rest = quoted.get(len..)?;
+        *first = false;
+        Some(member)
+    }
+
+    /// Passes this very text.
+    #[inline(always)]
+    pub(super) fn plain(&mut self, expected: &str) -> bool {
+        match self.rest.strip_prefix(expected) {
+            Some(rest) => {
+                self.rest = rest;
+                true
+            }
+            None => false,
         }
-        self.fault(Problem::ExpectedValue)
+    }
+
+    /// Passes a string without escapes, and what stands before its first byte and behind its
+    /// last: the quotes and more. A brace may open before it that is closed behind it.
+    #[inline(always)]
+    pub(super) fn plain_between(&mut self, before: &str, behind: &str) -> Option<&'a str> {
+        if self.depth_left <= 1 {
+            return None;
+        }
+        let (text, rest) = scan::split_plain(self.rest.strip_prefix(before)?);
+        self.rest = rest.strip_prefix(behind)?;
+        Some(text)
+    }
+
+    /// Passes a number between such texts, if `value` can tell what it is.
+    #[inline(always)]
+    pub(super) fn plain_number_between<T>(
+        &mut self,
+        before: &str,
+        behind: &str,
+        value: impl FnOnce(ShortNumber) -> Option<T>,
+    ) -> Option<T> {
+        if self.depth_left <= 1 {
+            return None;
+        }
+        let text = self.rest.strip_prefix(before)?;
+        let number = ShortNumber::at_start(text.as_bytes())?;
+        let rest = text.get(number.len..)?.strip_prefix(behind)?;
+        let value = value(number)?;
+        self.rest = rest;
+        Some(value)
+    }
+
+    /// Passes a type tag and its brace, which is counted: `{"tag":`.
+    #[inline(always)]
+    pub(super) fn plain_tag(&mut self, tag: &str) -> bool {
+        if self.depth_left <= 1 || !self.plain(tag) {
+            return false;
+        }
+        self.depth_left -= 1;
+        true
+    }
+
+    /// Passes a literal with its tag, which opens and closes a brace.
+    #[inline(always)]
+    pub(super) fn plain_literal(&mut self, literal: &str) -> bool {
+        self.depth_left > 1 && self.plain(literal)
+    }
+
+    /// Whether this very text comes next.
+    #[inline(always)]
+    pub(super) fn starts_with(&self, expected: &str) -> bool {
+        self.rest.starts_with(expected)
+    }
+
+    /// The byte after the next two: the first letter of a plain type tag.
+    #[inline(always)]
+    pub(super) fn third_byte(&self) -> Option<u8> {
+        self.rest.as_bytes().get(2).copied()
+    }
+
+    /// Passes `word` (`true`, `false` or `null`).
+    #[inline]
+    pub(super) fn literal(&mut self, word: &str) -> Result<(), Fault> {
+        if self.plain(word) { Ok(()) } else { self.fault(Problem::ExpectedValue) }
+    }
+
+    /// The number that comes next, if it is short; it is not passed.
+    #[inline]
+    pub(super) fn short_number(&self) -> Option<ShortNumber> {
+        ShortNumber::at_start(self.rest.as_bytes())
     }
 
     /// The text of a number.
+    #[inline]
     pub(super) fn number(&mut self) -> Result<&'a str, Fault> {
         self.peek();
-        let start = self.at;
-        self.at += usize::from(self.byte() == Some(b'-'));
-        match self.byte() {
-            Some(b'0') => self.at += 1,
-            Some(b'1'..=b'9') => self.digits()?,
-            _ => return self.fault(Problem::Number),
+        let bytes = self.rest.as_bytes();
+        let digits = |from: usize| {
+            let digits = bytes.get(from..).unwrap_or_default();
+            from + digits.iter().take_while(|byte| byte.is_ascii_digit()).count()
+        };
+        let mut end = usize::from(bytes.first() == Some(&b'-'));
+        end = match bytes.get(end) {
+            Some(b'0') => end + 1,
+            Some(b'1'..=b'9') => digits(end),
+            _ => return self.malformed_number(end),
+        };
+        if bytes.get(end) == Some(&b'.') {
+            let start = end + 1;
+            end = digits(start);
+            if end == start {
+                return self.malformed_number(end);
+            }
         }
-        if self.byte() == Some(b'.') {
-            self.at += 1;
-            self.digits()?;
+        if let Some(b'e' | b'E') = bytes.get(end) {
+            let start = end + 1 + usize::from(matches!(bytes.get(end + 1), Some(b'+' | b'-')));
+            end = digits(start);
+            if end == start {
+                return self.malformed_number(end);
+            }
         }
-        if let Some(b'e' | b'E') = self.byte() {
-            self.at += 1;
-            self.at += usize::from(matches!(self.byte(), Some(b'+' | b'-')));
-            self.digits()?;
-        }
-        Ok(self.since(start))
+        let Some((number, rest)) = self.rest.split_at_checked(end) else {
+            return self.malformed_number(end);
+        };
+        self.rest = rest;
+        Ok(number)
     }
 
-    fn digits(&mut self) -> Result<(), Fault> {
-        let start = self.at;
-        while self.byte().is_some_and(|byte| byte.is_ascii_digit()) {
-            self.at += 1;
-        }
-        if self.at == start { self.fault(Problem::Number) } else { Ok(()) }
+    #[cold]
+    fn malformed_number<T>(&mut self, at: usize) -> Result<T, Fault> {
+        self.advance(at);
+        self.fault(Problem::Number)
     }
 
     /// A string's characters, borrowed unless it has escapes.
+    #[inline]
     pub(super) fn string(&mut self) -> Result<Cow<'a, str>, Fault> {
+        match self.plain_string() {
+            Some(text) => Ok(Cow::Borrowed(text)),
+            None => self.string_slowly(),
+        }
+    }
+
+    /// Passes a string without escapes.
+    #[inline(always)]
+    pub(super) fn plain_string(&mut self) -> Option<&'a str> {
+        let (text, rest) = scan::split_plain(self.rest.strip_prefix("\"")?);
+        self.rest = rest.strip_prefix("\"")?;
+        Some(text)
+    }
+
+    /// The characters of a string without escapes that is all there is.
+    #[inline]
+    pub(super) fn plain_whole_string(mut self) -> Option<&'a str> {
+        self.plain_string().filter(|_| self.rest.is_empty())
+    }
+
+    #[cold]
+    fn string_slowly(&mut self) -> Result<Cow<'a, str>, Fault> {
         if self.peek() != Some(b'"') {
             return self.fault(Problem::ExpectedValue);
         }
-        self.at += 1;
-        let start = self.at;
-        self.pass_plain();
-        if self.byte() == Some(b'"') {
-            let text = self.since(start);
-            self.at += 1;
+        if let Some(text) = self.plain_string() {
             return Ok(Cow::Borrowed(text));
         }
-        self.escaped(start).map(Cow::Owned)
+        self.advance(1);
+        self.escaped().map(Cow::Owned)
     }
 
     /// A string's characters, or none if the next value is of another type or holds a lone
     /// surrogate. Passes the value in any case.
+    #[inline]
     pub(super) fn text(&mut self) -> Result<Option<Cow<'a, str>>, Fault> {
+        match self.plain_string() {
+            Some(text) => Ok(Some(Cow::Borrowed(text))),
+            None => self.text_slowly(),
+        }
+    }
+
+    #[cold]
+    fn text_slowly(&mut self) -> Result<Option<Cow<'a, str>>, Fault> {
         self.peek();
-        let start = self.at;
+        let start = self.rest;
         match self.string() {
             Ok(text) => Ok(Some(text)),
             Err(Fault { problem: Problem::Surrogate | Problem::ExpectedValue, .. }) => {
-                self.at = start;
+                self.rest = start;
                 self.skip()?;
                 Ok(None)
             }
@@ -257,41 +508,22 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Moves to the next quote, backslash, control character or the end of the text.
-    fn pass_plain(&mut self) {
-        let bytes = self.text.as_bytes();
-        while let Some(word) = bytes.get(self.at..).and_then(|rest| rest.first_chunk::<8>()) {
-            let found = special_bytes(u64::from_le_bytes(*word));
-            if found != 0 {
-                self.at += found.trailing_zeros() as usize / 8;
-                return;
-            }
-            self.at += 8;
-        }
-        while self.byte().is_some_and(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
-            self.at += 1;
-        }
-    }
-
-    /// The rest of a string that began at `start` and is plain up to here.
-    #[cold]
-    fn escaped(&mut self, start: usize) -> Result<String, Fault> {
-        let mut text = String::from(self.since(start));
+    /// The rest of a string behind its opening quote.
+    fn escaped(&mut self) -> Result<String, Fault> {
+        // Escapes are longer than what they stand for.
+        let len = scan::string_len(self.rest.as_bytes()).unwrap_or_default();
+        let mut text = String::with_capacity(len);
         loop {
-            match self.byte() {
-                Some(b'"') => {
-                    self.at += 1;
-                    return Ok(text);
-                }
-                Some(b'\\') => {
-                    self.at += 1;
-                    text.push(self.escape()?);
-                }
-                _ => return self.fault(Problem::ControlCharacter),
+            let (plain, rest) = scan::split_plain(self.rest);
+            text.push_str(plain);
+            self.rest = rest;
+            if self.plain("\"") {
+                return Ok(text);
             }
-            let start = self.at;
-            self.pass_plain();
-            text.push_str(self.since(start));
+            if !self.plain("\\") {
+                return self.fault(Problem::ControlCharacter);
+            }
+            text.push(self.escape()?);
         }
     }
 
@@ -306,23 +538,21 @@ impl<'a> Cursor<'a> {
             b'r' => '\r',
             b't' => '\t',
             b'u' => {
-                self.at += 1;
+                self.advance(1);
                 return self.unicode_escape();
             }
             _ => return self.fault(Problem::Escape),
         };
-        self.at += 1;
+        self.advance(1);
         Ok(plain)
     }
 
     fn unicode_escape(&mut self) -> Result<char, Fault> {
         let mut code = self.four_hex_digits()?;
         if (0xD800..0xDC00).contains(&code) {
-            let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
-            if !rest.starts_with(b"\\u") {
+            if !self.plain("\\u") {
                 return self.fault(Problem::Surrogate);
             }
-            self.at += 2;
             let low = self.four_hex_digits()?;
             if !(0xDC00..0xE000).contains(&low) {
                 return self.fault(Problem::Surrogate);
@@ -340,23 +570,10 @@ impl<'a> Cursor<'a> {
                 Some(digit) => code = code * 16 + digit,
                 None => return self.fault(Problem::Escape),
             }
-            self.at += 1;
+            self.advance(1);
         }
         Ok(code)
     }
-}
-
-/// Marks the bytes of a little-endian word that end a plain run of a string, by their high
-/// bit. The lowest mark is exact; marks above it may be false, and are not looked at.
-fn special_bytes(word: u64) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    let equal_to = |byte: u8| {
-        let difference = word ^ (ONES * u64::from(byte));
-        difference.wrapping_sub(ONES) & !difference
-    };
-    let control = word.wrapping_sub(ONES * 0x20) & !word;
-    (equal_to(b'"') | equal_to(b'\\') | control) & HIGH
 }
 
 /// Whether `text` is one JSON number and nothing else.
@@ -387,22 +604,22 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_names_its_place() {
+    fn what_is_skipped_has_to_balance() {
         check_skip(" {\"a\" : [1, -2.5e+3, true, null, {}]} ", Ok(()));
+        check_skip("[1,]", Ok(()));
+        check_skip("{\"a\" [}}", Ok(()));
+        check_skip("\"a\nb\"", Ok(()));
+        check_skip("\"\\x\"", Ok(()));
+        check_skip("01", Ok(()));
+        check_skip("truth", Ok(()));
         check_skip("", Err((0, Problem::End)));
-        check_skip("[1,]", Err((3, Problem::TrailingComma)));
-        check_skip("{\"a\" 1}", Err((5, Problem::ExpectedColon)));
-        check_skip("{1:1}", Err((1, Problem::ExpectedName)));
-        check_skip("[1 2]", Err((3, Problem::ExpectedCommaOrEnd)));
-        check_skip("[1}", Err((2, Problem::ExpectedCommaOrEnd)));
-        check_skip("\"a\nb\"", Err((2, Problem::ControlCharacter)));
-        check_skip("\"\\x\"", Err((2, Problem::Escape)));
-        check_skip("\"\\u12g4\"", Err((5, Problem::Escape)));
-        check_skip("01", Err((1, Problem::TrailingText)));
-        check_skip("1.x", Err((2, Problem::Number)));
-        check_skip("truth", Err((0, Problem::ExpectedValue)));
+        check_skip("[1, \"]\"", Err((7, Problem::End)));
         check_skip("\"abc", Err((4, Problem::End)));
+        check_skip("\"abc\\\"", Err((6, Problem::End)));
         check_skip("1 1", Err((2, Problem::TrailingText)));
+        check_skip("[]]", Err((2, Problem::TrailingText)));
+        check_skip(",", Err((0, Problem::ExpectedValue)));
+        check_skip("}", Err((0, Problem::ExpectedValue)));
     }
 
     #[test]
@@ -419,14 +636,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn special_bytes_finds_what_a_scan_finds(bytes in prop::array::uniform8(any::<u8>())) {
-            let scan = bytes.iter().position(|&b| b < 0x20 || b == b'"' || b == b'\\');
-            let found = special_bytes(u64::from_le_bytes(bytes));
-            let found = (found != 0).then(|| found.trailing_zeros() as usize / 8);
-            prop_assert_eq!(found, scan);
-        }
-
         #[test]
         fn a_string_is_decoded_as_serde_json_decodes_it(
             parts in prop::collection::vec(
@@ -445,7 +654,7 @@ mod tests {
             let mut cursor = Cursor::new(&text);
             let skipped = cursor.skip().and_then(|()| cursor.end()).is_ok();
             let ignored = serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok();
-            prop_assert_eq!(skipped, ignored);
+            prop_assert!(skipped || !ignored);
         }
     }
 }

@@ -46,6 +46,7 @@ impl<'de> Deserializer<'de> for Key<'de> {
     number_key!(deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128);
     number_key!(deserialize_f32 deserialize_f64);
 
+    #[inline(always)]
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         visit_text(self.0, visitor)
     }

@@ -10,41 +10,51 @@ use super::{
     document::read_bytes,
     error::{DecodeError, DecodeReason},
     json::{Cursor, Fault},
-    members::{Members, arrival, read_text},
+    members::{Members, arrival, known_members, read_text},
 };
 use crate::record::{Change, Timestamp};
 use serde::Deserialize;
 use std::{borrow::Cow, sync::OnceLock};
 
+known_members!(Member {
+    PartitionKey = "partitionKey",
+    SequenceNumber = "sequenceNumber",
+    Data = "data",
+    Arrival = "approximateArrivalTimestamp",
+} passes "kinesisSchemaVersion");
+
 /// What `kinesis` holds, values still as text.
 #[derive(Debug, Default)]
 pub(super) struct KinesisBody<'a> {
     pub(super) sequence_number: Option<Cow<'a, str>>,
-    pub(super) arrival: Option<Timestamp>,
+    arrival: Option<&'a str>,
     partition_key: Option<&'a str>,
     data: Option<&'a str>,
-    decoded: OnceLock<Result<Vec<u8>, DecodeError>>,
+    decoded: OnceLock<Result<Vec<u8>, Box<DecodeError>>>,
 }
 
 impl<'a> KinesisBody<'a> {
     pub(super) fn read(
+        &mut self,
         cursor: &mut Cursor<'a>,
         repeated: &mut Option<&'static str>,
-    ) -> Result<Self, Fault> {
-        let mut body = Self::default();
-        let known = &["sequenceNumber", "approximateArrivalTimestamp", "partitionKey", "data"];
-        let Some(mut members) = Members::open(cursor, known)? else {
-            return Ok(body);
+    ) -> Result<(), Fault> {
+        let Some(mut members) = Members::<Member>::open(cursor)? else {
+            return Ok(());
         };
         while let Some(member) = members.next(cursor, repeated)? {
             match member {
-                "sequenceNumber" => body.sequence_number = cursor.text()?,
-                "approximateArrivalTimestamp" => body.arrival = arrival(cursor.raw()?),
-                "partitionKey" => body.partition_key = Some(cursor.raw()?),
-                _ => body.data = Some(cursor.raw()?),
+                Member::PartitionKey => self.partition_key = Some(cursor.raw()?),
+                Member::SequenceNumber => self.sequence_number = cursor.text()?,
+                Member::Data => self.data = Some(cursor.raw()?),
+                Member::Arrival => self.arrival = Some(cursor.raw()?),
             }
         }
-        Ok(body)
+        Ok(())
+    }
+
+    pub(super) fn arrival(&self) -> Option<Timestamp> {
+        arrival(self.arrival?)
     }
 
     pub(super) fn key(&self) -> Result<RecordKey<'a>, DecodeError> {
@@ -52,14 +62,19 @@ impl<'a> KinesisBody<'a> {
     }
 
     pub(super) fn data(&self) -> Result<&[u8], DecodeError> {
-        let decoded = self.decoded.get_or_init(|| {
-            base64_simd::STANDARD
-                .decode_to_vec(read_text(self.data, "data")?.as_bytes())
-                .map_err(|_| DecodeError::new("data", DecodeReason::Base64))
-        });
-        decoded.as_deref().map_err(Clone::clone)
+        match self.decoded.get_or_init(|| self.decode().map_err(Box::new)) {
+            Ok(data) => Ok(data),
+            Err(error) => Err((**error).clone()),
+        }
     }
 
+    fn decode(&self) -> Result<Vec<u8>, DecodeError> {
+        base64_simd::STANDARD
+            .decode_to_vec(read_text(self.data, "data")?.as_bytes())
+            .map_err(|_| DecodeError::new("data", DecodeReason::Base64))
+    }
+
+    #[inline]
     pub(super) fn change<'s, T: Deserialize<'s>>(&'s self) -> Result<Change<T>, DecodeError> {
         Ok(Change::Insert { new: Some(read_bytes(self.data()?, "data")?) })
     }

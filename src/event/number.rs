@@ -125,3 +125,140 @@ pub(super) fn is_decimal(text: &str) -> bool {
         && !(integer.is_empty() && fraction.is_empty())
         && exponent.is_none_or(|text| !text.is_empty() && digits(text))
 }
+
+/// The value of the digits that a text begins with, behind those of `value`, and the rest. It is
+/// right for at most nineteen digits altogether.
+#[inline]
+fn leading_digits(mut text: &[u8], mut value: u64) -> (u64, &[u8]) {
+    while let [digit @ b'0'..=b'9', rest @ ..] = text {
+        value = value.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
+        text = rest;
+    }
+    (value, text)
+}
+
+/// The value of at most nineteen digits and nothing else.
+#[inline]
+pub(super) fn short_integer(text: &str) -> Option<u64> {
+    match leading_digits(text.as_bytes(), 0) {
+        (value, []) if !text.is_empty() && text.len() <= 19 => Some(value),
+        _ => None,
+    }
+}
+
+/// A number of at most nineteen digits, as JSON writes it, without an exponent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ShortNumber {
+    pub(super) is_negative: bool,
+    /// Its digits, without the point.
+    pub(super) digits: u64,
+    /// How many of them are behind the point.
+    pub(super) behind: usize,
+    /// How many bytes it takes in the text.
+    pub(super) len: usize,
+}
+
+impl ShortNumber {
+    /// The number that a text begins with.
+    #[inline]
+    pub(super) fn at_start(text: &[u8]) -> Option<Self> {
+        let (is_negative, unsigned) = match text {
+            [b'-', unsigned @ ..] => (true, unsigned),
+            unsigned => (false, unsigned),
+        };
+        let (whole, mut rest) = leading_digits(unsigned, 0);
+        let before = unsigned.len() - rest.len();
+        let (mut digits, mut behind) = (whole, 0);
+        if let [b'.', fraction @ ..] = rest {
+            (digits, rest) = leading_digits(fraction, whole);
+            behind = fraction.len() - rest.len();
+            if behind == 0 {
+                return None;
+            }
+        }
+        let is_written_as_json = before == 1 || before > 1 && unsigned.first() != Some(&b'0');
+        if !is_written_as_json || before + behind > 19 || matches!(rest, [b'e' | b'E', ..]) {
+            return None;
+        }
+        Some(Self { is_negative, digits, behind, len: text.len() - rest.len() })
+    }
+
+    /// Its value, if it has no sign and no point.
+    #[inline]
+    pub(super) fn whole(self) -> Option<u64> {
+        (self.behind == 0 && !self.is_negative).then_some(self.digits)
+    }
+
+    /// Its value, where a division of two exact doubles gives it without an error: at most 2^53
+    /// without the point. That is what any correct reader gives, and what `serde_json` computes.
+    #[inline]
+    pub(super) fn double(self) -> Option<f64> {
+        const EXACT_MAX: u64 = 1 << 53;
+        /// The powers of ten up to the most digits there can be behind a point.
+        const POWERS: [f64; 19] = [
+            1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+            1e16, 1e17, 1e18,
+        ];
+        if self.digits > EXACT_MAX {
+            return None;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "at most 2^53")]
+        let value = self.digits as f64 / POWERS.get(self.behind)?;
+        Some(if self.is_negative { -value } else { value })
+    }
+}
+
+/// The value of a number without an exponent that is short enough to be exact.
+#[inline]
+pub(super) fn short_decimal(text: &str) -> Option<f64> {
+    let number = ShortNumber::at_start(text.as_bytes())?;
+    if number.len == text.len() { number.double() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{short_decimal, short_integer};
+    use proptest::prelude::*;
+
+    #[test]
+    fn only_what_is_exact_is_short() {
+        for (text, expected) in [
+            ("0", Some(0.0)),
+            ("-0", Some(-0.0)),
+            ("12.50", Some(12.5)),
+            ("-0.1", Some(-0.1)),
+            ("9007199254740992", Some(9_007_199_254_740_992.0)),
+            ("9007199254740993", None),
+            ("99999999999999999999", None),
+            ("1e3", None),
+            ("", None),
+            ("-", None),
+            (".", None),
+            ("1.", None),
+            (".5", None),
+            ("1.2.3", None),
+            ("+1", None),
+            ("1 ", None),
+        ] {
+            let found = short_decimal(text).map(f64::to_bits);
+            assert_eq!(found, expected.map(f64::to_bits), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_short_integer_is_what_others_read(text in "[0-9]{0,21}|[0-9]{1,3}[-+ .a]") {
+            let expected = text.parse::<u64>().ok().filter(|_| text.len() <= 19);
+            prop_assert_eq!(short_integer(&text), expected);
+        }
+
+        #[test]
+        fn a_short_decimal_is_what_others_read(text in "-?(0|[1-9][0-9]{0,17})([.][0-9]{1,18})?") {
+            if let Some(value) = short_decimal(&text) {
+                prop_assert_eq!(value.to_bits(), text.parse::<f64>().unwrap().to_bits());
+                let theirs: f64 = serde_json::from_str(&text).unwrap();
+                prop_assert_eq!(value.to_bits(), theirs.to_bits());
+            }
+        }
+    }
+}

@@ -11,11 +11,11 @@ pub(super) use special::{Set, Special, VALUE_NAME};
 use super::{
     error::{DecodeReason, Error},
     json::Cursor,
-    number::{NUMBER_NAME, is_decimal},
+    number::{NUMBER_NAME, is_decimal, short_decimal, short_integer},
 };
 use serde::{
     Deserializer,
-    de::{Error as _, IntoDeserializer, Unexpected, Visitor, value::SeqDeserializer},
+    de::{Error as _, Expected, IntoDeserializer, Unexpected, Visitor, value::SeqDeserializer},
 };
 use std::borrow::Cow;
 
@@ -45,11 +45,21 @@ pub(super) struct Scalar<'de> {
 
 impl<'de> Scalar<'de> {
     /// Reads the JSON string that comes next as a scalar of DynamoDB.
+    #[inline]
     pub(super) fn read(cursor: &mut Cursor<'de>, kind: ScalarKind) -> Result<Self, Error> {
+        if let Some(text) = cursor.plain_string() {
+            return Ok(Self::plain(kind, text));
+        }
         if cursor.peek() != Some(b'"') {
             return Err(Error::json_type(cursor, "a string under the type tag"));
         }
         Ok(Self { kind, text: cursor.string()? })
+    }
+
+    /// A scalar without escapes.
+    #[inline(always)]
+    pub(super) fn plain(kind: ScalarKind, text: &'de str) -> Self {
+        Self { kind, text: Cow::Borrowed(text) }
     }
 
     fn digits(self) -> Result<Cow<'de, str>, Error> {
@@ -62,27 +72,35 @@ impl<'de> Scalar<'de> {
             .map_err(|_| Error::new(DecodeReason::Base64))
     }
 
+    #[inline]
     fn integer<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         if self.kind != ScalarKind::Number {
             return Err(Error::mismatch(self.kind.name(), &visitor));
         }
-        if let Ok(value) = self.text.parse::<u64>() {
+        if let Some(value) = short_integer(&self.text) {
             return visitor.visit_u64(value);
         }
-        if let Ok(value) = self.text.parse::<i64>() {
-            return visitor.visit_i64(value);
+        match self.long_integer(&visitor)? {
+            Integer::Unsigned(value) => visitor.visit_u64(value),
+            Integer::Signed(value) => visitor.visit_i64(value),
+        }
+    }
+
+    /// An integer in any spelling.
+    #[inline(never)]
+    fn long_integer(self, expected: &dyn Expected) -> Result<Integer, Error> {
+        let parse = |digits: &str| match digits.parse() {
+            Ok(value) => Some(Integer::Unsigned(value)),
+            Err(_) => digits.parse().ok().map(Integer::Signed),
+        };
+        if let Some(value) = parse(&self.text) {
+            return Ok(value);
         }
         let digits = self.digits()?;
         let Some(plain) = whole(&digits) else {
-            return Err(Error::mismatch("a number with a fraction", &visitor));
+            return Err(Error::mismatch("a number with a fraction", expected));
         };
-        if let Ok(value) = plain.parse::<u64>() {
-            return visitor.visit_u64(value);
-        }
-        match plain.parse::<i64>() {
-            Ok(value) => visitor.visit_i64(value),
-            Err(_) => Err(Error::invalid_value(Unexpected::Signed(0), &visitor)),
-        }
+        parse(&plain).ok_or_else(|| Error::invalid_value(Unexpected::Signed(0), expected))
     }
 
     fn wide_integer<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -102,9 +120,13 @@ impl<'de> Scalar<'de> {
         }
     }
 
+    #[inline]
     fn float<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         if self.kind != ScalarKind::Number {
             return Err(Error::mismatch(self.kind.name(), &visitor));
+        }
+        if let Some(value) = short_decimal(&self.text) {
+            return visitor.visit_f64(value);
         }
         match self.digits()?.parse::<f64>() {
             Ok(value) if value.is_finite() => visitor.visit_f64(value),
@@ -125,6 +147,7 @@ impl<'de> Scalar<'de> {
     }
 }
 
+#[inline(always)]
 pub(super) fn visit_text<'de, V: Visitor<'de>>(
     text: Cow<'de, str>,
     visitor: V,
@@ -133,6 +156,11 @@ pub(super) fn visit_text<'de, V: Visitor<'de>>(
         Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
         Cow::Owned(text) => visitor.visit_string(text),
     }
+}
+
+enum Integer {
+    Unsigned(u64),
+    Signed(i64),
 }
 
 /// The digits of a decimal that is a whole number of at most 40 digits: `1.50E2` is `150`.
@@ -159,7 +187,8 @@ fn whole(decimal: &str) -> Option<String> {
 
 macro_rules! as_method {
     ($method:ident: $($name:ident)*) => {
-        $(fn $name<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        $(#[inline]
+        fn $name<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
             self.$method(visitor)
         })*
     };
@@ -183,6 +212,7 @@ impl<'de> Deserializer<'de> for Scalar<'de> {
         }
     }
 
+    #[inline(always)]
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.kind {
             ScalarKind::Text => visit_text(self.text, visitor),
@@ -198,6 +228,7 @@ impl<'de> Deserializer<'de> for Scalar<'de> {
         }
     }
 
+    #[inline]
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.kind {
             ScalarKind::Binary => visitor.visit_byte_buf(self.bytes()?),

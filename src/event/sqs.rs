@@ -16,7 +16,7 @@ use super::{
     document::{read_bytes, read_document},
     error::{DecodeError, DecodeReason},
     json::{self, Cursor, Fault},
-    members::{Members, read_text},
+    members::{Members, known_members, read_text},
 };
 use crate::{
     park::envelope::VERSION,
@@ -24,6 +24,13 @@ use crate::{
 };
 use serde::Deserialize;
 use std::{borrow::Cow, sync::OnceLock};
+
+known_members!(Attribute {
+    SequenceNumber = "SequenceNumber",
+    Group = "MessageGroupId",
+    Sent = "SentTimestamp",
+    ReceiveCount = "ApproximateReceiveCount",
+});
 
 /// What `attributes` holds of interest, all of it text.
 #[derive(Debug, Default)]
@@ -40,20 +47,20 @@ impl<'a> Attributes<'a> {
         repeated: &mut Option<&'static str>,
     ) -> Result<Self, Fault> {
         let mut attributes = Self::default();
-        let known =
-            &["SequenceNumber", "MessageGroupId", "SentTimestamp", "ApproximateReceiveCount"];
-        let Some(mut members) = Members::open(cursor, known)? else {
+        let Some(mut members) = Members::<Attribute>::open(cursor)? else {
             return Ok(attributes);
         };
         while let Some(member) = members.next(cursor, repeated)? {
             let text = cursor.text()?;
             match member {
-                "SequenceNumber" => attributes.sequence_number = text,
-                "MessageGroupId" => attributes.group = text,
-                "SentTimestamp" => {
+                Attribute::SequenceNumber => attributes.sequence_number = text,
+                Attribute::Group => attributes.group = text,
+                Attribute::Sent => {
                     attributes.sent = text.and_then(|text| text.parse().ok()).map(Timestamp);
                 }
-                _ => attributes.receive_count = text.and_then(|text| text.parse().ok()),
+                Attribute::ReceiveCount => {
+                    attributes.receive_count = text.and_then(|text| text.parse().ok())
+                }
             }
         }
         Ok(attributes)
@@ -222,6 +229,12 @@ fn enveloped(body: &str) -> Result<Option<Cow<'_, str>>, DecodeError> {
     read_text(envelope.record, "body.record").map(Some)
 }
 
+known_members!(EnvelopeMember {
+    Version = "changefold",
+    Record = "record",
+    Encoding = "record_encoding",
+});
+
 /// The members that tell an envelope, each still as text.
 #[derive(Default)]
 struct Envelope<'a> {
@@ -234,16 +247,15 @@ struct Envelope<'a> {
 impl<'a> Envelope<'a> {
     fn read(cursor: &mut Cursor<'a>) -> Result<Self, Fault> {
         let mut envelope = Self::default();
-        let known = &["changefold", "record", "record_encoding"];
-        let Some(mut members) = Members::open(cursor, known)? else {
+        let Some(mut members) = Members::<EnvelopeMember>::open(cursor)? else {
             return Ok(envelope);
         };
         while let Some(member) = members.next(cursor, &mut envelope.repeated)? {
             let value = Some(cursor.raw()?);
             match member {
-                "changefold" => envelope.version = value,
-                "record" => envelope.record = value,
-                _ => envelope.encoding = value,
+                EnvelopeMember::Version => envelope.version = value,
+                EnvelopeMember::Record => envelope.record = value,
+                EnvelopeMember::Encoding => envelope.encoding = value,
             }
         }
         cursor.end()?;
