@@ -113,7 +113,7 @@ pub(crate) fn official(payload: &Payload) -> u64 {
 }
 
 /// (a′)
-fn with_paths(payload: &Payload) -> u64 {
+pub(crate) fn with_paths(payload: &Payload) -> u64 {
     let mut json = serde_json::Deserializer::from_slice(&payload.bytes);
     each_official(serde_path_to_error::deserialize(&mut json).unwrap(), |order| {
         black_box(&order);

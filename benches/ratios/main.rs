@@ -18,18 +18,23 @@
 
 mod allocations;
 mod decode;
+mod instructions;
 mod measure;
 mod model;
 mod payloads;
+mod whole;
 
 use measure::Row;
 
 /// A part of the table: its name on the command line, and how its rows are had.
 type Part = (&'static str, fn() -> Vec<Row>);
 
-const PARTS: &[Part] = &[("decode", decode::rows)];
+const PARTS: &[Part] = &[("decode", decode::rows), ("whole", whole::rows)];
 
 fn main() {
+    if instructions::asked() {
+        return;
+    }
     // `cargo bench` adds `--bench`.
     let wanted: Vec<String> = std::env::args().skip(1).filter(|it| !it.starts_with('-')).collect();
     for name in &wanted {

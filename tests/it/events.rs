@@ -5,6 +5,7 @@
 
 mod agreement;
 mod documents;
+mod fuzzed;
 mod generated;
 mod sqs;
 
