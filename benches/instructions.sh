@@ -23,8 +23,10 @@ bench=$(cargo bench --locked --bench ratios --no-run 2>&1 | tee /dev/stderr |
 
 # collected NAME TIMES — the instructions of a whole run.
 collected() {
-    valgrind --tool=callgrind --callgrind-out-file=/dev/null "$bench" --count "$1" "$2" 2>&1 |
-        sed -n 's/.*Collected : //p'
+    local output
+    output=$(valgrind --tool=callgrind --callgrind-out-file=/dev/null \
+        "$bench" --count "$1" "$2" 2>&1) || { printf '%s\n' "$output" >&2; return 1; }
+    sed -n 's/.*Collected : //p' <<<"$output"
 }
 
 known() { sed -n "s/^$1  *\([0-9]*\)\$/\1/p" "$file" 2>/dev/null || true; }

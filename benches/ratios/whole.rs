@@ -105,8 +105,9 @@ struct Bench {
     /// Ours first; none is a peer that is not installed.
     functions: Vec<Option<Function>>,
     names: Vec<&'static str>,
-    /// By function, the durations of the last size.
+    /// By function, the durations of the last size, and the CPU time of its invocations.
     durations: Vec<Vec<Duration>>,
+    cpu_times: Vec<Duration>,
     records: usize,
     /// By size, the medians by function in milliseconds.
     medians: Vec<(Size, Vec<Option<f64>>)>,
@@ -121,6 +122,7 @@ impl Bench {
             functions: programs.iter().map(start).collect(),
             names: programs.iter().map(|program| program.name).collect(),
             durations: Vec::new(),
+            cpu_times: Vec::new(),
             records: 0,
             medians: Vec::new(),
         }
@@ -131,7 +133,11 @@ impl Bench {
         let payload = payloads::dynamodb(size);
         self.records = payload.records;
         self.durations = vec![Vec::new(); self.functions.len()];
+        let mut before = Vec::new();
         for turn in 0..WARM_UP + PAIRS {
+            if turn == WARM_UP {
+                before = self.cpu_times();
+            }
             for place in 0..self.functions.len() {
                 let at = (turn + place) % self.functions.len();
                 let Some(function) = &mut self.functions[at] else { continue };
@@ -141,12 +147,21 @@ impl Bench {
                 }
             }
         }
+        let spent = self.cpu_times();
+        let spent = spent.iter().zip(&before).map(|(after, before)| after.saturating_sub(*before));
+        self.cpu_times = spent.map(|spent| spent / u32::try_from(PAIRS).unwrap()).collect();
         let median = |durations: &Vec<Duration>| {
             let mut durations = durations.clone();
             durations.sort();
             durations.get(durations.len() / 2).map(|median| median.as_secs_f64() * 1e3)
         };
         self.medians.push((size, self.durations.iter().map(median).collect()));
+    }
+
+    /// What every process has spent; less waiting for a neighbour than the clock tells.
+    fn cpu_times(&self) -> Vec<Duration> {
+        let cpu_time = |it: &Option<Function>| it.as_ref().map(Function::cpu_time);
+        self.functions.iter().map(|it| cpu_time(it).unwrap_or_default()).collect()
     }
 
     /// The row of the peer at `at`.
@@ -158,7 +173,14 @@ impl Bench {
         let pairs: Vec<_> = theirs.iter().copied().zip(ours.iter().copied()).collect();
         let medians = &self.medians.last().unwrap().1;
         let [theirs, ours] = [medians[at + 1], medians[0]].map(|it| it.unwrap_or_default());
-        let note = format!("{theirs:.2} → {ours:.2} ms for {} records", self.records);
+        let cpu = [at + 1, 0].map(|at| self.cpu_times[at].as_secs_f64() * 1e3);
+        let note = format!(
+            "{theirs:.2} → {ours:.2} ms for {} records; of CPU {:.2} → {:.2} ms, {:.1}×",
+            self.records,
+            cpu[0],
+            cpu[1],
+            cpu[0] / cpu[1],
+        );
         Row::measured(goal, measure::times_faster(&pairs), note)
     }
 

@@ -21,7 +21,7 @@ def process(record: DynamoDBRecord):
     global seen
     change = record.dynamodb
     for image in (change.new_image, change.old_image):
-        if image is not None:
+        if image:
             seen += len(image["pk"]) + len(image["status"]) + int(image["version"])
 
 

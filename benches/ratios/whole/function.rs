@@ -113,12 +113,24 @@ impl Function {
         let is_finished = reply.is_some_and(|it| it["batchItemFailures"] == serde_json::json!([]));
         let body = String::from_utf8_lossy(&body);
         assert_eq!(path, format!("invocation/{id}/response"), "{}: {body}", self.name);
-        assert!(is_finished, "{}: not all records are finished: {body}", self.name);
+        assert!(is_finished, "{}: not all records are finished: {body:.200}", self.name);
         let accepted = b"HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\n\
             Content-Length: 15\r\n\r\n{\"status\":\"OK\"}";
         connection.write_all(accepted).unwrap();
         self.next = Some(self.asks());
         elapsed
+    }
+
+    /// The time that CPUs have spent on the process's threads.
+    pub(super) fn cpu_time(&self) -> Duration {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.process.id())).unwrap();
+        let nanoseconds = tasks.map(|task| {
+            // A thread that has just ended has no file any more.
+            let path = task.unwrap().path().join("schedstat");
+            let text = fs::read_to_string(path).unwrap_or_default();
+            text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0)
+        });
+        Duration::from_nanos(nanoseconds.sum())
     }
 
     /// The most memory the process has had, in bytes.
