@@ -18,8 +18,11 @@ use changefold::{
 };
 use std::{hint::black_box, sync::Arc};
 
-/// The names, and the work. What is not ours does not begin with `ours`.
-const WORK: &[(&str, fn() -> Payload, fn(&Payload) -> u64)] = &[
+/// A name, the payload, and the work done on it.
+type Counted = (&'static str, fn() -> Payload, fn(&Payload) -> u64);
+
+/// What is not ours does not begin with `ours`.
+const WORK: &[Counted] = &[
     ("a", dynamodb, decode::official),
     ("a'", dynamodb, decode::with_paths),
     ("walk", dynamodb, decode::walk),

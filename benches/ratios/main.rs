@@ -9,6 +9,7 @@
 //! which script installs it, and holds neither way. Nothing here asserts a time: a row that
 //! falls short is a row that says so.
 #![expect(
+    clippy::disallowed_methods,
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::unwrap_used,

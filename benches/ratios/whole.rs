@@ -172,7 +172,7 @@ impl Bench {
         }
         let pairs: Vec<_> = theirs.iter().copied().zip(ours.iter().copied()).collect();
         let medians = &self.medians.last().unwrap().1;
-        let [theirs, ours] = [medians[at + 1], medians[0]].map(|it| it.unwrap_or_default());
+        let [theirs, ours] = [medians[at + 1], medians[0]].map(Option::unwrap_or_default);
         let cpu = [at + 1, 0].map(|at| self.cpu_times[at].as_secs_f64() * 1e3);
         let note = format!(
             "{theirs:.2} → {ours:.2} ms for {} records; of CPU {:.2} → {:.2} ms, {:.1}×",

@@ -18,7 +18,7 @@ use std::{
 };
 
 /// How long a function may take to start, or to answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 const BASE: &str = "/2018-06-01/runtime/";
 

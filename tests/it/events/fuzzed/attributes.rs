@@ -66,7 +66,7 @@ pub(crate) fn base64(text: &str) -> Option<Vec<u8>> {
         _ => None,
     };
     let digits = text.strip_suffix("==").or(text.strip_suffix('=')).unwrap_or(text);
-    if text.len() % 4 != 0 {
+    if !text.len().is_multiple_of(4) {
         return None;
     }
     let (mut bytes, mut bits, mut held) = (Vec::new(), 0u32, 0);

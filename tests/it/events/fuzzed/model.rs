@@ -89,7 +89,7 @@ fn optional<'j, T>(
     })
 }
 
-fn digits<'j>((tag, content): Tagged<'j>) -> Option<&'j str> {
+fn digits((tag, content): Tagged<'_>) -> Option<&str> {
     content.as_text().filter(|text| tag == "N" && is_decimal(text))
 }
 
@@ -150,7 +150,7 @@ fn bytes((tag, content): Tagged<'_>) -> Option<Vec<u8>> {
 }
 
 /// A struct's fields one after another, as a list may hold them.
-fn fields<'j, const N: usize>((tag, content): Tagged<'j>) -> Option<[Tagged<'j>; N]> {
+fn fields<const N: usize>((tag, content): Tagged<'_>) -> Option<[Tagged<'_>; N]> {
     if tag == "L" { list((tag, content))?.try_into().ok() } else { None }
 }
 
