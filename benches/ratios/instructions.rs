@@ -29,7 +29,7 @@ const WORK: &[Counted] = &[
     ("b", kinesis, decode::kinesis_official),
     ("ours-typed", dynamodb, decode::typed),
     ("ours-keys", dynamodb, decode::keys),
-    ("ours-kinesis", kinesis, decode::kinesis_typed),
+    ("ours-kinesis", kinesis, decode::typed),
     ("ours-invoke", dynamodb, invoke),
     ("ours-invoke-kinesis", kinesis, invoke),
 ];
