@@ -9,7 +9,7 @@ pub mod keep;
 
 use crate::{
     batch::lanes::{CONCURRENCY_DEFAULT, Order},
-    store::Endpoint,
+    store::{Bundle, BundleError, Endpoint, Roots},
 };
 use aws_sdk_dynamodb::config::Credentials;
 use keep::KeepConfig;
@@ -19,7 +19,7 @@ use std::{
     num::NonZeroUsize,
     path::{Path, PathBuf},
 };
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 
 /// Where the view definitions are: a directory of `.sql` files, or one file.
 pub const VIEWS: &str = "CHANGEFOLD_VIEWS";
@@ -49,6 +49,9 @@ const CONCURRENCY_MAX: usize = 1000;
 const TABLE_NAME_MAX: usize = 255;
 const TABLE_NAME_MIN: usize = 3;
 
+/// A file of certificates, in PEM, to believe instead of the usual ones.
+pub const CA_BUNDLE: &str = "AWS_CA_BUNDLE";
+
 /// What is logged when no setting says otherwise.
 pub const LOG_DEFAULT: &str = "info";
 
@@ -59,7 +62,7 @@ pub struct Config {
     pub order: Order,
     /// How many units of a batch run at a time.
     pub concurrency: NonZeroUsize,
-    /// What is logged: directives of `tracing-subscriber`.
+    /// What is logged: a level, or `TARGET=LEVEL` with commas between.
     pub log: String,
     /// Name of the function, for its metrics.
     pub function_name: String,
@@ -67,6 +70,8 @@ pub struct Config {
     pub timeout_ms: u32,
     /// What is kept of records, where a processor works on them.
     pub keep: KeepConfig,
+    /// Whose word is taken for what answers at an `https` endpoint.
+    pub roots: Roots,
 }
 
 /// The settings of a function that serves views, valid.
@@ -263,6 +268,14 @@ pub enum Fault {
         /// What helps.
         remedy: &'static str,
     },
+    /// It names a file that is of no use.
+    #[error("{name} is not usable: {reason}")]
+    Unusable {
+        /// The variable.
+        name: &'static str,
+        /// The file, and why not.
+        reason: String,
+    },
     /// There is no such setting.
     #[error("{name} is not a setting: did you mean {nearest}?")]
     Unknown {
@@ -290,8 +303,9 @@ impl Reader {
     fn config(&mut self, order: Option<Order>) -> Config {
         self.refuse_unknown();
         let order = order.unwrap_or_else(|| self.order());
+        let roots = self.roots();
         Config {
-            keep: self.keep(&order),
+            keep: self.keep(&order, roots.clone()),
             timeout_ms: 1_000
                 * self
                     .whole(TIMEOUT_S, "seconds from 1 to 900", 1..=900)
@@ -300,6 +314,7 @@ impl Reader {
             concurrency: self.concurrency(),
             log: self.log(),
             function_name: self.get("AWS_LAMBDA_FUNCTION_NAME").unwrap_or("local").to_owned(),
+            roots,
         }
     }
 
@@ -396,6 +411,20 @@ impl Reader {
         prefix
     }
 
+    /// `AWS_CA_BUNDLE` stands for all other roots, as in every SDK of AWS; the other two name
+    /// the system's.
+    fn roots(&mut self) -> Roots {
+        let Some(path) = self.get(CA_BUNDLE) else {
+            let names_system = ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(|name| self.get(name));
+            let is_named = names_system.iter().any(Option::is_some);
+            return if is_named { Roots::System } else { Roots::Usual };
+        };
+        Bundle::read(Path::new(path)).map(Roots::Bundle).unwrap_or_else(|error: BundleError| {
+            self.fault(Fault::Unusable { name: CA_BUNDLE, reason: error.to_string() });
+            Roots::default()
+        })
+    }
+
     fn endpoint(&mut self) -> Endpoint {
         self.endpoint_of("DYNAMODB")
     }
@@ -446,8 +475,8 @@ impl Reader {
             (None, Some(level)) => ("AWS_LAMBDA_LOG_LEVEL", level.to_ascii_lowercase()),
             (None, None) => return LOG_DEFAULT.to_owned(),
         };
-        if EnvFilter::try_new(&directives).is_err() {
-            self.invalid(name, "a level, or directives of tracing-subscriber");
+        if directives.parse::<Targets>().is_err() {
+            self.invalid(name, "a level, or `TARGET=LEVEL` with commas between");
         }
         directives
     }

@@ -46,18 +46,17 @@ fn start<W: Work>(make: impl FnOnce(Setup) -> W, order: Option<Order>) -> ExitCo
 
 #[cfg(feature = "lambda")]
 fn function<W: Work>(make: impl FnOnce(Setup) -> W, order: Option<Order>) -> ExitCode {
-    use crate::{
-        config::Config,
-        lambda,
-        store::{self, Store},
-    };
+    use crate::{config::Config, lambda, store::Store};
     lambda::start(
         Config::from_process_in_order(order),
         |config| config,
         async |config, clock| {
             // What a deployment does not choose, chance may: the seed of the pauses.
             let seed = clock.now().0.cast_unsigned();
-            let open = |endpoint: &_| Store::new(store::network(), endpoint, clock.clone(), seed);
+            let open = |endpoint: &_| {
+                let network = config.roots.network_to(endpoint);
+                Store::new(network, endpoint, clock.clone(), seed)
+            };
             let keeping = config.keep.keeping(open, (&clock, seed));
             let Config { order, concurrency, .. } = config;
             Ok(make(Setup { order, concurrency, keeping, clock, seed }))

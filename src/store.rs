@@ -9,9 +9,11 @@
 #[cfg(feature = "local")]
 pub mod embedded;
 mod failure;
+mod network;
 pub(crate) mod rows;
 
 pub use failure::{StoreError, Trouble};
+pub use network::{Bundle, BundleError, Roots, network};
 
 pub(crate) use crate::backoff::Tries;
 
@@ -27,7 +29,6 @@ use aws_sdk_dynamodb::{
         TransactWriteItem,
     },
 };
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use failure::{trouble_of, trouble_of_cancellation};
 use rows::RowKey;
@@ -54,14 +55,6 @@ pub struct Endpoint {
     pub url: Option<String>,
     /// Who signs the requests.
     pub credentials: Credentials,
-}
-
-/// The transport to a real endpoint, `https` or `http`.
-#[must_use]
-pub fn network() -> SharedHttpClient {
-    aws_smithy_http_client::Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .build_https()
 }
 
 /// DynamoDB, with every answer classified and every unit counted.

@@ -23,7 +23,11 @@ use crate::{
 };
 use metrics_cloudwatch_embedded::Collector;
 use std::{error::Error, fmt, io::Write};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 /// `CloudWatch` namespace of the function's metrics.
 pub const NAMESPACE: &str = "changefold";
@@ -335,21 +339,26 @@ pub enum TelemetryError {
 /// place in the code; their message, which may quote a payload, is not.
 ///
 /// # Errors
-/// The process has telemetry already, or `log` is not in the directives of
-/// `tracing-subscriber`.
+/// The process has telemetry already, or `log` is neither a level nor
+/// `TARGET=LEVEL` with commas between.
 pub fn init(log: &str, function_name: &str) -> Result<Telemetry, TelemetryError> {
     // Lambda's runtime logs a failed invocation, and a panic with its message, on its own: we
     // have said the first already and do not want the second.
     let log = format!("lambda_runtime::layers::panic=off,{log}");
-    let filter = EnvFilter::try_new(log).map_err(|error| TelemetryError::Log(error.into()))?;
+    let filter: Targets =
+        log.parse().map_err(|error: tracing_subscriber::filter::ParseError| {
+            TelemetryError::Log(error.into())
+        })?;
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
         .with_current_span(false)
         .with_span_list(false)
-        .with_env_filter(filter)
+        .with_max_level(LevelFilter::TRACE) // the targets decide
+        .finish()
+        .with(filter)
         .try_init()
-        .map_err(TelemetryError::Twice)?;
+        .map_err(|error| TelemetryError::Twice(error.into()))?;
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "CodePanicError");

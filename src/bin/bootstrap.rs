@@ -4,7 +4,7 @@ use changefold::{
     config::ViewConfig,
     lambda::{self, Refusal},
     record::Timestamp,
-    store::{self, Store},
+    store::Store,
     view::{Views, load::load},
 };
 use std::process::ExitCode;
@@ -20,7 +20,8 @@ fn main() -> ExitCode {
             let views = load(&config.views).map_err(|error| Refusal::new("ViewsInvalid", error))?;
             let deadline = Timestamp(clock.now().0 + OPEN_MS);
             let seed = clock.now().0.cast_unsigned();
-            let store = Store::new(store::network(), &config.endpoint, clock, seed);
+            let network = config.function.roots.network_to(&config.endpoint);
+            let store = Store::new(network, &config.endpoint, clock, seed);
             Views::open(views, store, &config.ledger_table, &config.table_prefix, deadline)
                 .await
                 .map_err(|error| Refusal::new(error.code(), error))

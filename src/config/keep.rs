@@ -1,6 +1,11 @@
 //! Settings of what a processor's function keeps: parks, progress, attempts.
 
 use super::{ConfigError, Fault, Reader};
+#[cfg(feature = "destinations")]
+use crate::park::{
+    destination::Address,
+    services::{Endpoints, Services},
+};
 use crate::{
     batch::{
         keeping::{Keeping, MAX_ATTEMPTS_DEFAULT, OnUnkeyed},
@@ -9,15 +14,7 @@ use crate::{
     },
     clock::Clock,
     park::{OnPark, Park},
-    store::{Endpoint, Store},
-};
-#[cfg(feature = "destinations")]
-use crate::{
-    park::{
-        destination::Address,
-        services::{Endpoints, Services},
-    },
-    store,
+    store::{Endpoint, Roots, Store},
 };
 use std::{num::NonZeroU32, sync::Arc};
 
@@ -84,6 +81,8 @@ pub struct KeepConfig {
     /// How to reach the services that destinations and rescues need, where a Region is known.
     #[cfg(feature = "destinations")]
     pub endpoints: Option<Endpoints>,
+    #[cfg(feature = "destinations")]
+    roots: Roots,
     function: String,
     function_version: String,
 }
@@ -94,7 +93,7 @@ impl KeepConfig {
     #[must_use]
     pub fn services(&self, clock: &Arc<dyn Clock>, seed: u64) -> Option<Services> {
         let endpoints = self.endpoints.clone()?;
-        Some(Services::new(store::network(), endpoints, Arc::clone(clock), seed))
+        Some(Services::new(self.roots.network(), endpoints, Arc::clone(clock), seed))
     }
 
     /// What these settings ask to be kept; `open` makes the store, if one is needed. Clock and
@@ -168,7 +167,12 @@ pub fn check_order(
 }
 
 impl Reader {
-    pub(super) fn keep(&mut self, order: &Order) -> KeepConfig {
+    pub(super) fn keep(
+        &mut self,
+        order: &Order,
+        #[cfg_attr(not(feature = "destinations"), expect(unused_variables, reason = "unsent"))]
+        roots: Roots,
+    ) -> KeepConfig {
         let park_table = self.table(PARK_TABLE);
         let progress_table = self.table(PROGRESS_TABLE);
         let has_table = park_table.is_some() || progress_table.is_some();
@@ -227,6 +231,8 @@ impl Reader {
             destination,
             #[cfg(feature = "destinations")]
             endpoints,
+            #[cfg(feature = "destinations")]
+            roots,
         }
     }
 

@@ -108,6 +108,16 @@ fn each_fault_is_named() {
 }
 
 #[test]
+fn the_roots_are_as_every_sdk_is_told_them() {
+    let roots = |changes: &[(&str, &str)]| read(changes).unwrap().function.roots;
+    assert!(matches!(roots(&[]), Roots::Usual));
+    assert!(matches!(roots(&[("SSL_CERT_FILE", "/etc/ca.pem")]), Roots::System));
+    assert!(matches!(roots(&[("SSL_CERT_DIR", "/etc/ca")]), Roots::System));
+    let missing = [(CA_BUNDLE, "/nowhere/ca.pem"), ("SSL_CERT_FILE", "/etc/ca.pem")];
+    check(&missing, &["AWS_CA_BUNDLE is not usable: /nowhere/ca.pem: cannot be read: No such"]);
+}
+
+#[test]
 fn all_faults_are_named_at_once() {
     let changes = [(ORDER, "?"), (CONCURRENCY, "?"), (LEDGER_TABLE, ""), ("CHANGEFOLD_X", "1")];
     check(&changes, &["CHANGEFOLD_X", ORDER, CONCURRENCY, LEDGER_TABLE]);

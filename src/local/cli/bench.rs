@@ -316,7 +316,7 @@ pub(super) async fn kept<W: Work>(
     let url = place.endpoint_url.as_deref().unwrap_or(EMBEDDED_URL);
     let config = kept_config(order, processor_settings(None), url)?;
     let client = match &place.state {
-        None => store::network(),
+        None => config.roots.network(),
         Some(directory) => {
             let file = directory.join(TABLES_FILE);
             if !file.exists() {
