@@ -10,6 +10,7 @@
 mod canonical;
 pub mod definition;
 pub mod evaluate;
+mod image;
 mod ledger;
 pub mod load;
 pub mod number;
@@ -39,7 +40,11 @@ use registry::RegistryError;
 use rows::Stored;
 use scalar::{Scalar, encode_key};
 use source_item::{SourceItem, version};
-use std::collections::{BTreeMap, btree_map};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// Views of one source: each item touches up to two rows of each, and one transaction holds
 /// 99 rows beside the guard.
@@ -69,6 +74,20 @@ struct Group {
     stream: String,
     key: Option<Path>,
     views: Vec<usize>,
+    /// The attributes its views look at.
+    attributes: Arc<[String]>,
+}
+
+/// One delivered change of an item, for one group.
+#[derive(Debug)]
+struct Delivered {
+    version: String,
+    /// The record's place in the batch.
+    index: usize,
+    group: usize,
+    item: SourceItem,
+    /// Why no view can take the record: its key cannot be read.
+    unkeyed: Option<Poison>,
 }
 
 /// The views cannot be served.
@@ -133,8 +152,14 @@ impl Views {
                     stream: view.from.clone(),
                     key: view.key.clone(),
                     views: vec![index],
+                    attributes: Arc::default(),
                 }),
             }
+        }
+        for group in &mut groups {
+            let names: BTreeSet<&str> =
+                group.views.iter().flat_map(|&view| views[view].attributes()).collect();
+            group.attributes = names.into_iter().map(str::to_owned).collect();
         }
         if let Some(group) = groups.iter().find(|group| group.views.len() > VIEWS_PER_SOURCE_MAX) {
             return Err(OpenError::TooMany(group.stream.clone()));
@@ -198,14 +223,35 @@ impl Views {
         quarantine::list(&self.store, &self.ledger_table, &names, limit).await
     }
 
-    /// What one record asks of one group's views.
+    /// Which item of one group a record is about.
+    fn delivered(
+        &self,
+        group: usize,
+        record: &Record<'_>,
+        index: usize,
+    ) -> Result<Delivered, Unreadable> {
+        let Group { key, attributes, .. } = &self.groups[group];
+        let (item, unkeyed) = match (key, record.source()) {
+            (None, Source::Kinesis) => (SourceItem::of_append(record), None),
+            (None, _) => (SourceItem::of_change(record)?, None),
+            (Some(path), Source::Kinesis) => match image::read(record, attributes)?.new_image() {
+                Some(item) => changelog_item(path, item, record),
+                None => return Err(Unreadable::NoNewImage),
+            },
+            (Some(_), _) => return Err(Unreadable::KeyOfTable),
+        };
+        Ok(Delivered { version: version(record), index, group, item, unkeyed })
+    }
+
+    /// What a change asks of its group's views.
     fn candidate(
         &self,
-        group: &Group,
+        delivered: &Delivered,
         record: &Record<'_>,
         now: Timestamp,
     ) -> Result<Candidate, Unreadable> {
-        let change = record.values()?;
+        let group = &self.groups[delivered.group];
+        let change = image::read(record, &group.attributes)?;
         let removed = matches!(change, Change::Remove { .. });
         let item = match change {
             Change::Insert { new: Some(new) } | Change::Modify { new: Some(new), .. } => Some(new),
@@ -213,27 +259,20 @@ impl Views {
             Change::Insert { .. } | Change::Modify { .. } => return Err(Unreadable::NoNewImage),
         };
         let appended = record.source() == Source::Kinesis && group.key.is_none();
-        let (source_item, unkeyed) = match (&group.key, &item) {
-            _ if appended => (SourceItem::of_append(record), None),
-            (Some(path), Some(item)) if record.source() == Source::Kinesis => {
-                changelog_item(path, item, record)
-            }
-            (Some(_), _) => return Err(Unreadable::KeyOfTable),
-            (None, _) => (SourceItem::of_change(record)?, None),
-        };
+        let unkeyed = &delivered.unkeyed;
         let mut candidate = Candidate {
-            pk: source_item.ledger_key(&group.name),
-            key: source_item.readable,
-            version: version(record),
+            pk: delivered.item.ledger_key(&group.name),
+            key: delivered.item.readable.clone(),
+            version: delivered.version.clone(),
             contributions: BTreeMap::new(),
             projected: BTreeMap::new(),
-            row_key: source_item.row_key,
+            row_key: delivered.item.row_key.clone(),
             quarantine: BTreeMap::new(),
             record: None,
             expires_s: None,
         };
         for &view in &group.views {
-            let evaluated = match (&unkeyed, &item) {
+            let evaluated = match (unkeyed, &item) {
                 (_, None) => continue,
                 (Some(poison), _) => Err(poison.clone()),
                 (None, Some(item)) => evaluate(&self.definitions[view], item),
@@ -368,24 +407,43 @@ impl Work for Views {
         }
         let calls_before = self.store.usage().calls;
         let now = self.store.clock().now();
-        let mut newest: BTreeMap<String, Candidate> = BTreeMap::new();
+        let mut items: BTreeMap<String, Vec<Delivered>> = BTreeMap::new();
         let mut asked: Vec<Vec<String>> = vec![Vec::new(); records.len()];
+        let mut failed = |record: &Record<'_>, index: usize, error: Unreadable| match error {
+            Unreadable::Record(_) | Unreadable::TooLargeToKeep => {
+                telemetry::record_failed(record, call, error.code(), &error);
+                outcomes[index] = Outcome::Failed;
+                Ok(())
+            }
+            Unreadable::NoNewImage | Unreadable::KeyOfTable => Err(halt(record, &error)),
+        };
         for (index, record) in records.iter().enumerate() {
             for group in self.groups_of(record)? {
-                match self.candidate(&self.groups[group], record, now) {
-                    Ok(candidate) => {
-                        asked[index].push(candidate.pk.clone());
-                        keep_newer(&mut newest, candidate);
+                match self.delivered(group, record, index) {
+                    Ok(delivered) => {
+                        let pk = delivered.item.ledger_key(&self.groups[group].name);
+                        asked[index].push(pk.clone());
+                        items.entry(pk).or_default().push(delivered);
                     }
-                    Err(error @ (Unreadable::Record(_) | Unreadable::TooLargeToKeep)) => {
-                        telemetry::record_failed(record, call, error.code(), &error);
-                        outcomes[index] = Outcome::Failed;
-                    }
-                    Err(wrong_setup) => return Err(halt(record, &wrong_setup)),
+                    Err(error) => failed(record, index, error)?,
                 }
             }
         }
-        let candidates: Vec<Candidate> = newest.into_values().collect();
+        let mut candidates = Vec::with_capacity(items.len());
+        for mut changes in items.into_values() {
+            // What an item was before its newest change in the batch is never evaluated.
+            changes.sort_by(|a, b| Reverse(&a.version).cmp(&Reverse(&b.version)));
+            for delivered in changes {
+                let record = &records[delivered.index];
+                match self.candidate(&delivered, record, now) {
+                    Ok(candidate) => {
+                        candidates.push(candidate);
+                        break;
+                    }
+                    Err(error) => failed(record, delivered.index, error)?,
+                }
+            }
+        }
         let ledger = Ledger {
             store: &self.store,
             table: &self.ledger_table,
@@ -403,19 +461,6 @@ impl Work for Views {
             }
         }
         Ok(())
-    }
-}
-
-fn keep_newer(newest: &mut BTreeMap<String, Candidate>, candidate: Candidate) {
-    match newest.entry(candidate.pk.clone()) {
-        btree_map::Entry::Vacant(place) => {
-            place.insert(candidate);
-        }
-        btree_map::Entry::Occupied(mut place) => {
-            if place.get().version < candidate.version {
-                place.insert(candidate);
-            }
-        }
     }
 }
 

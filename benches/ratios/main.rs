@@ -23,6 +23,8 @@ mod instructions;
 mod measure;
 mod model;
 mod payloads;
+mod start;
+mod store;
 mod whole;
 
 use measure::Row;
@@ -30,7 +32,12 @@ use measure::Row;
 /// A part of the table: its name on the command line, and how its rows are had.
 type Part = (&'static str, fn() -> Vec<Row>);
 
-const PARTS: &[Part] = &[("decode", decode::rows), ("whole", whole::rows)];
+const PARTS: &[Part] = &[
+    ("decode", decode::rows),
+    ("store", store::rows),
+    ("whole", whole::rows),
+    ("start", start::rows),
+];
 
 fn main() {
     if instructions::asked() {

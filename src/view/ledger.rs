@@ -9,6 +9,8 @@
 //!
 //! It gives up write capacity: two units for the ledger row of every changed item.
 
+mod pack;
+
 use crate::{
     record::Timestamp,
     store::{BATCH_GET_KEYS_MAX, Item, Store, StoreError, Tries, Trouble},
@@ -20,7 +22,8 @@ use crate::{
 };
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
 use futures_util::stream::{self, StreamExt};
-use std::collections::{BTreeMap, BTreeSet};
+use pack::{Chunk, pack, waves};
+use std::collections::BTreeMap;
 
 /// Name of the ledger table's key attribute.
 pub const LEDGER_KEY: &str = "pk";
@@ -29,12 +32,9 @@ pub const LEDGER_TTL: &str = "ttl";
 /// Prefix of the rows that belong to source items.
 pub(crate) const ITEM_PREFIX: &str = "K#";
 
-/// Actions of one `TransactWriteItems`; AWS's limit.
-const ACTIONS_MAX: usize = 100;
-/// Bytes of one transaction: AWS allows 4 MB, the rest is for names and conditions.
-const BYTES_MAX: usize = 3_500_000;
-/// Store calls in flight at once.
-const CALLS_AT_ONCE: usize = 8;
+/// Store calls in flight at once: the reads of 1,000 items are one round trip, and what they
+/// write to 100 groups another. Each call beyond the first costs a connection once.
+const CALLS_AT_ONCE: usize = 16;
 
 /// The newest change of one source item in a batch, evaluated for every view.
 #[derive(Debug, Clone)]
@@ -149,7 +149,7 @@ impl Ledger<'_> {
                     let written = self.store.transact(self.transaction(&chunk), deadline).await;
                     (chunk, written)
                 })
-                .buffered(CALLS_AT_ONCE);
+                .buffer_unordered(CALLS_AT_ONCE);
             while let Some((chunk, written)) = running.next().await {
                 match written {
                     Ok(()) => {
@@ -179,7 +179,7 @@ impl Ledger<'_> {
             .map(|keys| async move {
                 self.store.batch_get(self.table, LEDGER_KEY, &keys, deadline).await
             })
-            .buffered(CALLS_AT_ONCE);
+            .buffer_unordered(CALLS_AT_ONCE);
         let mut entries = BTreeMap::new();
         while let Some(page) = pages.next().await {
             for item in page? {
@@ -323,66 +323,4 @@ impl Guard {
         let put = put.build().expect("table and item are set");
         TransactWriteItem::builder().put(put).build()
     }
-}
-
-/// The changes of one transaction and the net effects on the rows they touch.
-#[derive(Debug, Default)]
-struct Chunk {
-    changes: Vec<Change>,
-    effects: BTreeMap<RowId, Effect>,
-    bytes: usize,
-}
-
-/// Cuts changes into transactions, those of the same rows together, so that a hot row is
-/// written by few of them.
-fn pack(mut changes: Vec<Change>) -> Vec<Chunk> {
-    changes.sort_by(|a, b| a.effects.keys().cmp(b.effects.keys()).then(a.index.cmp(&b.index)));
-    let mut chunks: Vec<Chunk> = Vec::new();
-    for change in changes {
-        let bytes = rows::item_bytes(&change.guard.item)
-            + change.effects.values().map(Effect::bytes).sum::<usize>();
-        let fits = chunks.last().is_some_and(|chunk| {
-            let new_rows =
-                change.effects.keys().filter(|row| !chunk.effects.contains_key(row)).count();
-            let actions = chunk.changes.len() + 1 + chunk.effects.len() + new_rows;
-            actions <= ACTIONS_MAX && chunk.bytes + bytes <= BYTES_MAX
-        });
-        if !fits {
-            chunks.push(Chunk::default());
-        }
-        let chunk = chunks.last_mut().expect("one was pushed if there was none");
-        chunk.bytes += bytes;
-        for (row_id, effect) in &change.effects {
-            match chunk.effects.get_mut(row_id) {
-                Some(present) => present.merge(effect),
-                None => {
-                    chunk.effects.insert(row_id.clone(), effect.clone());
-                }
-            }
-        }
-        chunk.changes.push(change);
-    }
-    for chunk in &mut chunks {
-        chunk.effects.retain(|_, effect| !effect.is_nothing());
-    }
-    chunks
-}
-
-/// Orders transactions so that those which share a row run one after another and the rest
-/// side by side.
-fn waves(chunks: Vec<Chunk>) -> Vec<Vec<Chunk>> {
-    let mut waves: Vec<(BTreeSet<RowId>, Vec<Chunk>)> = Vec::new();
-    for chunk in chunks {
-        let after = waves
-            .iter()
-            .rposition(|(rows, _)| chunk.effects.keys().any(|row| rows.contains(row)))
-            .map_or(0, |wave| wave + 1);
-        if after == waves.len() {
-            waves.push((BTreeSet::new(), Vec::new()));
-        }
-        let (rows, members) = &mut waves[after];
-        rows.extend(chunk.effects.keys().cloned());
-        members.push(chunk);
-    }
-    waves.into_iter().map(|(_, members)| members).collect()
 }

@@ -134,6 +134,54 @@ fn a_changed_or_added_view_refuses_the_old_state() {
     });
 }
 
+/// What an item was before its newest change of the batch is not even read; where the newest
+/// cannot be read, the one before it counts and the newest is delivered again.
+#[test]
+fn only_the_newest_change_of_an_item_is_looked_at() {
+    let broken = |number: u32| {
+        order(number, "MODIFY", "O#1", Some(("EU", "1", "OPEN")))
+            .replace(r#""amount":{"N":"1"}"#, r#""amount":{"N":1}"#)
+    };
+    let good = |number: u32| order(number, "MODIFY", "O#1", Some(("EU", "5", "OPEN")));
+    support::block_on(async {
+        for (records, failures, rows) in [
+            ([good(2), broken(1)], "", "EU 1 5 5"),
+            ([broken(3), good(4)], "", "EU 1 5 5"),
+            ([good(5), broken(6)], r#"{"itemIdentifier":"6"}"#, "EU 1 5 5"),
+        ] {
+            let function = open(&support::embedded(6), "f_").await;
+            let event = format!("{{\"Records\":[{}]}}", records.join(","));
+            let reply = function.invoke(event.as_bytes(), &call()).await.unwrap();
+            let expected = format!(r#"{{"batchItemFailures":[{failures}]}}"#);
+            assert_eq!(serde_json::to_string(&reply).unwrap(), expected);
+            assert_eq!(support::table(&self::rows(&function, 0).await), rows);
+        }
+    });
+}
+
+/// 1,000 changes of 1,000 items in 100 groups: ten reads, and as few transactions as hold them.
+#[test]
+fn a_batch_asks_the_store_as_seldom_as_can_be() {
+    support::block_on(async {
+        let function = open(&support::embedded(7), "g_").await;
+        let region = |number: u32| format!("R{}", number % 100);
+        for round in 0..2 {
+            let records: Vec<String> = (0..1000)
+                .map(|number| {
+                    let (key, region) = (format!("O#{number}"), region(number));
+                    let image = Some((&*region, "1", "CANCELLED"));
+                    order(round * 1000 + number + 1, "MODIFY", &key, image)
+                })
+                .collect();
+            let event = format!("{{\"Records\":[{}]}}", records.join(","));
+            let before = function.work().store().usage();
+            function.invoke(event.as_bytes(), &call()).await.unwrap();
+            // Each item is in one row of `everything` alone: a guard each, and the row.
+            assert_eq!(function.work().store().usage().since(before).calls, 10 + 11, "{round}");
+        }
+    });
+}
+
 #[test]
 fn a_queue_is_refused_with_the_reason() {
     support::block_on(async {
