@@ -15,7 +15,7 @@ use crate::{
     },
 };
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const REGISTRY_KEY: &str = "V#";
 
@@ -86,6 +86,8 @@ pub(crate) async fn check(
     loop {
         let (revision, registered) = read(store, table, deadline).await?;
         let mut wanted = registered.clone();
+        // Of all the views of a source the first to be new to the state asks.
+        let mut is_empty: BTreeSet<&str> = BTreeSet::new();
         for (view, group) in views {
             let fingerprint = view.fingerprint();
             match registered.get(&view.name) {
@@ -97,13 +99,16 @@ pub(crate) async fn check(
                     });
                 }
                 None => {
-                    if has_items(store, table, group, deadline).await? {
+                    if !is_empty.contains(group.as_str())
+                        && has_items(store, table, group, deadline).await?
+                    {
                         return Err(RegistryError::AddedLater {
                             view: view.name.clone(),
                             from: view.from.clone(),
                             table: table.to_owned(),
                         });
                     }
+                    is_empty.insert(group);
                     let from = view.from.clone();
                     wanted.insert(view.name.clone(), Registered { from, fingerprint });
                 }

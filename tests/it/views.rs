@@ -169,7 +169,8 @@ fn a_batch_asks_the_store_as_seldom_as_can_be() {
             let records: Vec<String> = (0..1000)
                 .map(|number| {
                     let (key, region) = (format!("O#{number}"), region(number));
-                    let image = Some((&*region, "1", "CANCELLED"));
+                    let amount = (round + 1).to_string();
+                    let image = Some((&*region, &*amount, "CANCELLED"));
                     order(round * 1000 + number + 1, "MODIFY", &key, image)
                 })
                 .collect();

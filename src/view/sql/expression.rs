@@ -73,7 +73,8 @@ impl Scope {
             && call.over.is_none()
             && call.null_treatment.is_none()
             && call.within_group.is_empty()
-            && call.parameters == FunctionArguments::None
+            // Not `==`: it would bring the comparison of every statement there is.
+            && matches!(call.parameters, FunctionArguments::None)
             && list.duplicate_treatment.is_none()
             && list.clauses.is_empty();
         match list.args.as_slice() {

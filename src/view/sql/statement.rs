@@ -12,7 +12,7 @@ use super::{
 };
 use crate::view::definition::{DecimalBound, Path, RETENTION_HOURS_DEFAULT, View};
 use sqlparser::{
-    ast::{Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Value},
+    ast::{Expr, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectNamePart, Value},
     keywords::Keyword,
     parser::{Parser, ParserError},
     tokenizer::{Location, Token, TokenWithSpan},
@@ -385,7 +385,11 @@ fn option_decimal(value: &Expr) -> Option<DecimalBound> {
             _ => return None,
         },
         Expr::Function(function) => {
-            let name = function.name.to_string().to_ascii_lowercase();
+            // Not `to_string`: it would bring the text of every statement there is.
+            let [ObjectNamePart::Identifier(name)] = function.name.0.as_slice() else {
+                return None;
+            };
+            let name = name.value.to_ascii_lowercase();
             let FunctionArguments::List(list) = &function.args else { return None };
             let number = |argument: &FunctionArg| match argument {
                 FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => option_integer(value),
