@@ -9,7 +9,7 @@ pub mod keep;
 
 use crate::{
     batch::lanes::{CONCURRENCY_DEFAULT, Order},
-    store::{Bundle, BundleError, Endpoint, Roots},
+    store::{Bundle, Endpoint, Roots},
 };
 use aws_sdk_dynamodb::config::Credentials;
 use keep::KeepConfig;
@@ -419,10 +419,13 @@ impl Reader {
             let is_named = names_system.iter().any(Option::is_some);
             return if is_named { Roots::System } else { Roots::Usual };
         };
-        Bundle::read(Path::new(path)).map(Roots::Bundle).unwrap_or_else(|error: BundleError| {
-            self.fault(Fault::Unusable { name: CA_BUNDLE, reason: error.to_string() });
-            Roots::default()
-        })
+        match Bundle::read(Path::new(path)) {
+            Ok(bundle) => Roots::Bundle(bundle),
+            Err(error) => {
+                self.fault(Fault::Unusable { name: CA_BUNDLE, reason: error.to_string() });
+                Roots::default()
+            }
+        }
     }
 
     fn endpoint(&mut self) -> Endpoint {

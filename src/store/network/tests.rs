@@ -191,7 +191,8 @@ fn the_roots_are_those_amazon_publishes() {
                 [high, low] => vec![0x30, 0x82, high, low],
             };
             der.extend_from_slice(content);
-            Sha256::digest(&der).iter().map(|byte| format!("{byte:02x}")).collect()
+            let digest = Sha256::digest(&der);
+            digest.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
         })
         .collect();
     assert_eq!(hashes, PUBLISHED);

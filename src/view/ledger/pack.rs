@@ -30,8 +30,14 @@ pub(super) struct Chunk {
 impl Chunk {
     fn of(changes: Vec<Change>) -> Self {
         let mut chunk = Self::default();
-        changes.into_iter().for_each(|change| chunk.add(change));
+        chunk.add_all(changes);
         chunk
+    }
+
+    fn add_all(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            self.add(change);
+        }
     }
 
     fn actions(&self) -> usize {
@@ -86,7 +92,7 @@ pub(super) fn pack(changes: Vec<Change>) -> Vec<Chunk> {
     let mut chunks: Vec<Chunk> = Vec::new();
     for piece in pieces {
         match chunks.iter_mut().find(|chunk| chunk.has_room_for_all(&piece)) {
-            Some(chunk) => piece.changes.into_iter().for_each(|change| chunk.add(change)),
+            Some(chunk) => chunk.add_all(piece.changes),
             None => chunks.push(piece),
         }
     }
