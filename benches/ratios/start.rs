@@ -90,12 +90,15 @@ fn start_row(ours: &Path) -> Row {
         lasted
     };
     let pairs = measure::in_turns(PAIRS, || first_reply(&stock), || first_reply(ours));
-    let counted = runtime.block_on(async {
+    let (counted, added) = runtime.block_on(async {
+        let added = store.scan("stock", None, None, FOREVER).await.unwrap();
+        let added = added.items[0]["orders"].as_n().unwrap().clone();
         let views = sql::parse(VIEW).unwrap();
         let views = Views::open(views, store, "ledger", "view_", FOREVER).await.unwrap();
-        views.rows(0, 1).await.unwrap().rows[0][1].to_string()
+        (views.rows(0, 1).await.unwrap().rows[0][1].to_string(), added)
     });
-    assert_eq!(counted, (PAIRS + 1).to_string(), "every start has written its row");
+    let starts = (PAIRS + 1).to_string();
+    assert_eq!((&counted, &added), (&starts, &starts), "every start has written its row");
     fs::remove_dir_all(&folder).unwrap();
     let median = |side: fn(&(Duration, Duration)) -> Duration| {
         measure::per_record(pairs.iter().map(side), 1) / 1e6
