@@ -7,6 +7,7 @@
 //! it forgot.
 
 pub mod bisect;
+mod crew;
 mod deadline;
 pub mod keeping;
 pub mod lanes;

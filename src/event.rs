@@ -50,6 +50,7 @@ pub use value::Value;
 use crate::record::{Change, SequenceNumber, Source, Timestamp};
 use dynamodb::DynamoDbBody;
 use kinesis::KinesisBody;
+use record_key::KeyText;
 use serde::Deserialize;
 use sqs::SqsBody;
 use std::borrow::Cow;
@@ -320,6 +321,19 @@ impl<'a> Record<'a> {
             Body::DynamoDb(body) => body.keys(),
             Body::Kinesis(body) => body.key(),
             Body::Sqs(body) => body.key(),
+        }
+    }
+
+    /// The key as it stands in the payload, where it stands there as one value. Keys that are
+    /// there twice cannot be trusted.
+    pub(crate) fn key_text(&self) -> Option<KeyText<'a>> {
+        if self.repeated.is_some() {
+            return None;
+        }
+        match &self.body {
+            Body::DynamoDb(body) => body.keys_text().map(KeyText::Item),
+            Body::Kinesis(body) => body.key_text().map(KeyText::Partition),
+            Body::Sqs(_) => None,
         }
     }
 

@@ -108,9 +108,15 @@ impl Reply {
     /// whatever became of it. Lanes that follow the groups never get that far.
     #[must_use]
     pub fn of(records: &[Record<'_>], outcomes: &[Outcome]) -> Self {
+        let is_all_finished = outcomes.len() >= records.len()
+            && outcomes[..records.len()].iter().all(|outcome| outcome.is_finished());
+        if is_all_finished {
+            return Checkpoint::AllFinished.into();
+        }
         let outcomes = outcomes.iter().copied().chain(iter::repeat(Outcome::default()));
         let records_with_outcomes = records.iter().zip(outcomes);
-        if !records.iter().any(|record| record.source().is_queue()) {
+        // A batch's records are of one source.
+        if !records.first().is_some_and(|record| record.source().is_queue()) {
             let positions =
                 records_with_outcomes.map(|(record, outcome)| (record.sequence_number(), outcome));
             return checkpoint(positions).into();

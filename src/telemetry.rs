@@ -394,14 +394,20 @@ pub fn init(log: &str, function_name: &str) -> Result<Telemetry, TelemetryError>
 }
 
 impl Telemetry {
-    /// Writes the invocation's metrics as one line of the embedded metric format.
+    /// Writes the invocation's metrics to standard output, as one line of the embedded metric
+    /// format.
     pub fn flush(&self, request_id: &str) {
+        self.flush_to(request_id, std::io::stdout().lock());
+    }
+
+    /// Writes the invocation's metrics elsewhere. A line that cannot be written is logged.
+    pub fn flush_to(&self, request_id: &str, mut out: impl Write) {
         let mut line = Vec::with_capacity(1024);
         let written = self
             .collector
             .set_property("RequestId", request_id)
             .flush(&mut line)
-            .and_then(|()| std::io::stdout().lock().write_all(&line));
+            .and_then(|()| out.write_all(&line));
         if let Err(error) = written {
             tracing::warn!(error = %error, "MetricsWriteError");
         }

@@ -23,6 +23,7 @@ mod instructions;
 mod measure;
 mod model;
 mod payloads;
+mod processing;
 mod start;
 mod store;
 mod whole;
@@ -34,6 +35,7 @@ type Part = (&'static str, fn() -> Vec<Row>);
 
 const PARTS: &[Part] = &[
     ("decode", decode::rows),
+    ("processing", processing::rows),
     ("store", store::rows),
     ("whole", whole::rows),
     ("start", start::rows),

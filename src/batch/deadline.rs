@@ -27,6 +27,8 @@ pub(super) struct Deadline<'c> {
     ends: Timestamp,
     slowest_unit_ms: Cell<i64>,
     slowest_call_ms: Cell<i64>,
+    /// When a record began that ended without waiting, and that nothing is learned of yet.
+    ended_at_once: Cell<Option<Timestamp>>,
 }
 
 impl<'c> Deadline<'c> {
@@ -37,7 +39,29 @@ impl<'c> Deadline<'c> {
             ends: call.deadline,
             slowest_unit_ms: Cell::new(0),
             slowest_call_ms: Cell::new(0),
+            ended_at_once: Cell::new(None),
         }
+    }
+
+    /// The present moment, where a record is about to start: also the one when the record
+    /// before it ended, so that a record which waits for nothing costs one look at the clock.
+    pub(super) fn look(&self) -> Timestamp {
+        let now = self.now();
+        if let Some(began) = self.ended_at_once.take() {
+            self.learn(began, now);
+        }
+        now
+    }
+
+    /// A record that began at this moment has just ended without waiting; how long it took is
+    /// learned at the next look.
+    pub(super) fn learn_at_next_look(&self, began: Timestamp) {
+        self.ended_at_once.set(Some(began));
+    }
+
+    fn learn(&self, Timestamp(began): Timestamp, Timestamp(now): Timestamp) {
+        let took = now.saturating_sub(began);
+        self.slowest_unit_ms.set(self.slowest_unit_ms.get().max(took));
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -50,9 +74,8 @@ impl<'c> Deadline<'c> {
     }
 
     /// Takes note of how long a record took.
-    pub(super) fn learn_unit(&self, Timestamp(since): Timestamp) {
-        let took = self.now().0.saturating_sub(since);
-        self.slowest_unit_ms.set(self.slowest_unit_ms.get().max(took));
+    pub(super) fn learn_unit(&self, since: Timestamp) {
+        self.learn(since, self.now());
     }
 
     /// Takes note of how long a store call took.
@@ -73,7 +96,12 @@ impl<'c> Deadline<'c> {
     }
 
     pub(super) fn is_late(&self) -> bool {
-        self.now() >= self.reserve()
+        self.is_late_at(self.look())
+    }
+
+    /// Whether a record that would start at this moment must not.
+    pub(super) fn is_late_at(&self, now: Timestamp) -> bool {
+        now >= self.reserve()
     }
 
     fn writes_ms(&self) -> i64 {
@@ -102,6 +130,7 @@ mod tests {
             ends: Timestamp(began.0 + length),
             slowest_unit_ms: Cell::new(unit),
             slowest_call_ms: Cell::new(call),
+            ended_at_once: Cell::new(None),
         };
         let left = |moment: Timestamp| began.0 + length - moment.0;
         assert_eq!((left(deadline.reserve()), left(deadline.hard_limit())), (reserve, hard));

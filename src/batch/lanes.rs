@@ -13,6 +13,7 @@
 
 use super::{
     Call, Halt, Measures, Setup, Work,
+    crew::{Crew, Duty, Seat},
     deadline::Deadline,
     keeping::Keeping,
     layout::undecodable,
@@ -28,20 +29,21 @@ use crate::{
     operation::Operation,
     outcome::Outcome,
     processor::{Class, Context, Failure, Processor},
+    record::Timestamp,
     telemetry,
 };
-use futures_util::{
-    FutureExt, StreamExt,
-    future::{Either, select},
-    stream::FuturesUnordered,
-};
+use futures_util::future::{Either, LocalBoxFuture, select};
 use serde_json::Value;
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    convert::Infallible,
+    future::poll_fn,
     num::NonZeroUsize,
-    panic::AssertUnwindSafe,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    rc::Rc,
     sync::Arc,
+    task::Poll,
 };
 
 pub use super::layout::Order;
@@ -113,13 +115,26 @@ impl<P: Processor> Lanes<P> {
         attempt: u32,
     ) -> Result<(), Failure> {
         let context = Context::new(record, call, attempt);
+        let mut processing = pin!(None);
         // Reading runs the user's `Deserialize`, so it stands inside the guard as well. After
         // a panic the processor is called again: as with a mutex, its state is its own care.
-        let processed = AssertUnwindSafe(async {
-            let change = record.change::<P::Item<'_>>().map_err(undecodable)?;
-            self.processor.process(change, &context).await
-        });
-        processed.catch_unwind().await.unwrap_or_else(|_| Err(panicked()))
+        let poll = |task: &mut std::task::Context<'_>| {
+            if processing.is_none() {
+                let change = record.change::<P::Item<'_>>().map_err(undecodable)?;
+                processing.set(Some(self.processor.process(change, &context)));
+            }
+            let result = processing.as_mut().as_pin_mut().map_or(Poll::Pending, |it| it.poll(task));
+            if result.is_ready() {
+                processing.set(None);
+            }
+            result
+        };
+        let mut poll = AssertUnwindSafe(poll);
+        poll_fn(|task| {
+            let guarded = AssertUnwindSafe(|| (poll.0)(task));
+            catch_unwind(guarded).unwrap_or_else(|_| Poll::Ready(Err(panicked())))
+        })
+        .await
     }
 }
 
@@ -140,7 +155,7 @@ impl<P: Processor> Work for Lanes<P> {
             deadline: &deadline,
             circuit: RefCell::default(),
             lowest_failed: Cell::new(usize::MAX),
-            in_flight: RefCell::default(),
+            in_flight: vec![Cell::new(false); records.len()],
             session,
         };
         let rounds = run.session.in_rounds(async |wanted| run.round(wanted).await);
@@ -190,8 +205,18 @@ struct Run<'r, P> {
     circuit: RefCell<Circuit>,
     /// The lowest record that failed, where nothing later may start.
     lowest_failed: Cell<usize>,
-    /// By unit: the record that runs.
-    in_flight: RefCell<BTreeMap<usize, usize>>,
+    /// By record: whether it runs.
+    in_flight: Vec<Cell<bool>>,
+}
+
+/// Some of a batch's records on their way.
+struct Round<'w, 'r, P> {
+    run: &'w Run<'r, P>,
+    /// The records, as they are scheduled.
+    records: &'w [usize],
+    schedule: RefCell<Schedule>,
+    has_begun: Cell<bool>,
+    halt: RefCell<Option<Halt>>,
 }
 
 /// How a unit ended.
@@ -201,6 +226,70 @@ enum Ended {
     Finished,
     /// A record failed, or the unit was stopped before all had started.
     Unfinished,
+}
+
+impl<P: Processor> Duty for Round<'_, '_, P> {
+    fn has_work(&self) -> bool {
+        self.halt.borrow().is_none() && self.schedule.borrow_mut().has_ready()
+    }
+
+    fn is_over(&self) -> bool {
+        self.halt.borrow().is_some() || self.schedule.borrow_mut().is_over()
+    }
+
+    fn serve<'d>(&'d self, seat: Rc<Seat>) -> LocalBoxFuture<'d, Infallible> {
+        Box::pin(async move {
+            loop {
+                while let Some((unit, now)) = self.start() {
+                    let records = self.schedule.borrow().records(unit);
+                    let ended = self.run.unit(&self.records[records], &seat, now).await;
+                    self.end(unit, ended);
+                    if seat.is_anybody_rung() {
+                        break;
+                    }
+                }
+                seat.rest().await;
+            }
+        })
+    }
+}
+
+impl<P: Processor> Round<'_, '_, P> {
+    /// Starts the earliest unit that may start, at the moment given back.
+    fn start(&self) -> Option<(usize, Timestamp)> {
+        let run = self.run;
+        let mut schedule = self.schedule.borrow_mut();
+        while self.halt.borrow().is_none() && schedule.has_ready() {
+            if run.circuit.borrow().is_open() {
+                schedule.stop_from(0);
+                break;
+            }
+            let now = run.deadline.look();
+            if self.has_begun.replace(true) && run.deadline.is_late_at(now) {
+                // Stopping is progress only when the first unit is finished: until then the
+                // reply would name the record that it began with.
+                if schedule.is_finished(0) {
+                    run.session.measures.borrow_mut().deadline_stops += 1;
+                }
+                schedule.stop_from(0);
+                break;
+            }
+            return schedule.start().map(|unit| (unit, now));
+        }
+        None
+    }
+
+    fn end(&self, unit: usize, ended: Result<Ended, Halt>) {
+        let mut schedule = self.schedule.borrow_mut();
+        match ended {
+            Ok(Ended::Finished) => schedule.finish(unit),
+            Ok(Ended::Unfinished) if self.run.session.goes_on_after_failure() => {
+                schedule.stop_lanes();
+            }
+            Ok(Ended::Unfinished) => schedule.fail(unit),
+            Err(halt) => *self.halt.borrow_mut() = Some(halt),
+        }
+    }
 }
 
 impl<P: Processor> Run<'_, P> {
@@ -215,65 +304,49 @@ impl<P: Processor> Run<'_, P> {
                 schedule.stop_from(unit);
             }
         }
-        // A unit is polled for the first time after it was started here, so the set of running
-        // units cannot tell alone whether an earlier one failed in between.
-        let mut running = FuturesUnordered::new();
-        let mut limit = self.lanes.means.clock.watch(self.deadline.hard_limit());
-        let mut limit_set = self.deadline.hard_limit();
-        let mut has_begun = false;
-        loop {
-            while schedule.has_ready() {
-                // Stopping is progress only when the first unit is finished: until then the
-                // reply would name the record that it began with.
-                let is_first_finished = schedule.is_finished(0);
-                if self.circuit.borrow().is_open() {
-                    schedule.stop_from(0);
-                } else if has_begun && self.deadline.is_late() {
-                    if is_first_finished {
-                        self.session.measures.borrow_mut().deadline_stops += 1;
-                    }
-                    schedule.stop_from(0);
-                } else if let Some(unit) = schedule.start() {
-                    has_begun = true;
-                    let range = schedule.records(unit);
-                    running.push(self.unit(unit, &wanted[range]).map(move |ended| (unit, ended)));
-                }
+        let round = Round {
+            run: self,
+            records: wanted,
+            schedule: RefCell::new(schedule),
+            has_begun: Cell::new(false),
+            halt: RefCell::new(None),
+        };
+        let crew = Crew::new(&round);
+        // Not made unless something has to wait.
+        let limit = pin!(async { self.lanes.means.clock.watch(self.deadline.hard_limit()).await });
+        let is_cut_off = match select(crew, limit).await {
+            Either::Left(_) => false,
+            // What still runs is dropped first.
+            Either::Right((_, crew)) => {
+                drop(crew);
+                true
             }
-            if limit_set != self.deadline.hard_limit() {
-                limit_set = self.deadline.hard_limit();
-                limit = self.lanes.means.clock.watch(limit_set);
-            }
-            let (unit, ended) = match select(running.next(), &mut limit).await {
-                Either::Left((None, _)) => return Ok(()),
-                Either::Left((Some(ended), _)) => ended,
-                Either::Right(_) => {
-                    drop(running);
-                    self.cut_off();
-                    return Ok(());
-                }
-            };
-            match (ended?, self.session.goes_on_after_failure()) {
-                (Ended::Finished, _) => schedule.finish(unit),
-                (Ended::Unfinished, true) => schedule.stop_lanes(),
-                (Ended::Unfinished, false) => schedule.fail(unit),
-            }
+        };
+        if is_cut_off {
+            self.cut_off();
         }
+        round.halt.take().map_or(Ok(()), Err)
     }
 
     fn schedule(&self, wanted: &[usize]) -> Schedule {
-        let records = self.session.records;
-        let units = wanted.chunk_by(|a, b| records[*a].shares_unit(&records[*b]));
-        let places = units.enumerate().flat_map(|(unit, neighbours)| {
-            neighbours.iter().map(move |at| (unit, self.session.layout.lane(*at)))
-        });
-        Schedule::new(places, self.lanes.concurrency.get())
+        let Session { records, layout, .. } = &self.session;
+        let room = (layout.len(), wanted.len());
+        let mut schedule = Schedule::new(room, self.lanes.concurrency.get());
+        let mut before = None;
+        for &at in wanted {
+            let neighbour = before.replace(at);
+            let shares = neighbour.is_some_and(|it: usize| records[it].shares_unit(&records[at]));
+            schedule.push(layout.lane(at), !shares);
+        }
+        schedule
     }
 
-    /// Runs the records of one unit, one after another.
-    async fn unit(&self, unit: usize, records: &[usize]) -> Result<Ended, Halt> {
+    /// Runs the records of one unit, one after another, from this moment on.
+    async fn unit(&self, records: &[usize], seat: &Seat, now: Timestamp) -> Result<Ended, Halt> {
+        let mut now = Some(now);
         for &at in records {
             let outcome = &self.session.outcomes[at];
-            if self.session.is_queued(at) || outcome.get().is_finished() {
+            if self.session.is_past(at) {
                 continue;
             }
             match self.session.before(at) {
@@ -283,9 +356,10 @@ impl<P: Processor> Run<'_, P> {
                     if self.lowest_failed.get() < at {
                         return Ok(Ended::Unfinished);
                     }
-                    self.in_flight.borrow_mut().insert(unit, at);
-                    let is_done = self.attempt(at).await?;
-                    self.in_flight.borrow_mut().remove(&unit);
+                    self.in_flight[at].set(true);
+                    let began = now.take().unwrap_or_else(|| self.deadline.look());
+                    let is_done = self.attempt(at, seat, began).await?;
+                    self.in_flight[at].set(false);
                     if !is_done {
                         outcome.set(Outcome::Failed);
                         if !self.session.goes_on_after_failure() {
@@ -301,16 +375,20 @@ impl<P: Processor> Run<'_, P> {
 
     /// Tries one record until it is done with, or as often as makes sense here. Tells whether
     /// it is applied or queued for parking.
-    async fn attempt(&self, at: usize) -> Result<bool, Halt> {
+    async fn attempt(&self, at: usize, seat: &Seat, mut began: Timestamp) -> Result<bool, Halt> {
         let record = &self.session.records[at];
         let lane = self.session.layout.lane(at);
         let mut tries = 0;
         loop {
             tries += 1;
-            let began = self.deadline.now();
             let attempt = self.session.attempts(at).saturating_add(1);
+            let turns = seat.turns();
             let result = self.lanes.run_once(record, self.call, attempt).await;
-            self.deadline.learn_unit(began);
+            if result.is_ok() && seat.turns() == turns {
+                self.deadline.learn_at_next_look(began);
+            } else {
+                self.deadline.learn_unit(began);
+            }
             let Err(failure) = result else {
                 self.circuit.borrow_mut().note(None, lane);
                 self.session.outcomes[at].set(Outcome::Applied);
@@ -333,19 +411,17 @@ impl<P: Processor> Run<'_, P> {
                 Class::Unclassified => self.session.max_attempts(),
                 Class::Park | Class::Halt => 0,
             };
+            let (pauses, clock) = (&self.lanes.means.pauses, &*self.lanes.means.clock);
             let again = tries < bound
                 && !self.circuit.borrow().is_open()
-                && self
-                    .lanes
-                    .means
-                    .pauses
-                    .before_try(tries, &*self.lanes.means.clock, self.deadline.reserve())
-                    .await;
+                // Boxed, so that what never pauses has no room for it.
+                && Box::pin(pauses.before_try(tries, clock, self.deadline.reserve())).await;
             if !again || self.circuit.borrow().is_open() {
                 telemetry::record_failed(record, self.call, failure.code(), failure.reason());
                 return Ok(false);
             }
             self.session.measures.borrow_mut().retried_in_place += 1;
+            began = self.deadline.look();
         }
     }
 
@@ -353,7 +429,8 @@ impl<P: Processor> Run<'_, P> {
     /// failed attempt: nothing else stood in its way.
     fn cut_off(&self) {
         self.session.measures.borrow_mut().deadline_stops += 1;
-        for at in self.in_flight.take().into_values() {
+        let in_flight = self.in_flight.iter().enumerate();
+        for (at, _) in in_flight.filter(|(_, is_running)| is_running.get()) {
             self.session.cut_off(at, false);
         }
     }

@@ -69,7 +69,7 @@ impl Session<'_> {
     pub(super) fn look_at_unkeyed(&self, wanted: &[usize]) -> Result<Vec<usize>, Halt> {
         let mut failed = Vec::new();
         for (at, failure) in &self.layout.unkeyed {
-            if self.before(*at) == Before::Finished || !wanted.contains(at) {
+            if self.before(*at) == Before::Finished || wanted.binary_search(at).is_err() {
                 continue;
             }
             let record = &self.records[*at];

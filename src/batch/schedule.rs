@@ -9,11 +9,10 @@
 //! What runs already is kept. Where progress is remembered, and in a queue, which is told of
 //! each message by itself, it stops its own lanes alone ([`stop_lanes`](Schedule::stop_lanes)).
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
-    ops::Range,
-};
+use std::{cmp::Reverse, collections::BinaryHeap, ops::Range};
+
+/// No record.
+const NONE: u32 = u32::MAX;
 
 /// The order in which the units of one batch start.
 #[derive(Debug)]
@@ -22,7 +21,12 @@ pub(super) struct Schedule {
     records: Vec<Place>,
     /// Per unit: its records, and how many of them wait for an earlier unit.
     units: Vec<Unit>,
-    ready: BinaryHeap<Reverse<usize>>,
+    /// By lane: the last record so far.
+    lane_ends: Vec<u32>,
+    /// Units before this one have started or wait, or are among the passed.
+    next: usize,
+    /// Units that had to wait when they were passed, and are ready now.
+    passed: BinaryHeap<Reverse<u32>>,
     /// No unit from here on may start.
     end: usize,
     running: usize,
@@ -31,75 +35,90 @@ pub(super) struct Schedule {
 
 #[derive(Debug)]
 struct Place {
-    unit: usize,
-    next_in_lane: Option<usize>,
+    unit: u32,
+    next_in_lane: u32,
 }
 
 #[derive(Debug)]
 struct Unit {
-    records: Range<usize>,
-    waiting: usize,
+    records: Range<u32>,
+    waiting: u32,
     is_finished: bool,
 }
 
 impl Schedule {
-    /// Lays out the records, each given as the number of its unit (growing by one from 0)
-    /// and its lane; at most `concurrency` units will run at a time.
-    pub(super) fn new<L: Ord>(
-        records: impl IntoIterator<Item = (usize, L)>,
-        concurrency: usize,
-    ) -> Self {
-        let mut schedule = Self {
-            records: Vec::new(),
-            units: Vec::new(),
-            ready: BinaryHeap::new(),
-            end: 0,
+    /// A schedule that has room for so many lanes and records, and none yet; at most
+    /// `concurrency` units will run at a time.
+    pub(super) fn new((lanes, records): (usize, usize), concurrency: usize) -> Self {
+        Self {
+            records: Vec::with_capacity(records),
+            units: Vec::with_capacity(records),
+            lane_ends: vec![NONE; lanes],
+            next: 0,
+            passed: BinaryHeap::new(),
+            end: usize::MAX,
             running: 0,
             concurrency,
-        };
-        let mut lane_ends = BTreeMap::new();
-        for (record, (unit, lane)) in records.into_iter().enumerate() {
-            if unit == schedule.units.len() {
-                schedule.units.push(Unit {
-                    records: record..record,
-                    waiting: 0,
-                    is_finished: false,
-                });
-            }
-            schedule.units[unit].records.end = record + 1;
-            schedule.records.push(Place { unit, next_in_lane: None });
-            if let Some(before) = lane_ends.insert(lane, record) {
-                let before: &mut Place = &mut schedule.records[before];
-                before.next_in_lane = Some(record);
-                if before.unit != unit {
-                    schedule.units[unit].waiting += 1;
-                }
-            }
         }
-        schedule.end = schedule.units.len();
-        let free = schedule.units.iter().enumerate().filter(|(_, unit)| unit.waiting == 0);
-        schedule.ready = free.map(|(number, _)| Reverse(number)).collect();
-        schedule
+    }
+
+    /// Adds the next record, which stands in this lane, to the last unit or to a new one.
+    pub(super) fn push(&mut self, lane: usize, is_new_unit: bool) {
+        let record = number(self.records.len());
+        if is_new_unit || self.units.is_empty() {
+            self.units.push(Unit { records: record..record, waiting: 0, is_finished: false });
+        }
+        let last = self.units.len() - 1;
+        let unit = &mut self.units[last];
+        unit.records.end = record + 1;
+        let before = std::mem::replace(&mut self.lane_ends[lane], record);
+        if before != NONE {
+            let before = &mut self.records[before as usize];
+            before.next_in_lane = record;
+            unit.waiting += u32::from(before.unit as usize != last);
+        }
+        self.records.push(Place { unit: number(last), next_in_lane: NONE });
     }
 
     /// The records of a unit.
     pub(super) fn records(&self, unit: usize) -> Range<usize> {
-        self.units[unit].records.clone()
+        let Range { start, end } = self.units[unit].records;
+        start as usize..end as usize
     }
 
     /// Whether a unit could start now.
-    pub(super) fn has_ready(&self) -> bool {
-        self.running < self.concurrency
-            && self.ready.peek().is_some_and(|Reverse(unit)| *unit < self.end)
+    pub(super) fn has_ready(&mut self) -> bool {
+        self.running < self.concurrency && self.earliest().is_some()
+    }
+
+    /// Whether nothing runs, and nothing can start any more.
+    pub(super) fn is_over(&mut self) -> bool {
+        self.running == 0 && self.earliest().is_none()
+    }
+
+    /// The earliest unit that waits for none.
+    fn earliest(&mut self) -> Option<usize> {
+        // A passed one is earlier than all that are not.
+        let passed = self.passed.peek().map(|Reverse(unit)| *unit as usize);
+        let earliest = passed.unwrap_or_else(|| {
+            while self.units.get(self.next).is_some_and(|unit| unit.waiting > 0) {
+                self.next += 1;
+            }
+            self.next
+        });
+        (earliest < self.end.min(self.units.len())).then_some(earliest)
     }
 
     /// Starts the earliest unit that may start.
     pub(super) fn start(&mut self) -> Option<usize> {
-        if !self.has_ready() {
-            return None;
-        }
+        let unit = self.earliest().filter(|_| self.running < self.concurrency)?;
         self.running += 1;
-        self.ready.pop().map(|Reverse(unit)| unit)
+        if unit < self.next {
+            self.passed.pop();
+        } else {
+            self.next += 1;
+        }
+        Some(unit)
     }
 
     /// A running unit is finished: its lanes go on.
@@ -107,12 +126,15 @@ impl Schedule {
         self.running -= 1;
         self.units[unit].is_finished = true;
         for record in self.records(unit) {
-            let Some(next) = self.records[record].next_in_lane else { continue };
-            let follower = self.records[next].unit;
+            let next = self.records[record].next_in_lane;
+            let Some(&Place { unit: number, .. }) = self.records.get(next as usize) else {
+                continue;
+            };
+            let follower = number as usize;
             if follower != unit {
                 self.units[follower].waiting -= 1;
-                if self.units[follower].waiting == 0 {
-                    self.ready.push(Reverse(follower));
+                if self.units[follower].waiting == 0 && follower < self.next {
+                    self.passed.push(Reverse(number));
                 }
             }
         }
@@ -131,7 +153,7 @@ impl Schedule {
 
     /// The unit that a record belongs to.
     pub(super) fn unit_of(&self, record: usize) -> usize {
-        self.records[record].unit
+        self.records[record].unit as usize
     }
 
     /// A running unit failed: its lanes stop, and nothing later starts.
@@ -140,10 +162,11 @@ impl Schedule {
         self.stop_from(unit);
     }
 
-    /// A unit does not start at all, and none behind it in its lanes.
+    /// A unit that has not started does not start at all, and none behind it in its lanes.
     pub(super) fn withhold(&mut self, unit: usize) {
-        self.ready.retain(|Reverse(ready)| *ready != unit);
-        self.units[unit].waiting = usize::MAX;
+        self.passed.retain(|Reverse(passed)| *passed as usize != unit);
+        // More than there are records that it could wait for.
+        self.units[unit].waiting = u32::MAX;
     }
 
     /// Nothing from this unit on starts any more.
@@ -152,10 +175,26 @@ impl Schedule {
     }
 }
 
+/// A batch is a few megabytes at most.
+fn number(count: usize) -> u32 {
+    u32::try_from(count).expect("a batch has fewer than 2^32 records")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// Records given as the number of their unit and a letter for their lane.
+    fn schedule(records: impl IntoIterator<Item = (usize, char)>, concurrency: usize) -> Schedule {
+        let mut schedule = Schedule::new((5, 0), concurrency);
+        let mut before = None;
+        for (unit, lane) in records {
+            let is_new = before.replace(unit) != Some(unit);
+            schedule.push(lane as usize - 'a' as usize, is_new);
+        }
+        schedule
+    }
 
     /// Runs a schedule to its end. `batch` writes units apart by spaces, each a word whose
     /// letters are its records' lanes; `!` after a word makes the unit fail. `pick` chooses
@@ -169,7 +208,7 @@ mod tests {
         let records = units.iter().enumerate().flat_map(|(number, unit)| {
             unit.trim_end_matches('!').chars().map(move |lane| (number, lane))
         });
-        let mut schedule = Schedule::new(records, concurrency);
+        let mut schedule = schedule(records, concurrency);
         let (mut started, mut finished, mut running) = (Vec::new(), Vec::new(), Vec::new());
         let mut lowest_failed = usize::MAX;
         loop {
@@ -184,6 +223,7 @@ mod tests {
                 running.push(unit);
             }
             assert!(running.len() <= concurrency, "too many in flight");
+            assert_eq!(schedule.is_over(), running.is_empty());
             if running.is_empty() {
                 break;
             }
@@ -247,7 +287,7 @@ mod tests {
 
     #[test]
     fn in_a_queue_a_failed_or_withheld_unit_stops_its_lane_only() {
-        let mut schedule = Schedule::new([(0, 'a'), (1, 'b'), (2, 'a'), (3, 'c'), (4, 'b')], 2);
+        let mut schedule = schedule([(0, 'a'), (1, 'b'), (2, 'a'), (3, 'c'), (4, 'b')], 2);
         schedule.withhold(1);
         assert_eq!(
             (schedule.start(), schedule.start(), schedule.start()),

@@ -62,6 +62,10 @@ impl<'a> DynamoDbBody<'a> {
         arrival(self.arrival?)
     }
 
+    pub(super) fn keys_text(&self) -> Option<&'a str> {
+        self.keys
+    }
+
     pub(super) fn keys(&self) -> Result<RecordKey<'a>, DecodeError> {
         let missing = || DecodeError::new("Keys", DecodeReason::Missing);
         let text = self.keys.ok_or_else(missing)?;

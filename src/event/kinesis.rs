@@ -57,6 +57,10 @@ impl<'a> KinesisBody<'a> {
         arrival(self.arrival?)
     }
 
+    pub(super) fn key_text(&self) -> Option<&'a str> {
+        self.partition_key
+    }
+
     pub(super) fn key(&self) -> Result<RecordKey<'a>, DecodeError> {
         read_text(self.partition_key, "partitionKey").map(RecordKey::Partition)
     }

@@ -1,9 +1,187 @@
-//! A record's key as text: one that tells keys apart, and one for people.
+//! A record's key in other shapes: a text that tells keys apart, one for people, and a hash
+//! that is had without reading the key.
+//!
+//! The hash is for finding the records of one key in a batch. A key can be written in several
+//! ways (escapes, white space, the order of its members), so [`KeyText::plain_hash`] answers
+//! only for the way services write: compact, without escapes, one or two attributes of text
+//! or whole numbers. Everything else is read, and hashed as it was read
+//! ([`RecordKey::hash`]). The two agree, so equal keys have equal hashes, however they are
+//! written. Different keys may have equal hashes, and whoever chooses keys can see to it that
+//! they do: the hash has no secret, so that every run is the same. Its users compare the keys
+//! and bound what they compare.
 
 use super::{RecordKey, Value};
-use std::fmt::{self, Write as _};
+use std::{
+    borrow::Cow,
+    fmt::{self, Write as _},
+};
+
+/// A key as it stands in the payload: a JSON value, not read yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeyText<'a> {
+    /// The object of an item's key attributes.
+    Item(&'a str),
+    /// The string of a partition key.
+    Partition(&'a str),
+}
+
+impl KeyText<'_> {
+    /// The hash of the key, if its text is plain enough to tell without reading it. Then it
+    /// can be read.
+    pub(crate) fn plain_hash(self) -> Option<u64> {
+        let (Self::Item(text) | Self::Partition(text)) = self;
+        let mut rest = Plain(text.as_bytes());
+        let hash = match self {
+            Self::Item(_) => rest.item()?,
+            Self::Partition(_) => {
+                rest.literal(b"\"")?;
+                hash_bytes(PARTITION, rest.string()?)
+            }
+        };
+        rest.0.is_empty().then_some(hash)
+    }
+}
+
+/// What is left of a text without white space and escapes.
+struct Plain<'a>(&'a [u8]);
+
+impl<'a> Plain<'a> {
+    fn literal(&mut self, literal: &[u8]) -> Option<()> {
+        self.0 = self.0.strip_prefix(literal)?;
+        Some(())
+    }
+
+    /// The characters of a string whose opening quote is passed; passes the closing one.
+    fn string(&mut self) -> Option<&'a [u8]> {
+        let end = special(self.0)?;
+        let (text, rest) = self.0.split_at(end);
+        self.0 = rest.strip_prefix(b"\"")?;
+        Some(text)
+    }
+
+    /// One or two key attributes.
+    fn item(&mut self) -> Option<u64> {
+        self.literal(b"{\"")?;
+        let (name, hash) = self.attribute()?;
+        if self.literal(b"}").is_some() {
+            return Some(hash);
+        }
+        self.literal(b",\"")?;
+        let (other_name, other) = self.attribute()?;
+        self.literal(b"}")?;
+        // Of equal names the last would win: let it be read.
+        (name != other_name).then(|| hash.wrapping_add(other))
+    }
+
+    /// An attribute whose name's opening quote is passed: its name and its hash.
+    fn attribute(&mut self) -> Option<(&'a [u8], u64)> {
+        let name = self.string()?;
+        let kind = if self.literal(b":{\"S\":\"").is_some() {
+            b'S'
+        } else {
+            self.literal(b":{\"N\":\"")?;
+            b'N'
+        };
+        let value = self.string()?;
+        if kind == b'N' {
+            let digits = value.strip_prefix(b"-").unwrap_or(value);
+            if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+                return None;
+            }
+        }
+        self.literal(b"}")?;
+        Some((name, hash_attribute(name, kind, value)))
+    }
+}
+
+/// The place of the first byte that ends a plain run of a string: a quote, a backslash or a
+/// control character.
+fn special(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let mut at = 0;
+    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(*word);
+        let equal_to = |byte: u8| {
+            let difference = word ^ (ONES * u64::from(byte));
+            difference.wrapping_sub(ONES) & !difference
+        };
+        let control = word.wrapping_sub(ONES * 0x20) & !word;
+        // The lowest mark is exact; marks above it may be false, and are not looked at.
+        let found = (equal_to(b'"') | equal_to(b'\\') | control) & HIGH;
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    let is_special = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
+    bytes[at..].iter().position(is_special).map(|place| at + place)
+}
+
+/// Odd numbers without a pattern: digits of the square roots of 2, 3, 5 and 7.
+const PARTITION: u64 = 0x6A09_E667_F3BC_C909;
+const ATTRIBUTE: u64 = 0xBB67_AE85_84CA_A73B;
+const LOW: u64 = 0x3C6E_F372_FE94_F82B;
+const SPREAD: u64 = 0xA54F_F53A_5F1D_36F1;
+
+fn hash_attribute(name: &[u8], kind: u8, value: &[u8]) -> u64 {
+    hash_bytes(hash_bytes(ATTRIBUTE ^ u64::from(kind), name), value)
+}
+
+/// Mixes bytes into a state, sixteen at a time.
+fn hash_bytes(state: u64, bytes: &[u8]) -> u64 {
+    let word = |at: usize| {
+        let word = bytes.get(at..).and_then(|rest| rest.first_chunk());
+        u64::from_le_bytes(word.copied().unwrap_or_default())
+    };
+    let half = |at: usize| {
+        let half = bytes.get(at..).and_then(|rest| rest.first_chunk());
+        u64::from(u32::from_le_bytes(half.copied().unwrap_or_default()))
+    };
+    let length = bytes.len();
+    let mut state = state ^ (length as u64).wrapping_mul(SPREAD);
+    let mut at = 0;
+    while length - at > 16 {
+        state = fold(word(at) ^ state, word(at + 8) ^ LOW);
+        at += 16;
+    }
+    // The last one to sixteen bytes; where they overlap, they count twice.
+    let (low, high) = match length - at {
+        8.. => (word(at), word(length - 8)),
+        4.. => (half(at), half(length - 4)),
+        0 => (0, 0),
+        left => {
+            let byte = |at: usize| u64::from(bytes[at]);
+            (byte(at) | byte(at + left / 2) << 8, byte(length - 1))
+        }
+    };
+    fold(fold(low ^ state, high ^ LOW), SPREAD)
+}
+
+/// Both halves of a product: every bit of the factors counts.
+#[expect(clippy::cast_possible_truncation, reason = "both halves are taken")]
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    product as u64 ^ (product >> 64) as u64
+}
 
 impl RecordKey<'_> {
+    /// A number that is equal for equal keys, and nearly always another for different ones.
+    pub(crate) fn hash(&self) -> u64 {
+        match self {
+            Self::Partition(key) => hash_bytes(PARTITION, key.as_bytes()),
+            Self::Item(attributes) => attributes.iter().fold(0, |sum: u64, (name, value)| {
+                let bytes: Cow<'_, [u8]> = match value {
+                    Value::Text(text) | Value::Number(text) => text.as_bytes().into(),
+                    Value::Binary(bytes) => (&**bytes).into(),
+                    other => readable(other).into_bytes().into(),
+                };
+                // A sum: attributes are in no order where they were not read.
+                sum.wrapping_add(hash_attribute(name.as_bytes(), kind(value), &bytes))
+            }),
+        }
+    }
+
     /// A text that is the same for equal keys and different for different ones: every part is
     /// preceded by its type and length.
     #[must_use]
@@ -41,14 +219,17 @@ impl fmt::Display for RecordKey<'_> {
 /// A key attribute as [`RecordKey::canonical`] has it.
 pub(crate) fn value_text(value: &Value<'_>) -> String {
     let mut text = String::new();
-    let kind = match value {
-        Value::Text(_) => 'S',
-        Value::Number(_) => 'N',
-        Value::Binary(_) => 'B',
-        _ => 'V',
-    };
-    part(&mut text, kind, &readable(value));
+    part(&mut text, kind(value).into(), &readable(value));
     text
+}
+
+fn kind(value: &Value<'_>) -> u8 {
+    match value {
+        Value::Text(_) => b'S',
+        Value::Number(_) => b'N',
+        Value::Binary(_) => b'B',
+        _ => b'V',
+    }
 }
 
 /// A key attribute of a table is text, a number or bytes.
@@ -67,7 +248,7 @@ fn part(text: &mut String, kind: char, part: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::borrow::Cow;
+    use proptest::prelude::*;
 
     #[test]
     fn different_keys_have_different_texts() {
@@ -87,5 +268,127 @@ mod tests {
         texts.dedup();
         assert_eq!(texts.len(), keys.len(), "{texts:?}");
         assert_eq!(keys[2].to_string(), "a=1, b=2");
+    }
+
+    /// A name or a value, of few characters, so that equal ones meet.
+    fn word() -> impl Strategy<Value = String> {
+        prop_oneof!["[ab]{0,2}", "[ab1\"\\\\é😀 ]{0,9}", "[a-c]{7,18}"]
+    }
+
+    fn digits() -> impl Strategy<Value = String> {
+        prop_oneof!["-{0,1}[01]{1,2}", "1.0|1e0|\\+1|01|-|x|", "[0-9]{30,38}"]
+    }
+
+    /// The same text as a JSON string, this way or that.
+    fn quoted(text: &str, way: u8) -> String {
+        let one = |char: char| match (way % 4, char) {
+            (_, '"' | '\\') => format!("\\{char}"),
+            (1, _) => {
+                let mut units = [0; 2];
+                let units = char.encode_utf16(&mut units);
+                units.iter().map(|unit| format!("\\u{unit:04x}")).collect()
+            }
+            _ => char.to_string(),
+        };
+        format!("\"{}\"", text.chars().map(one).collect::<String>())
+    }
+
+    /// Two attributes of one shape or of two, as they are and as they may be written.
+    fn attributes() -> impl Strategy<Value = Vec<(String, char, String)>> {
+        let value = prop_oneof![
+            4 => word().prop_map(|text| ('S', text)),
+            2 => digits().prop_map(|text| ('N', text)),
+            1 => prop_oneof!["[QR][w-z]==", "AAAA", "A"].prop_map(|text| ('B', text)),
+        ];
+        let attribute = (word(), value).prop_map(|(name, (kind, value))| (name, kind, value));
+        prop::collection::vec(attribute, 0..4)
+    }
+
+    fn keys(attributes: &[(String, char, String)], way: u8) -> String {
+        let space = if way % 5 == 3 { " " } else { "" };
+        let one = |(name, kind, value): &(String, char, String)| {
+            let (name, value) = (quoted(name, way), quoted(value, way / 4));
+            format!("{name}:{space}{{\"{kind}\":{value}}}")
+        };
+        let mut written: Vec<String> = attributes.iter().map(one).collect();
+        if way % 3 == 2 {
+            written.reverse();
+        }
+        format!("{{{}}}", written.join(","))
+    }
+
+    /// An event of a DynamoDB stream with these keys.
+    fn event(keys: &[String]) -> String {
+        let record = |(at, keys): (usize, &String)| {
+            format!(
+                r#"{{"eventSource":"aws:dynamodb","dynamodb":{{"SequenceNumber":"{}","Keys":{keys}}}}}"#,
+                at + 1
+            )
+        };
+        let records: Vec<String> = keys.iter().enumerate().map(record).collect();
+        format!(r#"{{"Records":[{}]}}"#, records.join(","))
+    }
+
+    proptest! {
+        #[test]
+        fn a_key_has_one_hash_however_it_is_written(
+            attributes in attributes(),
+            ways in prop::collection::vec(any::<u8>(), 2),
+        ) {
+            let keys: Vec<String> = ways.iter().map(|way| keys(&attributes, *way)).collect();
+            let event = event(&keys);
+            let batch = crate::event::parse(event.as_bytes());
+            let records = batch.records().unwrap();
+            let mut found: Vec<(RecordKey<'_>, u64)> = Vec::new();
+            for record in records {
+                let key = record.keys();
+                let plain = record.key_text().and_then(KeyText::plain_hash);
+                // What has a hash at once can be read, and has the same when it was.
+                prop_assert!(plain.is_none() || key.is_ok(), "{}", event);
+                let Ok(key) = key else { continue };
+                let hash = key.hash();
+                prop_assert_eq!(plain.unwrap_or(hash), hash, "{}", event);
+                found.push((key, hash));
+            }
+            for (key, hash) in &found {
+                prop_assert!(found.iter().all(|(other, h)| (key == other) <= (hash == h)));
+                prop_assert!(found.iter().all(|(other, h)| (key == other) >= (hash == h)));
+            }
+        }
+
+        #[test]
+        fn different_keys_differ_in_hash(
+            a in prop::collection::vec(attributes(), 2),
+        ) {
+            let keys: Vec<String> = a.iter().map(|attributes| keys(attributes, 0)).collect();
+            let event = event(&keys);
+            let batch = crate::event::parse(event.as_bytes());
+            let [a, b] = batch.records().unwrap() else { panic!("two records") };
+            if let (Ok(a), Ok(b)) = (a.keys(), b.keys()) {
+                prop_assert_eq!(a == b, a.hash() == b.hash(), "{}", event);
+            }
+        }
+    }
+
+    #[track_caller]
+    fn check_plain(keys: &str, is_plain: bool) {
+        assert_eq!(KeyText::Item(keys).plain_hash().is_some(), is_plain, "{keys}");
+    }
+
+    #[test]
+    fn what_services_write_is_plain() {
+        check_plain(r#"{"pk":{"S":"CUST#000001"},"sk":{"N":"-12"}}"#, true);
+        check_plain(r#"{"pk":{"S":"Zürich, \u0041"}}"#, false);
+        check_plain(r#"{"pk":{"S":"Zürich, A"}}"#, true);
+        check_plain(r#"{"pk":{"N":"1.0"}}"#, false);
+        check_plain(r#"{"pk": {"S":"a"}}"#, false);
+        check_plain(r#"{"pk":{"B":"AAAA"}}"#, false);
+        check_plain(r#"{"pk":{"S":"a"},"pk":{"S":"b"}}"#, false);
+        check_plain(r#"{"pk":{"S":"a"}"#, false);
+        check_plain(r#"{"pk":{"S":"a"}} "#, false);
+        check_plain("{}", false);
+        let partition = |text| KeyText::Partition(text).plain_hash();
+        assert_eq!(partition(r#""a""#), Some(RecordKey::Partition("a".into()).hash()));
+        assert_eq!([partition(r#""a"#), partition("7"), partition(r#""\n""#)], [None; 3]);
     }
 }
