@@ -39,11 +39,12 @@ use std::{
     convert::Infallible,
     future::poll_fn,
     num::NonZeroUsize,
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
-    task::Poll,
+    task::{self, Poll},
 };
 
 pub use super::layout::Order;
@@ -116,26 +117,41 @@ impl<P: Processor> Lanes<P> {
     ) -> Result<(), Failure> {
         let context = Context::new(record, call, attempt);
         let mut processing = pin!(None);
-        // Reading runs the user's `Deserialize`, so it stands inside the guard as well. After
-        // a panic the processor is called again: as with a mutex, its state is its own care.
-        let poll = |task: &mut std::task::Context<'_>| {
-            if processing.is_none() {
-                let change = record.change::<P::Item<'_>>().map_err(undecodable)?;
-                processing.set(Some(self.processor.process(change, &context)));
-            }
-            let result = processing.as_mut().as_pin_mut().map_or(Poll::Pending, |it| it.poll(task));
-            if result.is_ready() {
-                processing.set(None);
-            }
-            result
-        };
-        let mut poll = AssertUnwindSafe(poll);
-        poll_fn(|task| {
-            let guarded = AssertUnwindSafe(|| (poll.0)(task));
-            catch_unwind(guarded).unwrap_or_else(|_| Poll::Ready(Err(panicked())))
-        })
-        .await
+        poll_fn(|task| poll_guarded(processing.as_mut(), || self.begin(record, &context), task))
+            .await
     }
+
+    /// Reads the change and hands it to the processor.
+    fn begin<'r>(
+        &self,
+        record: &'r Record<'r>,
+        context: &Context<'r>,
+    ) -> Result<impl Future<Output = Result<(), Failure>>, Failure> {
+        let change = record.change::<P::Item<'r>>().map_err(undecodable)?;
+        Ok(self.processor.process(change, context))
+    }
+}
+
+/// Polls the processing of a record in its place, and begins it there at the first time.
+///
+/// Reading runs the user's `Deserialize`, so all of it stands inside the guard against panics.
+/// After one the processor is called again: as with a mutex, its state is its own care.
+fn poll_guarded<F: Future<Output = Result<(), Failure>>>(
+    mut processing: Pin<&mut Option<F>>,
+    begin: impl FnOnce() -> Result<F, Failure>,
+    task: &mut task::Context<'_>,
+) -> Poll<Result<(), Failure>> {
+    let polled = catch_unwind(AssertUnwindSafe(|| {
+        if processing.is_none() {
+            processing.set(Some(begin()?));
+        }
+        let polled = processing.as_mut().as_pin_mut().map_or(Poll::Pending, |it| it.poll(task));
+        if polled.is_ready() {
+            processing.set(None);
+        }
+        polled
+    }));
+    polled.unwrap_or_else(|_| Poll::Ready(Err(panicked())))
 }
 
 impl<P: Processor> Work for Lanes<P> {
@@ -219,13 +235,43 @@ struct Round<'w, 'r, P> {
     halt: RefCell<Option<Halt>>,
 }
 
-/// How a unit ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Whether a record is to be run.
+enum Entry {
+    /// There is nothing to do for it any more.
+    Settled,
+    /// One before it failed.
+    Closed,
+    Open,
+}
+
+/// What came of a try.
+enum Tried {
+    Ended(Ended),
+    /// It may work after a pause.
+    Again(Failure),
+}
+
+/// What a member of the crew has in hand.
+#[derive(Default)]
+struct Hand {
+    unit: Option<usize>,
+    /// Where in the round its records stand that are not looked at yet.
+    places: Range<usize>,
+    /// When it started, until its first record runs.
+    now: Option<Timestamp>,
+    ended: Ended,
+}
+
+/// How a record, or a unit so far, ended.
+#[derive(Default)]
 enum Ended {
     /// All of its records are finished, or queued.
+    #[default]
     Finished,
     /// A record failed, or the unit was stopped before all had started.
     Unfinished,
+    /// The invocation fails.
+    Halted(Box<Halt>),
 }
 
 impl<P: Processor> Duty for Round<'_, '_, P> {
@@ -238,23 +284,69 @@ impl<P: Processor> Duty for Round<'_, '_, P> {
     }
 
     fn serve<'d>(&'d self, seat: Rc<Seat>) -> LocalBoxFuture<'d, Infallible> {
+        let run = self.run;
+        // One block: a future of its own for each step would be moved at each.
         Box::pin(async move {
+            let mut hand = Hand::default();
             loop {
-                while let Some((unit, now)) = self.start() {
-                    let records = self.schedule.borrow().records(unit);
-                    let ended = self.run.unit(&self.records[records], &seat, now).await;
-                    self.end(unit, ended);
-                    if seat.is_anybody_rung() {
-                        break;
+                let Some((at, mut began)) = self.take(&mut hand, &seat) else {
+                    seat.rest().await;
+                    continue;
+                };
+                let mut tries = 1;
+                hand.ended = loop {
+                    let (context, turns) = (run.context(at), seat.turns());
+                    let mut processing = pin!(None);
+                    let result = poll_fn(|task| {
+                        poll_guarded(processing.as_mut(), || run.begin(at, &context), task)
+                    })
+                    .await;
+                    let has_waited = seat.turns() != turns;
+                    match run.settle(at, result, (tries, began, has_waited)) {
+                        Tried::Ended(ended) => break ended,
+                        Tried::Again(failure) if !run.pauses(tries).await => {
+                            break run.give_up(at, &failure);
+                        }
+                        Tried::Again(_) => {}
                     }
-                }
-                seat.rest().await;
+                    tries += 1;
+                    began = run.deadline.look_after_wait();
+                };
             }
         })
     }
 }
 
 impl<P: Processor> Round<'_, '_, P> {
+    /// The next record that a member runs, and when it begins: of the unit it has in hand,
+    /// or else of the earliest that may start. None if there is none, or another has its turn.
+    fn take(&self, hand: &mut Hand, seat: &Seat) -> Option<(usize, Timestamp)> {
+        loop {
+            if let Some(unit) = hand.unit {
+                while matches!(hand.ended, Ended::Finished)
+                    && let Some(place) = hand.places.next()
+                {
+                    let at = self.records[place];
+                    match self.run.enter(at) {
+                        Entry::Settled => {}
+                        Entry::Closed => hand.ended = Ended::Unfinished,
+                        Entry::Open => {
+                            let now = hand.now.take();
+                            return Some((at, now.unwrap_or_else(|| self.run.deadline.look())));
+                        }
+                    }
+                }
+                self.end(unit, std::mem::take(hand).ended);
+                if seat.is_anybody_rung() {
+                    return None;
+                }
+            }
+            let (unit, now) = self.start()?;
+            let places = self.schedule.borrow().records(unit);
+            *hand = Hand { unit: Some(unit), places, now: Some(now), ended: Ended::Finished };
+        }
+    }
+
     /// Starts the earliest unit that may start, at the moment given back.
     fn start(&self) -> Option<(usize, Timestamp)> {
         let run = self.run;
@@ -279,20 +371,18 @@ impl<P: Processor> Round<'_, '_, P> {
         None
     }
 
-    fn end(&self, unit: usize, ended: Result<Ended, Halt>) {
+    fn end(&self, unit: usize, ended: Ended) {
         let mut schedule = self.schedule.borrow_mut();
         match ended {
-            Ok(Ended::Finished) => schedule.finish(unit),
-            Ok(Ended::Unfinished) if self.run.session.goes_on_after_failure() => {
-                schedule.stop_lanes();
-            }
-            Ok(Ended::Unfinished) => schedule.fail(unit),
-            Err(halt) => *self.halt.borrow_mut() = Some(halt),
+            Ended::Finished => schedule.finish(unit),
+            Ended::Unfinished if self.run.session.goes_on_after_failure() => schedule.stop_lanes(),
+            Ended::Unfinished => schedule.fail(unit),
+            Ended::Halted(halt) => *self.halt.borrow_mut() = Some(*halt),
         }
     }
 }
 
-impl<P: Processor> Run<'_, P> {
+impl<'r, P: Processor> Run<'r, P> {
     /// Runs these records as far as they go.
     async fn round(&self, wanted: &[usize]) -> Result<(), Halt> {
         let mut schedule = self.schedule(wanted);
@@ -334,95 +424,119 @@ impl<P: Processor> Run<'_, P> {
         let mut schedule = Schedule::new(room, self.lanes.concurrency.get());
         let mut before = None;
         for &at in wanted {
-            let neighbour = before.replace(at);
+            // The first of its number shares a unit with none before it.
+            let neighbour = before.replace(at).filter(|_| records[at].ordinal() > 0);
             let shares = neighbour.is_some_and(|it: usize| records[it].shares_unit(&records[at]));
             schedule.push(layout.lane(at), !shares);
         }
         schedule
     }
 
-    /// Runs the records of one unit, one after another, from this moment on.
-    async fn unit(&self, records: &[usize], seat: &Seat, now: Timestamp) -> Result<Ended, Halt> {
-        let mut now = Some(now);
-        for &at in records {
-            let outcome = &self.session.outcomes[at];
-            if self.session.is_past(at) {
-                continue;
-            }
-            match self.session.before(at) {
-                Before::Finished => outcome.set(Outcome::AlreadyApplied),
-                Before::Held => self.session.queue_behind(at),
-                Before::Free => {
-                    if self.lowest_failed.get() < at {
-                        return Ok(Ended::Unfinished);
-                    }
-                    self.in_flight[at].set(true);
-                    let began = now.take().unwrap_or_else(|| self.deadline.look());
-                    let is_done = self.attempt(at, seat, began).await?;
-                    self.in_flight[at].set(false);
-                    if !is_done {
-                        outcome.set(Outcome::Failed);
-                        if !self.session.goes_on_after_failure() {
-                            self.lowest_failed.update(|lowest| lowest.min(at));
-                        }
-                        return Ok(Ended::Unfinished);
-                    }
-                }
+    /// Looks whether a record is to be run, and settles one that is not.
+    fn enter(&self, at: usize) -> Entry {
+        if self.session.is_past(at) {
+            return Entry::Settled;
+        }
+        match self.session.before(at) {
+            Before::Finished => self.session.outcomes[at].set(Outcome::AlreadyApplied),
+            Before::Held => self.session.queue_behind(at),
+            Before::Free if self.lowest_failed.get() < at => return Entry::Closed,
+            Before::Free => {
+                self.in_flight[at].set(true);
+                return Entry::Open;
             }
         }
-        Ok(Ended::Finished)
+        Entry::Settled
     }
 
-    /// Tries one record until it is done with, or as often as makes sense here. Tells whether
-    /// it is applied or queued for parking.
-    async fn attempt(&self, at: usize, seat: &Seat, mut began: Timestamp) -> Result<bool, Halt> {
-        let record = &self.session.records[at];
-        let lane = self.session.layout.lane(at);
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let attempt = self.session.attempts(at).saturating_add(1);
-            let turns = seat.turns();
-            let result = self.lanes.run_once(record, self.call, attempt).await;
-            if result.is_ok() && seat.turns() == turns {
-                self.deadline.learn_at_next_look(began);
-            } else {
+    fn context(&self, at: usize) -> Context<'r> {
+        let attempt = self.session.attempts(at).saturating_add(1);
+        Context::new(&self.session.records[at], self.call, attempt)
+    }
+
+    fn begin(
+        &self,
+        at: usize,
+        context: &Context<'r>,
+    ) -> Result<impl Future<Output = Result<(), Failure>>, Failure> {
+        self.lanes.begin(&self.session.records[at], context)
+    }
+
+    /// Says what a try of a record comes to: the so-manieth, when it began, whether it has
+    /// waited for something.
+    fn settle(
+        &self,
+        at: usize,
+        result: Result<(), Failure>,
+        (tries, began, has_waited): (u32, Timestamp, bool),
+    ) -> Tried {
+        let Err(failure) = result else {
+            if has_waited {
                 self.deadline.learn_unit(began);
+            } else {
+                self.deadline.learn_at_next_look(began);
             }
-            let Err(failure) = result else {
-                self.circuit.borrow_mut().note(None, lane);
-                self.session.outcomes[at].set(Outcome::Applied);
-                return Ok(true);
-            };
-            let class = failure.class();
-            if class == Class::Halt {
-                return Err(halted((record, 1), failure));
-            }
-            let transient = (class == Class::Retry).then_some(failure.code());
-            self.circuit.borrow_mut().note(transient, lane);
-            self.session.note_attempt(at, &failure);
-            if self.session.is_parked_by(at, class) {
-                telemetry::record_parking(record, self.call, failure.code(), failure.reason());
-                self.session.set_aside(at, &failure);
-                return Ok(true);
-            }
-            let bound = match class {
-                Class::Retry => TRIES_IN_PLACE,
-                Class::Unclassified => self.session.max_attempts(),
-                Class::Park | Class::Halt => 0,
-            };
-            let (pauses, clock) = (&self.lanes.means.pauses, &*self.lanes.means.clock);
-            let again = tries < bound
-                && !self.circuit.borrow().is_open()
-                // Boxed, so that what never pauses has no room for it.
-                && Box::pin(pauses.before_try(tries, clock, self.deadline.reserve())).await;
-            if !again || self.circuit.borrow().is_open() {
-                telemetry::record_failed(record, self.call, failure.code(), failure.reason());
-                return Ok(false);
-            }
-            self.session.measures.borrow_mut().retried_in_place += 1;
-            began = self.deadline.look();
+            self.circuit.borrow_mut().note(None, self.session.layout.lane(at));
+            self.session.outcomes[at].set(Outcome::Applied);
+            self.in_flight[at].set(false);
+            return Tried::Ended(Ended::Finished);
+        };
+        self.deadline.learn_unit(began);
+        self.settle_failure(at, failure, tries)
+    }
+
+    #[cold]
+    fn settle_failure(&self, at: usize, failure: Failure, tries: u32) -> Tried {
+        let record = &self.session.records[at];
+        let class = failure.class();
+        if class == Class::Halt {
+            return Tried::Ended(Ended::Halted(Box::new(halted((record, 1), failure))));
         }
+        let transient = (class == Class::Retry).then_some(failure.code());
+        self.circuit.borrow_mut().note(transient, self.session.layout.lane(at));
+        self.session.note_attempt(at, &failure);
+        if self.session.is_parked_by(at, class) {
+            telemetry::record_parking(record, self.call, failure.code(), failure.reason());
+            self.session.set_aside(at, &failure);
+            self.in_flight[at].set(false);
+            return Tried::Ended(Ended::Finished);
+        }
+        let bound = match class {
+            Class::Retry => TRIES_IN_PLACE,
+            Class::Unclassified => self.session.max_attempts(),
+            Class::Park | Class::Halt => 0,
+        };
+        if tries < bound && !self.circuit.borrow().is_open() {
+            Tried::Again(failure)
+        } else {
+            Tried::Ended(self.give_up(at, &failure))
+        }
+    }
+
+    /// Waits before the next try; tells whether there is to be one. Boxed, so that what never
+    /// pauses has no room for it.
+    fn pauses(&self, tries: u32) -> LocalBoxFuture<'_, bool> {
+        let Means { pauses, clock, .. } = &self.lanes.means;
+        Box::pin(async move {
+            let goes_on = pauses.before_try(tries, &**clock, self.deadline.reserve()).await
+                && !self.circuit.borrow().is_open();
+            if goes_on {
+                self.session.measures.borrow_mut().retried_in_place += 1;
+            }
+            goes_on
+        })
+    }
+
+    /// A record was tried as often as makes sense here.
+    fn give_up(&self, at: usize, failure: &Failure) -> Ended {
+        let record = &self.session.records[at];
+        telemetry::record_failed(record, self.call, failure.code(), failure.reason());
+        self.session.outcomes[at].set(Outcome::Failed);
+        if !self.session.goes_on_after_failure() {
+            self.lowest_failed.update(|lowest| lowest.min(at));
+        }
+        self.in_flight[at].set(false);
+        Ended::Unfinished
     }
 
     /// What still ran at the hard limit is cancelled. Of the batch's first record that is a
