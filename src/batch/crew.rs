@@ -36,7 +36,7 @@ pub(super) trait Duty {
 
     /// A member's whole life: it takes work as long as there is some and nobody else has a
     /// turn ([`Seat::is_anybody_rung`]), and otherwise [rests](Seat::rest).
-    fn serve<'d>(&'d self, seat: Rc<Seat>) -> LocalBoxFuture<'d, Infallible>;
+    fn serve(&self, seat: Rc<Seat>) -> LocalBoxFuture<'_, Infallible>;
 }
 
 /// Where a member sits: what it and its crew know of each other.
@@ -201,5 +201,152 @@ impl Wake for Cord {
             self.bell.is_rung.store(true, Ordering::Release);
         }
         self.bell.listener.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::{FutureExt, task::noop_waker_ref};
+    use proptest::prelude::*;
+    use std::cell::RefCell;
+
+    /// Jobs that wait so often before they end, at most so many at a time.
+    #[derive(Debug, Default)]
+    struct Jobs {
+        waits: Vec<u32>,
+        at_a_time: usize,
+        begun: Cell<usize>,
+        under_way: Cell<usize>,
+        ended: RefCell<Vec<usize>>,
+        members: Cell<usize>,
+        polls: Cell<u32>,
+        /// By job: what it waits with, where it is not rung for at once.
+        wakers: RefCell<Vec<(usize, Waker)>>,
+        rings_itself: bool,
+    }
+
+    impl Jobs {
+        async fn wait(&self, job: usize) {
+            let mut has_waited = false;
+            futures_util::future::poll_fn(|context| {
+                self.polls.update(|polls| polls + 1);
+                if std::mem::replace(&mut has_waited, true) {
+                    return Poll::Ready(());
+                }
+                if self.rings_itself {
+                    context.waker().wake_by_ref();
+                } else {
+                    self.wakers.borrow_mut().push((job, context.waker().clone()));
+                }
+                Poll::Pending
+            })
+            .await;
+        }
+    }
+
+    impl Duty for Jobs {
+        fn has_work(&self) -> bool {
+            self.begun.get() < self.waits.len() && self.under_way.get() < self.at_a_time
+        }
+
+        fn is_over(&self) -> bool {
+            self.under_way.get() == 0 && self.begun.get() == self.waits.len()
+        }
+
+        fn serve(&self, seat: Rc<Seat>) -> LocalBoxFuture<'_, Infallible> {
+            self.members.update(|members| members + 1);
+            Box::pin(async move {
+                loop {
+                    while self.has_work() {
+                        let job = self.begun.replace(self.begun.get() + 1);
+                        self.under_way.update(|jobs| jobs + 1);
+                        for _ in 0..self.waits[job] {
+                            self.wait(job).await;
+                        }
+                        self.under_way.update(|jobs| jobs - 1);
+                        self.ended.borrow_mut().push(job);
+                        if seat.is_anybody_rung() {
+                            break;
+                        }
+                    }
+                    seat.rest().await;
+                }
+            })
+        }
+    }
+
+    /// How many jobs are done by how many members, with how many polls.
+    fn run(jobs: &Jobs, mut ring: impl FnMut(usize) -> usize) -> (usize, usize, u32) {
+        let mut crew = Crew::new(jobs);
+        let mut context = Context::from_waker(noop_waker_ref());
+        while crew.poll_unpin(&mut context).is_pending() {
+            let waiting = jobs.wakers.borrow().len();
+            if waiting > 0 {
+                let (_, waker) = jobs.wakers.borrow_mut().remove(ring(waiting));
+                waker.wake();
+            }
+        }
+        (jobs.ended.borrow().len(), jobs.members.get(), jobs.polls.get())
+    }
+
+    fn jobs(waits: &[u32], at_a_time: usize, rings_itself: bool) -> Jobs {
+        Jobs { waits: waits.to_vec(), at_a_time, rings_itself, ..Jobs::default() }
+    }
+
+    #[test]
+    fn what_never_waits_is_done_by_one_member_in_order() {
+        let jobs = jobs(&[0; 100], 16, false);
+        assert_eq!(run(&jobs, |_| 0), (100, 1, 0));
+        assert!(jobs.ended.borrow().is_sorted());
+    }
+
+    #[test]
+    fn a_member_is_polled_only_when_it_was_rung_for() {
+        let jobs = jobs(&[1; 100], 50, false);
+        assert_eq!(run(&jobs, |waiting| waiting - 1), (100, 50, 200));
+    }
+
+    #[test]
+    fn a_job_that_rings_for_itself_keeps_nobody_from_its_turn() {
+        // The first waits a thousand times; the others need one turn each.
+        let mut waits = [1; 21];
+        waits[0] = 1_000;
+        let jobs = jobs(&waits, 4, true);
+        assert_eq!(run(&jobs, |_| 0), (21, 4, 2_040));
+        assert_eq!(jobs.ended.borrow().last(), Some(&0));
+    }
+
+    #[test]
+    fn a_waker_kept_from_earlier_work_does_no_harm() {
+        let jobs = jobs(&[1, 1], 1, false);
+        let mut crew = Crew::new(&jobs);
+        let mut context = Context::from_waker(noop_waker_ref());
+        assert!(crew.poll_unpin(&mut context).is_pending());
+        let (_, waker) = jobs.wakers.borrow_mut().remove(0);
+        waker.wake_by_ref();
+        assert!(crew.poll_unpin(&mut context).is_pending());
+        // The second job waits; the first one's waker is the same member's.
+        waker.wake_by_ref();
+        assert!(crew.poll_unpin(&mut context).is_ready());
+        waker.wake();
+        assert_eq!(*jobs.ended.borrow(), [0, 1]);
+    }
+
+    proptest! {
+        #[test]
+        fn all_jobs_end_whoever_is_rung_for_first(
+            waits in prop::collection::vec(0..4_u32, 0..40),
+            at_a_time in 1..6_usize,
+            rings_itself: bool,
+            rings in prop::collection::vec(any::<prop::sample::Index>(), 160),
+        ) {
+            let jobs = jobs(&waits, at_a_time, rings_itself);
+            let mut rings = rings.into_iter();
+            let ring = |waiting| rings.next().map_or(0, |ring| ring.index(waiting));
+            let (ended, members, polls) = run(&jobs, ring);
+            prop_assert_eq!((ended, polls), (waits.len(), 2 * waits.iter().sum::<u32>()));
+            prop_assert!(members <= at_a_time);
+        }
     }
 }

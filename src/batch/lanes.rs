@@ -283,7 +283,7 @@ impl<P: Processor> Duty for Round<'_, '_, P> {
         self.halt.borrow().is_some() || self.schedule.borrow_mut().is_over()
     }
 
-    fn serve<'d>(&'d self, seat: Rc<Seat>) -> LocalBoxFuture<'d, Infallible> {
+    fn serve(&self, seat: Rc<Seat>) -> LocalBoxFuture<'_, Infallible> {
         let run = self.run;
         // One block: a future of its own for each step would be moved at each.
         Box::pin(async move {

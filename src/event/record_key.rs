@@ -97,25 +97,34 @@ impl<'a> Plain<'a> {
 /// The place of the first byte that ends a plain run of a string: a quote, a backslash or a
 /// control character.
 fn special(bytes: &[u8]) -> Option<usize> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
     let mut at = 0;
-    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let word = u64::from_le_bytes(*word);
-        let equal_to = |byte: u8| {
-            let difference = word ^ (ONES * u64::from(byte));
-            difference.wrapping_sub(ONES) & !difference
-        };
-        let control = word.wrapping_sub(ONES * 0x20) & !word;
-        // The lowest mark is exact; marks above it may be false, and are not looked at.
-        let found = (equal_to(b'"') | equal_to(b'\\') | control) & HIGH;
+    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        let found = special_bytes(u64::from_le_bytes(*word));
         if found != 0 {
             return Some(at + found.trailing_zeros() as usize / 8);
         }
         at += 8;
     }
-    let is_special = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
-    bytes[at..].iter().position(is_special).map(|place| at + place)
+    let Some(last) = bytes.last_chunk() else {
+        let is_special = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
+        return bytes.iter().position(is_special);
+    };
+    // The last word overlaps those before it, in which nothing was found.
+    let found = special_bytes(u64::from_le_bytes(*last));
+    (found != 0).then(|| bytes.len() - 8 + found.trailing_zeros() as usize / 8)
+}
+
+/// Marks such bytes of a little-endian word by their high bit. The lowest mark is exact; marks
+/// above it may be false, and are not looked at.
+fn special_bytes(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let equal_to = |byte: u8| {
+        let difference = word ^ (ONES * u64::from(byte));
+        difference.wrapping_sub(ONES) & !difference
+    };
+    let control = word.wrapping_sub(ONES * 0x20) & !word;
+    (equal_to(b'"') | equal_to(b'\\') | control) & HIGH
 }
 
 /// Odd numbers without a pattern: digits of the square roots of 2, 3, 5 and 7.
