@@ -12,7 +12,7 @@ use super::{
     error::{DecodeError, DecodeReason},
     json::{Cursor, Fault},
     members::{Members, arrival, known_members},
-    number::short_integer,
+    record_key::{PlainKey, PlainKeys},
     value::{Text, Value},
 };
 use crate::record::{Change, RemoveCause, Timestamp};
@@ -114,27 +114,18 @@ impl<'a> DynamoDbBody<'a> {
     }
 }
 
-/// One or two keys that are strings or whole numbers and written without escapes, as nearly
-/// all are, sorted by name.
+/// One or two key attributes that are written plainly, as nearly all are, sorted by name.
 fn plain_keys(text: &str) -> Option<Vec<(Cow<'_, str>, Value<'_>)>> {
-    let mut cursor = Cursor::new(text);
-    if !cursor.plain("{") {
-        return None;
-    }
+    let mut attributes = PlainKeys::of(text)?;
     let mut keys = Vec::with_capacity(2);
-    let mut first = true;
-    while let Some(name) = cursor.plain_member(&mut first) {
-        let value = match cursor.plain_between("{\"S\":\"", "\"}") {
-            Some(text) => Value::Text(Cow::Borrowed(text)),
-            None => {
-                let digits = cursor.plain_between("{\"N\":\"", "\"}")?;
-                short_integer(digits)?;
-                Value::Number(Cow::Borrowed(digits))
-            }
+    while let Some((name, value)) = attributes.next() {
+        let value = match value {
+            PlainKey::Text(text) => Value::Text(Cow::Borrowed(text)),
+            PlainKey::Number(digits) => Value::Number(Cow::Borrowed(digits)),
         };
         keys.push((Cow::Borrowed(name), value));
     }
-    let is_whole = cursor.plain("}") && cursor.left() == 0;
+    let is_whole = attributes.is_at_end();
     match &mut *keys {
         [_] if is_whole => Some(keys),
         [(a, _), (b, _)] if is_whole && a != b => {

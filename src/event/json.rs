@@ -382,6 +382,12 @@ impl<'a> Cursor<'a> {
         self.depth_left > 1 && self.plain(literal)
     }
 
+    /// Whether this text is all that is left.
+    #[inline]
+    pub(super) fn is_before_last(&self, text: &str) -> bool {
+        self.rest == text
+    }
+
     /// Whether this very text comes next.
     #[inline(always)]
     pub(super) fn starts_with(&self, expected: &str) -> bool {

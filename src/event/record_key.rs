@@ -10,7 +10,7 @@
 //! they do: the hash has no secret, so that every run is the same. Its users compare the keys
 //! and bound what they compare.
 
-use super::{RecordKey, Value};
+use super::{RecordKey, Value, json::Cursor};
 use std::{
     borrow::Cow,
     fmt::{self, Write as _},
@@ -29,102 +29,68 @@ impl KeyText<'_> {
     /// The hash of the key, if its text is plain enough to tell without reading it. Then it
     /// can be read.
     pub(crate) fn plain_hash(self) -> Option<u64> {
-        let (Self::Item(text) | Self::Partition(text)) = self;
-        let mut rest = Plain(text.as_bytes());
-        let hash = match self {
-            Self::Item(_) => rest.item()?,
-            Self::Partition(_) => {
-                rest.literal(b"\"")?;
-                hash_bytes(PARTITION, rest.string()?)
+        match self {
+            Self::Item(text) => {
+                let mut attributes = PlainKeys::of(text)?;
+                let (name, hash) = hash_next(&mut attributes)?;
+                if attributes.is_at_end() {
+                    return Some(hash);
+                }
+                let (other_name, other) = hash_next(&mut attributes)?;
+                // Of equal names the last would win: let it be read.
+                (attributes.is_at_end() && name != other_name).then(|| hash.wrapping_add(other))
             }
-        };
-        rest.0.is_empty().then_some(hash)
-    }
-}
-
-/// What is left of a text without white space and escapes.
-struct Plain<'a>(&'a [u8]);
-
-impl<'a> Plain<'a> {
-    fn literal(&mut self, literal: &[u8]) -> Option<()> {
-        self.0 = self.0.strip_prefix(literal)?;
-        Some(())
-    }
-
-    /// The characters of a string whose opening quote is passed; passes the closing one.
-    fn string(&mut self) -> Option<&'a [u8]> {
-        let end = special(self.0)?;
-        let (text, rest) = self.0.split_at(end);
-        self.0 = rest.strip_prefix(b"\"")?;
-        Some(text)
-    }
-
-    /// One or two key attributes.
-    fn item(&mut self) -> Option<u64> {
-        self.literal(b"{\"")?;
-        let (name, hash) = self.attribute()?;
-        if self.literal(b"}").is_some() {
-            return Some(hash);
-        }
-        self.literal(b",\"")?;
-        let (other_name, other) = self.attribute()?;
-        self.literal(b"}")?;
-        // Of equal names the last would win: let it be read.
-        (name != other_name).then(|| hash.wrapping_add(other))
-    }
-
-    /// An attribute whose name's opening quote is passed: its name and its hash.
-    fn attribute(&mut self) -> Option<(&'a [u8], u64)> {
-        let name = self.string()?;
-        let kind = if self.literal(b":{\"S\":\"").is_some() {
-            b'S'
-        } else {
-            self.literal(b":{\"N\":\"")?;
-            b'N'
-        };
-        let value = self.string()?;
-        if kind == b'N' {
-            let digits = value.strip_prefix(b"-").unwrap_or(value);
-            if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-                return None;
+            Self::Partition(text) => {
+                let key = Cursor::new(text).plain_whole_string()?;
+                Some(hash_bytes(PARTITION, key.as_bytes()))
             }
         }
-        self.literal(b"}")?;
-        Some((name, hash_attribute(name, kind, value)))
     }
 }
 
-/// The place of the first byte that ends a plain run of a string: a quote, a backslash or a
-/// control character.
-fn special(bytes: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
-        let found = special_bytes(u64::from_le_bytes(*word));
-        if found != 0 {
-            return Some(at + found.trailing_zeros() as usize / 8);
+fn hash_next<'a>(attributes: &mut PlainKeys<'a>) -> Option<(&'a str, u64)> {
+    let (name, value) = attributes.next()?;
+    let (kind, text) = match value {
+        PlainKey::Text(text) => (b'S', text),
+        PlainKey::Number(digits) => (b'N', digits),
+    };
+    Some((name, hash_attribute(name.as_bytes(), kind, text.as_bytes())))
+}
+
+/// The attributes of a key, as long as they are written plainly: compact, without escapes,
+/// text or whole numbers.
+pub(super) struct PlainKeys<'a> {
+    cursor: Cursor<'a>,
+    first: bool,
+}
+
+pub(super) enum PlainKey<'a> {
+    Text(&'a str),
+    Number(&'a str),
+}
+
+impl<'a> PlainKeys<'a> {
+    pub(super) fn of(text: &'a str) -> Option<Self> {
+        let mut cursor = Cursor::new(text);
+        cursor.plain("{").then_some(Self { cursor, first: true })
+    }
+
+    /// The next attribute's name and value, if it is a plain one.
+    pub(super) fn next(&mut self) -> Option<(&'a str, PlainKey<'a>)> {
+        let name = self.cursor.plain_member(&mut self.first)?;
+        if let Some(text) = self.cursor.plain_between("{\"S\":\"", "\"}") {
+            return Some((name, PlainKey::Text(text)));
         }
-        at += 8;
+        let number = self.cursor.plain_between("{\"N\":\"", "\"}")?;
+        let digits = number.strip_prefix('-').unwrap_or(number);
+        let is_whole = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        is_whole.then_some((name, PlainKey::Number(number)))
     }
-    let Some(last) = bytes.last_chunk() else {
-        let is_special = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
-        return bytes.iter().position(is_special);
-    };
-    // The last word overlaps those before it, in which nothing was found.
-    let found = special_bytes(u64::from_le_bytes(*last));
-    (found != 0).then(|| bytes.len() - 8 + found.trailing_zeros() as usize / 8)
-}
 
-/// Marks such bytes of a little-endian word by their high bit. The lowest mark is exact; marks
-/// above it may be false, and are not looked at.
-fn special_bytes(word: u64) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    let equal_to = |byte: u8| {
-        let difference = word ^ (ONES * u64::from(byte));
-        difference.wrapping_sub(ONES) & !difference
-    };
-    let control = word.wrapping_sub(ONES * 0x20) & !word;
-    (equal_to(b'"') | equal_to(b'\\') | control) & HIGH
+    /// Whether there are no more attributes, and nothing behind them.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.cursor.is_before_last("}")
+    }
 }
 
 /// Odd numbers without a pattern: digits of the square roots of 2, 3, 5 and 7.
