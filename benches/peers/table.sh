@@ -55,10 +55,10 @@ functions = f"{functions}\n\n{machine}; median of 21 turns."
 def row(it):
     if it["ratio"] is None:
         return [it["name"], "–", "–", "–", "–", it["note"]]
-    sign = "≥" if it.get("better", "more") == "more" else "≤"
+    sign = "≥" if it["aim"] > it["must"] else "≤"
     low, high = it["spread"]
     holds = "yes" if it["holds"] else "**no**"
-    return [it["name"], f"{it['ratio']:.2f}", f"{low:.2f}–{high:.2f}", f"{it['must']:g}", holds,
+    return [it["name"], f"{it['ratio']:.2f}", f"{low:.2f}–{high:.2f}", f"{sign} {it['must']:g}", holds,
             it["note"]]
 
 
