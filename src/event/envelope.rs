@@ -10,7 +10,7 @@ use super::{
     error::EventError,
     json::{self, Cursor, Fault, Problem, line_and_column},
     kinesis::KinesisBody,
-    members::{Members, known_members},
+    members::{Members, is_address, known_members, note_repeated},
     sqs::{Attributes, SqsBody},
 };
 use crate::record::{SequenceNumber, Source};
@@ -129,18 +129,6 @@ known_members!(RecordMember {
     Attributes = "attributes",
 } passes "eventVersion" "awsRegion" "invokeIdentityArn");
 
-/// Members by which a record is addressed: if one is there twice, the record is nobody.
-const ADDRESS: &[&str] = &[
-    "dynamodb",
-    "kinesis",
-    "eventSource",
-    "SequenceNumber",
-    "sequenceNumber",
-    "messageId",
-    "attributes",
-    "MessageGroupId",
-];
-
 /// The members of one element of `Records`.
 #[derive(Default)]
 struct Fields<'a> {
@@ -189,7 +177,9 @@ impl<'a> Fields<'a> {
                 RecordMember::UserIdentity => fields.user_identity = Some(cursor.raw()?),
             }
         }
-        fields.repeated = repeated.or(fields.repeated);
+        if let Some(name) = repeated {
+            note_repeated(&mut fields.repeated, name);
+        }
         fields.text = cursor.since(start);
         Ok(())
     }
@@ -197,7 +187,7 @@ impl<'a> Fields<'a> {
     /// Adds the record to those before it.
     fn finish(self, index: usize, records: &mut Vec<Record<'a>>) -> Result<(), EventError> {
         let before = records.last();
-        if let Some(member) = self.repeated.filter(|member| ADDRESS.contains(member)) {
+        if let Some(member) = self.repeated.filter(|member| is_address(member)) {
             return Err(EventError::RepeatedMember { index, member });
         }
         let (source, body) = match self.source.as_deref() {

@@ -30,6 +30,30 @@ pub(super) fn read_text<'a>(
     read_document::<Text<'a>>(text, member).map(|Text(text)| text)
 }
 
+/// Members by which a record is addressed: if one is there twice, the record is nobody.
+const ADDRESS: &[&str] = &[
+    "dynamodb",
+    "kinesis",
+    "eventSource",
+    "SequenceNumber",
+    "sequenceNumber",
+    "messageId",
+    "attributes",
+    "MessageGroupId",
+];
+
+/// Whether a record is addressed by the member of this name.
+pub(super) fn is_address(name: &str) -> bool {
+    ADDRESS.contains(&name)
+}
+
+/// Notes that a member of a record is there twice. Of several, one that addresses it counts.
+pub(super) fn note_repeated(repeated: &mut Option<&'static str>, name: &'static str) {
+    if repeated.is_none_or(|noted| !is_address(noted) && is_address(name)) {
+        *repeated = Some(name);
+    }
+}
+
 /// The names that are known of an object's members.
 pub(super) trait Known: Copy {
     /// The member of this name.
@@ -133,7 +157,7 @@ impl<K: Known> Members<K> {
                 continue;
             };
             if self.met & member.bit() != 0 {
-                repeated.get_or_insert(member.name());
+                note_repeated(repeated, member.name());
             }
             self.met |= member.bit();
             return Ok(Some(member));

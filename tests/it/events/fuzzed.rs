@@ -197,7 +197,7 @@ fn record_standing(record: &Json<'_>) -> Standing {
     match repeated(record) {
         (own, 0) if own.is_empty() && address.is_some() => Standing::Accepted,
         (own, 0) if own.is_empty() => Standing::Refused,
-        (own, 0) if own.len() == 1 && ADDRESS.contains(&own[0]) => Standing::Refused,
+        (own, 0) if own.iter().any(|it| ADDRESS.contains(it)) => Standing::Refused,
         (own, 0) if own.len() == 1 && address.is_some() => Standing::Accepted,
         _ => Standing::Unclear,
     }
