@@ -14,7 +14,7 @@ use crate::{
 };
 use changefold::{
     batch::{Call, lanes::Lanes},
-    clock::{Clock as _, SystemClock},
+    clock::SystemClock,
     event,
     handler::Function,
     processor::{Context, Failure, Processor},

@@ -100,16 +100,19 @@ impl<'d, D: Duty> Crew<'d, D> {
         member
     }
 
-    fn give_turn(&mut self, number: usize) {
+    /// Lets a member go on; tells whether it rests now.
+    fn give_turn(&mut self, number: usize) -> bool {
         let Member { life, seat, cord, waker } = &mut self.members[number];
         // Whoever pulls from here on is heard again.
         cord.is_pulled.store(false, Ordering::Release);
         seat.is_resting.set(false);
         seat.turns.update(|turns| turns + 1);
         let Poll::Pending = life.as_mut().poll(&mut Context::from_waker(waker));
-        if seat.is_resting.get() {
+        let is_resting = seat.is_resting.get();
+        if is_resting {
             self.resting.push(number);
         }
+        is_resting
     }
 
     /// The member that was rung for first, unless it rests: then it was too late.
@@ -134,19 +137,30 @@ impl<D: Duty> Future for Crew<'_, D> {
         // Work that rings for itself must not keep the task from everybody else.
         let mut turns_left = crew.members.len().max(1);
         while !crew.duty.is_over() {
-            if turns_left == 0 && crew.bell.is_rung.load(Ordering::Acquire) {
-                context.waker().wake_by_ref();
+            // Only those rung for by now: who rings again waits for what begins in between.
+            let rung = crew.bell.rung();
+            if rung == 0 && !crew.duty.has_work() {
                 return Poll::Pending;
             }
-            if let Some(member) = crew.rung_member() {
+            for _ in 0..rung {
+                if turns_left == 0 {
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 turns_left -= 1;
-                crew.give_turn(member);
-            } else if !crew.duty.has_work() {
-                return Poll::Pending;
+                if let Some(member) = crew.rung_member() {
+                    crew.give_turn(member);
+                }
+                if crew.duty.is_over() {
+                    return Poll::Ready(());
+                }
             }
-            if crew.duty.has_work() {
+            // What waits does not keep others from beginning; what ended lets go first.
+            while crew.duty.has_work() {
                 let member = crew.resting_member();
-                crew.give_turn(member);
+                if crew.give_turn(member) && crew.bell.rung() > 0 {
+                    break;
+                }
             }
         }
         Poll::Ready(())
@@ -165,6 +179,11 @@ struct Bell {
 impl Bell {
     fn lock(&self) -> MutexGuard<'_, VecDeque<usize>> {
         self.rung.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many are rung for.
+    fn rung(&self) -> usize {
+        if self.is_rung.load(Ordering::Acquire) { self.lock().len() } else { 0 }
     }
 
     fn next(&self) -> Option<usize> {

@@ -351,24 +351,24 @@ impl<P: Processor> Round<'_, '_, P> {
     fn start(&self) -> Option<(usize, Timestamp)> {
         let run = self.run;
         let mut schedule = self.schedule.borrow_mut();
-        while self.halt.borrow().is_none() && schedule.has_ready() {
-            if run.circuit.borrow().is_open() {
-                schedule.stop_from(0);
-                break;
-            }
-            let now = run.deadline.look();
-            if self.has_begun.replace(true) && run.deadline.is_late_at(now) {
-                // Stopping is progress only when the first unit is finished: until then the
-                // reply would name the record that it began with.
-                if schedule.is_finished(0) {
-                    run.session.measures.borrow_mut().deadline_stops += 1;
-                }
-                schedule.stop_from(0);
-                break;
-            }
-            return schedule.start().map(|unit| (unit, now));
+        if self.halt.borrow().is_some() || !schedule.has_ready() {
+            return None;
         }
-        None
+        if run.circuit.borrow().is_open() {
+            schedule.stop_from(0);
+            return None;
+        }
+        let now = run.deadline.look();
+        if self.has_begun.replace(true) && run.deadline.is_late_at(now) {
+            // Stopping is progress only when the first unit is finished: until then the reply
+            // would name the record that it began with.
+            if schedule.is_finished(0) {
+                run.session.measures.borrow_mut().deadline_stops += 1;
+            }
+            schedule.stop_from(0);
+            return None;
+        }
+        schedule.start().map(|unit| (unit, now))
     }
 
     fn end(&self, unit: usize, ended: Ended) {
@@ -405,9 +405,9 @@ impl<'r, P: Processor> Run<'r, P> {
         // Not made unless something has to wait.
         let limit = pin!(async { self.lanes.means.clock.watch(self.deadline.hard_limit()).await });
         let is_cut_off = match select(crew, limit).await {
-            Either::Left(_) => false,
+            Either::Left(((), _)) => false,
             // What still runs is dropped first.
-            Either::Right((_, crew)) => {
+            Either::Right(((), crew)) => {
                 drop(crew);
                 true
             }
