@@ -147,6 +147,7 @@ pub struct Record<'a> {
     ordinal: u32,
     text: &'a str,
     event_id: Option<Cow<'a, str>>,
+    /// Of the event of a tumbling window.
     shard_id: Option<Cow<'a, str>>,
     stream_arn: Option<Cow<'a, str>>,
     event_name: Option<&'a str>,
@@ -296,7 +297,13 @@ impl<'a> Record<'a> {
     /// tumbling window. An ordinary DynamoDB event does not have it.
     #[must_use]
     pub fn shard_id(&self) -> Option<&str> {
-        self.shard_id.as_deref()
+        let own = match self.source {
+            // `eventID` is `shardId-…:sequence number`.
+            Source::Kinesis => self.event_id().and_then(|id| id.split_once(':')),
+            Source::DynamoDb | Source::Sqs => None,
+        };
+        let own = own.map(|(shard, _)| shard).filter(|shard| shard.starts_with("shardId-"));
+        own.or(self.shard_id.as_deref())
     }
 
     /// When the change reached the stream, approximately, or when the message was sent; none if

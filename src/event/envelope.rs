@@ -109,7 +109,7 @@ impl<'a> Event<'a> {
         let mut records = self.records.ok_or(EventError::NoRecords)?;
         if let Some(shard_id) = self.shard_id {
             for record in &mut records {
-                record.shard_id.get_or_insert_with(|| shard_id.clone());
+                record.shard_id = Some(shard_id.clone());
             }
         }
         Ok(records)
@@ -228,10 +228,7 @@ impl<'a> Fields<'a> {
             sequence_number,
             ordinal,
             text: self.text,
-            shard_id: match source {
-                Source::Kinesis => self.event_id.as_ref().and_then(shard_id_of),
-                Source::DynamoDb | Source::Sqs => None,
-            },
+            shard_id: None,
             event_id: self.event_id,
             stream_arn: self.stream_arn,
             event_name: self.event_name,
@@ -256,16 +253,4 @@ fn source_name(found: Option<&str>) -> String {
             Some(text).filter(is_name).map_or("another".into(), |text| format!("`{text}`"))
         }
     }
-}
-
-/// The shard of a Kinesis record: `eventID` is `shardId-…:sequence number`.
-fn shard_id_of<'a>(event_id: &Cow<'a, str>) -> Option<Cow<'a, str>> {
-    match event_id {
-        Cow::Borrowed(text) => shard_part(text).map(Cow::Borrowed),
-        Cow::Owned(text) => shard_part(text).map(|part| Cow::Owned(part.to_owned())),
-    }
-}
-
-fn shard_part(event_id: &str) -> Option<&str> {
-    event_id.split_once(':').map(|(shard, _)| shard).filter(|shard| shard.starts_with("shardId-"))
 }

@@ -11,8 +11,8 @@
 //! `unsafe` stands here alone, for three things: to call functions compiled for instructions
 //! that the processor has, because all have them or because it was asked; to load the bytes of
 //! an array into a register; and to cut a text beside an ASCII byte, or to call bytes a text,
-//! without looking at them a second time. `cargo bench --bench ratios -- decode` shows what that buys, in
-//! the row of keys and sequence numbers.
+//! without looking at them a second time. `cargo bench --bench ratios -- decode` shows what that
+//! buys, in the row of keys and sequence numbers.
 //!
 //! What it gives up: Arm's own instructions, which nobody here could compile or measure.
 
@@ -581,7 +581,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_text_is_cut_before_what_ends_a_plain_run(text in "([ -~äß€😀]|\\PC|[\\x00-\\x1f]){0,60}") {
+        fn a_text_is_cut_before_what_ends_a_plain_run(
+            text in "([ -~äß€😀]|\\PC|[\\x00-\\x1f]){0,60}",
+        ) {
             let is_special = |c: char| c < ' ' || c == '"' || c == '\\';
             let at = text.find(is_special).unwrap_or(text.len());
             prop_assert_eq!(split_plain(&text), text.split_at(at));

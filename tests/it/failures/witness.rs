@@ -103,6 +103,8 @@ struct Invocation {
     /// The records it has tried, and how often.
     tried: BTreeMap<usize, u32>,
     made: Vec<usize>,
+    /// Its effects that another redrive has made again since: it must have lost its lease.
+    repeated_since: Vec<usize>,
     /// What it could not write to the progress table.
     unremembered: Vec<Value>,
 }
@@ -199,6 +201,7 @@ impl Witness {
             is_killed: false,
             tried: BTreeMap::new(),
             made: Vec::new(),
+            repeated_since: Vec::new(),
             unremembered: Vec::new(),
         });
         state.invocations.len() - 1
@@ -245,7 +248,12 @@ impl Witness {
         if lost {
             return self.died(invocation);
         }
-        self.state().end(invocation);
+        let mut state = self.state();
+        for at in state.invocations[invocation].repeated_since.clone() {
+            let number = &self.script.records[at].sequence_number;
+            state.violated("repeat", format!("{number} ran in two redrives, both with a lease"));
+        }
+        state.end(invocation);
     }
 
     /// A batch was answered: everything before the record that the reply names is finished.
@@ -327,7 +335,13 @@ impl Witness {
         state.tell(at, || format!("EFFECT by {kind:?}"));
         if state.records[at].effects > 0 {
             state.count("repeated");
-            if !state.records[at].excused {
+            // A redrive that still goes on cannot be known to have lost its lease.
+            let rival = state.invocations.iter().enumerate().position(|(other, it)| {
+                other != current && it.kind == Kind::Redrive && !it.is_over && it.made.contains(&at)
+            });
+            if let Some(rival) = rival.filter(|_| kind == Kind::Redrive) {
+                state.invocations[rival].repeated_since.push(at);
+            } else if !state.records[at].excused {
                 state.violated("repeat", format!("{number} runs again by {kind:?}, for no reason"));
             }
         } else {
