@@ -156,21 +156,32 @@ impl Brackets {
         let (blocks, rest) = text.as_chunks();
         let mut at = 0;
         for block in blocks {
-            if let Some(end) = self.block(masks(block), &prefix_xor) {
+            if let Some(end) = self.block(block, masks(block), &prefix_xor) {
                 return Some(at + end);
             }
             at += 64;
         }
-        let end = self.block(masks(&padded(rest)), &prefix_xor)?;
+        let last = padded(rest);
+        let end = self.block(&last, masks(&last), &prefix_xor)?;
         Some(at + end)
     }
 
     /// Passes a block, or tells how far into it the last bracket closes.
     #[inline(always)]
-    fn block(&mut self, masks: Masks, prefix_xor: impl Fn(u64) -> u64) -> Option<usize> {
-        let quotes = masks.quotes & !escaped_bytes(masks.backslashes, &mut self.escaped);
+    fn block(
+        &mut self,
+        block: &Block,
+        masks: Masks,
+        prefix_xor: impl Fn(u64) -> u64,
+    ) -> Option<usize> {
+        let mut escaped = self.escaped;
+        let quotes = masks.quotes & !escaped_bytes(masks.backslashes, &mut escaped);
         // From each opening quote up to its closing one.
         let strings = prefix_xor(quotes) ^ self.in_string;
+        if masks.backslashes & !strings != 0 {
+            return self.block_by_bytes(block);
+        }
+        self.escaped = escaped;
         self.in_string = 0_u64.wrapping_sub(strings >> 63);
         let (opens, mut closes) = (masks.opens & !strings, masks.closes & !strings);
         let (opened, closed) = (opens.count_ones(), closes.count_ones());
@@ -189,6 +200,28 @@ impl Brackets {
             closes ^= close;
         }
         self.depth = self.depth + opened - closed;
+        None
+    }
+}
+
+impl Brackets {
+    /// The same where a backslash stands outside of strings, and means nothing: that is no
+    /// JSON, but it may balance.
+    #[cold]
+    fn block_by_bytes(&mut self, block: &Block) -> Option<usize> {
+        for (at, byte) in block.iter().enumerate() {
+            let is_in_string = self.in_string != 0;
+            match byte {
+                _ if std::mem::take(&mut self.escaped) != 0 => {}
+                b'"' => self.in_string = !self.in_string,
+                b'\\' if is_in_string => self.escaped = 1,
+                _ if is_in_string => {}
+                b'{' | b'[' => self.depth += 1,
+                b'}' | b']' if self.depth <= 1 => return Some(at + 1),
+                b'}' | b']' => self.depth -= 1,
+                _ => {}
+            }
+        }
         None
     }
 }
@@ -511,27 +544,10 @@ mod tests {
         }
     }
 
-    /// Inside of strings only, as in JSON: elsewhere a backslash means nothing.
-    fn without_stray_backslashes(text: &[u8]) -> Vec<u8> {
-        let mut kept = Vec::new();
-        let mut at = 0;
-        while let Some(&byte) = text.get(at) {
-            let end = match byte {
-                b'"' => slow_string_end(text, at + 1).map_or(text.len(), |end| end + 1),
-                _ => at + 1,
-            };
-            if byte != b'\\' {
-                kept.extend_from_slice(&text[at..end]);
-            }
-            at = end;
-        }
-        kept
-    }
-
     proptest! {
         #[test]
         fn the_scans_find_what_one_byte_at_a_time_finds(text in bytes(0..300)) {
-            let text = without_stray_backslashes(&[b"{", &*text].concat());
+            let text = [b"{", &*text].concat();
             let expected = slow_container_end(&text, 0);
             prop_assert_eq!(container_len(&text), expected);
             let baseline = Brackets::default().len(&text, baseline::masks, prefix_xor);
