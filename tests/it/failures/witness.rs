@@ -103,8 +103,10 @@ struct Invocation {
     /// The records it has tried, and how often.
     tried: BTreeMap<usize, u32>,
     made: Vec<usize>,
-    /// Its effects that another redrive has made again since: it must have lost its lease.
-    repeated_since: Vec<usize>,
+    /// Whether it ended without an answer, or knew that it had lost its lease.
+    is_lost: bool,
+    /// Records that another redrive, still under way, ran as well: one of them must get lost.
+    rivals: Vec<(usize, usize)>,
     /// What it could not write to the progress table.
     unremembered: Vec<Value>,
 }
@@ -201,7 +203,8 @@ impl Witness {
             is_killed: false,
             tried: BTreeMap::new(),
             made: Vec::new(),
-            repeated_since: Vec::new(),
+            is_lost: false,
+            rivals: Vec::new(),
             unremembered: Vec::new(),
         });
         state.invocations.len() - 1
@@ -226,6 +229,7 @@ impl Witness {
     /// An invocation ended without a reply.
     pub(crate) fn died(&self, invocation: usize) {
         let mut state = self.state();
+        state.invocations[invocation].is_lost = true;
         let Some(records) = state.end(invocation) else { return };
         let made = state.invocations[invocation].made.clone();
         for at in records.into_iter().chain(made) {
@@ -249,9 +253,12 @@ impl Witness {
             return self.died(invocation);
         }
         let mut state = self.state();
-        for at in state.invocations[invocation].repeated_since.clone() {
-            let number = &self.script.records[at].sequence_number;
-            state.violated("repeat", format!("{number} ran in two redrives, both with a lease"));
+        for (rival, at) in state.invocations[invocation].rivals.clone() {
+            let Invocation { is_over, is_lost, .. } = state.invocations[rival];
+            if is_over && !is_lost {
+                let number = &self.script.records[at].sequence_number;
+                state.violated("repeat", format!("{number} ran in two redrives with a lease"));
+            }
         }
         state.end(invocation);
     }
@@ -340,7 +347,8 @@ impl Witness {
                 other != current && it.kind == Kind::Redrive && !it.is_over && it.made.contains(&at)
             });
             if let Some(rival) = rival.filter(|_| kind == Kind::Redrive) {
-                state.invocations[rival].repeated_since.push(at);
+                state.invocations[rival].rivals.push((current, at));
+                state.invocations[current].rivals.push((rival, at));
             } else if !state.records[at].excused {
                 state.violated("repeat", format!("{number} runs again by {kind:?}, for no reason"));
             }
