@@ -62,6 +62,8 @@ fn hash_next<'a>(attributes: &mut PlainKeys<'a>) -> Option<(&'a str, u64)> {
 pub(super) struct PlainKeys<'a> {
     cursor: Cursor<'a>,
     first: bool,
+    /// Whether all values up to here were plain.
+    is_plain: bool,
 }
 
 pub(super) enum PlainKey<'a> {
@@ -72,24 +74,30 @@ pub(super) enum PlainKey<'a> {
 impl<'a> PlainKeys<'a> {
     pub(super) fn of(text: &'a str) -> Option<Self> {
         let mut cursor = Cursor::new(text);
-        cursor.plain("{").then_some(Self { cursor, first: true })
+        cursor.plain("{").then_some(Self { cursor, first: true, is_plain: true })
     }
 
     /// The next attribute's name and value, if it is a plain one.
     pub(super) fn next(&mut self) -> Option<(&'a str, PlainKey<'a>)> {
         let name = self.cursor.plain_member(&mut self.first)?;
+        let value = self.value();
+        self.is_plain &= value.is_some();
+        Some((name, value?))
+    }
+
+    fn value(&mut self) -> Option<PlainKey<'a>> {
         if let Some(text) = self.cursor.plain_between("{\"S\":\"", "\"}") {
-            return Some((name, PlainKey::Text(text)));
+            return Some(PlainKey::Text(text));
         }
         let number = self.cursor.plain_between("{\"N\":\"", "\"}")?;
         let digits = number.strip_prefix('-').unwrap_or(number);
         let is_whole = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-        is_whole.then_some((name, PlainKey::Number(number)))
+        is_whole.then_some(PlainKey::Number(number))
     }
 
     /// Whether there are no more attributes, and nothing behind them.
     pub(super) fn is_at_end(&self) -> bool {
-        self.cursor.is_before_last("}")
+        self.is_plain && self.cursor.is_before_last("}")
     }
 }
 
