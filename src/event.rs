@@ -27,6 +27,11 @@
 //! What it gives up: an attribute that a type does not name may be no JSON and nobody notices;
 //! and a value is read anew each time it is asked for.
 
+#![expect(
+    clippy::inline_always,
+    reason = "tokens are a few bytes: a call costs as much as reading one (benches/ratios/decode.rs)"
+)]
+
 mod attribute;
 mod containers;
 mod document;

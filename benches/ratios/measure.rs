@@ -86,7 +86,7 @@ impl Row {
 pub(crate) fn time<T>(work: impl FnOnce() -> T) -> Duration {
     let start = processor_time();
     black_box(work());
-    processor_time() - start
+    processor_time().saturating_sub(start)
 }
 
 fn processor_time() -> Duration {

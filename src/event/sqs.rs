@@ -59,7 +59,7 @@ impl<'a> Attributes<'a> {
                     attributes.sent = text.and_then(|text| text.parse().ok()).map(Timestamp);
                 }
                 Attribute::ReceiveCount => {
-                    attributes.receive_count = text.and_then(|text| text.parse().ok())
+                    attributes.receive_count = text.and_then(|text| text.parse().ok());
                 }
             }
         }

@@ -184,9 +184,9 @@ impl Brackets {
         self.escaped = escaped;
         self.in_string = 0_u64.wrapping_sub(strings >> 63);
         let (opens, mut closes) = (masks.opens & !strings, masks.closes & !strings);
-        let (opened, closed) = (opens.count_ones(), closes.count_ones());
-        if closed < self.depth {
-            self.depth = self.depth + opened - closed;
+        let (more, fewer) = (opens.count_ones(), closes.count_ones());
+        if fewer < self.depth {
+            self.depth = self.depth + more - fewer;
             return None;
         }
         let mut closed_before = 0;
@@ -199,7 +199,7 @@ impl Brackets {
             }
             closes ^= close;
         }
-        self.depth = self.depth + opened - closed;
+        self.depth = self.depth + more - fewer;
         None
     }
 }
@@ -258,10 +258,10 @@ fn padded(rest: &[u8]) -> Block {
 /// The bytes behind an odd number of backslashes. A byte escaped at the block's end is carried.
 #[inline(always)]
 fn escaped_bytes(backslashes: u64, carried: &mut u64) -> u64 {
+    const EVEN: u64 = 0x5555_5555_5555_5555;
     if backslashes == 0 {
         return std::mem::take(carried);
     }
-    const EVEN: u64 = 0x5555_5555_5555_5555;
     let backslashes = backslashes & !*carried;
     let follows = backslashes << 1 | *carried;
     // A run that starts at an odd place: adding carries through it to the byte behind.
