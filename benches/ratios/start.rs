@@ -23,7 +23,7 @@ use std::{
     fs::{self, File},
     path::Path,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 const FUNCTION_ARN: &str = "arn:aws:lambda:eu-west-1:123456789012:function:start";
@@ -79,13 +79,12 @@ fn start_row(ours: &Path) -> Row {
         let deadline = Timestamp(clock.now().0 + TIMEOUT_MS);
         let call = Call { request_id: "first".to_owned(), deadline };
         let function = RuntimeApi::new(program, clock);
-        let mut reply = None;
-        let lasted = measure::time(|| {
-            reply = Some(runtime.block_on(function.invoke(event.into(), call)));
-        });
+        // By the clock: most of it is another process's time.
+        let start = Instant::now();
+        let reply = runtime.block_on(function.invoke(event.into(), call));
+        let lasted = start.elapsed();
         // Its process ends here, outside of what is measured.
         runtime.block_on(async { drop(function) });
-        let reply = reply.expect("the invocation was awaited");
         reply.unwrap_or_else(|error| panic!("{}: {error}", folder.join("log").display()));
         lasted
     };
