@@ -166,6 +166,9 @@ fn environment(directory: &Path) -> Vec<(&'static str, &str)> {
         ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand"),
         ("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/orders"),
         ("AWS_LAMBDA_LOG_STREAM_NAME", "2026/01/01/[$LATEST]0"),
+        // As infra/template.yaml has it; for everybody, so that nobody is measured worse.
+        ("MALLOC_MMAP_THRESHOLD_", "33554432"),
+        ("MALLOC_TRIM_THRESHOLD_", "134217728"),
     ]
 }
 
