@@ -29,7 +29,7 @@
 
 #![expect(
     clippy::inline_always,
-    reason = "tokens are a few bytes: a call costs as much as reading one (benches/ratios/decode.rs)"
+    reason = "tokens are a few bytes: a call costs as much as reading one (benches/ratios)"
 )]
 
 mod attribute;
