@@ -7,6 +7,7 @@
 //! it forgot.
 
 pub mod bisect;
+pub mod consumer;
 mod crew;
 mod deadline;
 pub mod keeping;
@@ -97,6 +98,22 @@ pub struct Call {
     pub request_id: String,
     /// When Lambda cuts this invocation off.
     pub deadline: Timestamp,
+    /// The ARN the function was invoked by, with the alias or version if there was one.
+    pub function_arn: Option<String>,
+}
+
+impl Call {
+    /// An invocation by nobody in particular.
+    #[must_use]
+    pub fn new(request_id: impl Into<String>, deadline: Timestamp) -> Self {
+        Self { request_id: request_id.into(), deadline, function_arn: None }
+    }
+
+    /// Tells the ARN that the function was invoked by.
+    #[must_use]
+    pub fn with_function_arn(self, function_arn: impl Into<String>) -> Self {
+        Self { function_arn: Some(function_arn.into()), ..self }
+    }
 }
 
 /// What a work counts beside its outcomes, for the invocation's metrics.

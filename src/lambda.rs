@@ -116,7 +116,8 @@ pub async fn serve<W: Work>(
     let handler = service_fn(move |event: LambdaEvent<Payload>| async move {
         let LambdaEvent { payload: Payload(payload), context, .. } = event;
         let (deadline, is_assumed) = deadline(context.deadline, function.clock().now(), timeout_ms);
-        let call = Call { request_id: context.request_id, deadline };
+        let call =
+            Call::new(context.request_id, deadline).with_function_arn(context.invoked_function_arn);
         if is_assumed && !has_warned.replace(true) {
             telemetry::deadline_unusable(&call, context.deadline, deadline);
         }

@@ -72,7 +72,7 @@ impl Processor for Look {
 fn invoke(payload: &Payload) -> u64 {
     let clock = Arc::new(SystemClock);
     let function = Function::new(Lanes::new(Look, clock.clone()), clock);
-    let call = Call { request_id: "count".to_owned(), deadline: Timestamp(i64::MAX) };
+    let call = Call::new("count", Timestamp(i64::MAX));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let reply = runtime.block_on(function.invoke(&payload.bytes, &call)).unwrap();
     let reply = serde_json::to_string(&reply).unwrap();

@@ -109,7 +109,7 @@ fn invoke(
 ) -> u64 {
     let Timestamp(now) = function.clock().now();
     let deadline = Timestamp(now + TIMEOUT_MS);
-    let call = Call { request_id: "ratios".to_owned(), deadline };
+    let call = Call::new("ratios", deadline);
     let answer = runtime.block_on(function.invoke(&payload.bytes, &call)).unwrap();
     let reply = serde_json::to_vec(&answer).unwrap();
     assert_eq!(reply, br#"{"batchItemFailures":[]}"#);

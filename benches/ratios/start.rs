@@ -77,7 +77,7 @@ fn start_row(ours: &Path) -> Row {
         let event = event(number.get());
         let clock = Arc::new(SystemClock);
         let deadline = Timestamp(clock.now().0 + TIMEOUT_MS);
-        let call = Call { request_id: "first".to_owned(), deadline };
+        let call = Call::new("first", deadline);
         let function = RuntimeApi::new(program, clock);
         // By the clock: most of it is another process's time.
         let start = Instant::now();

@@ -64,7 +64,7 @@ fn calls(
             let before = function.work().store().usage();
             for batch in changes.chunks(batch) {
                 let event = format!("{{\"Records\":[{}]}}", batch.join(","));
-                let call = Call { request_id: String::new(), deadline: FOREVER };
+                let call = Call::new("", FOREVER);
                 let reply = function.invoke(event.as_bytes(), &call).await.unwrap();
                 let reply = serde_json::to_string(&reply).unwrap();
                 assert_eq!(reply, r#"{"batchItemFailures":[]}"#, "every change is in");

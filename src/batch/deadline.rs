@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn records_that_take_no_time_share_a_look_at_the_clock() {
         let clock = Counted::default();
-        let call = |deadline| Call { request_id: String::new(), deadline: Timestamp(deadline) };
+        let call = |deadline| Call::new("", Timestamp(deadline));
         let far = call(60_000);
         let deadline = Deadline::new(&clock, &far);
         let (looks, is_late) = run(&clock, &deadline, 1_000, 0);

@@ -4,7 +4,7 @@
 //! made of its settings. Nothing is kept unless it is said where; then a record that fails
 //! stays unfinished.
 
-use super::{Call, progress::Progress};
+use super::{Call, consumer::consumer, progress::Progress};
 #[cfg(feature = "destinations")]
 use crate::{park::destination::Destination, telemetry};
 use crate::{
@@ -39,6 +39,8 @@ pub struct Keeping {
     max_attempts: Option<NonZeroU32>,
     pub(super) function: String,
     pub(super) function_version: String,
+    /// Who works on the streams, if a setting says so.
+    consumer: Option<String>,
 }
 
 impl Keeping {
@@ -83,6 +85,19 @@ impl Keeping {
     #[must_use]
     pub fn of_function(self, function: &str, version: &str) -> Self {
         Self { function: function.to_owned(), function_version: version.to_owned(), ..self }
+    }
+
+    /// Names the consumer, in place of the function and the alias it is invoked by. What one
+    /// consumer keeps, no other sees; functions that work on one stream must not share a name.
+    #[must_use]
+    pub fn of_consumer(self, name: impl Into<String>) -> Self {
+        Self { consumer: Some(name.into()), ..self }
+    }
+
+    /// Who works on the streams in this invocation.
+    #[must_use]
+    pub fn consumer(&self, call: &Call) -> String {
+        consumer(self.consumer.as_deref(), &self.function, call.function_arn.as_deref())
     }
 
     /// Makes the tables, unless they are there already.

@@ -35,11 +35,15 @@ pub const RETENTION_HOURS: &str = "CHANGEFOLD_RETENTION_HOURS";
 /// The mapping's `ParallelizationFactor`, for checking the order against it.
 pub const PARALLELIZATION_FACTOR: &str = "CHANGEFOLD_PARALLELIZATION_FACTOR";
 
+/// Who works on the stream: progress and parks are kept under this name.
+pub const CONSUMER: &str = "CHANGEFOLD_CONSUMER";
+
 /// Where parked records are sent as well: a queue, a topic or a bucket.
 pub const DESTINATION: &str = "CHANGEFOLD_DESTINATION";
 
 /// All of them.
-pub(super) const KNOWN: [&str; 9] = [
+pub(super) const KNOWN: [&str; 10] = [
+    CONSUMER,
     DESTINATION,
     PARK_TABLE,
     PROGRESS_TABLE,
@@ -55,6 +59,9 @@ pub(super) const KNOWN: [&str; 9] = [
 /// Source: Kinesis API reference, `IncreaseStreamRetentionPeriod`.
 const RETENTION_DEFAULT: u32 = 24;
 const RETENTION_MAX: u32 = 8_760;
+
+/// Longer than any function's name with an alias: 64 and 128 characters.
+const CONSUMER_MAX: usize = 200;
 
 /// What a processor's function keeps, and where.
 #[derive(Debug, Clone)]
@@ -83,6 +90,8 @@ pub struct KeepConfig {
     pub endpoints: Option<Endpoints>,
     #[cfg(feature = "destinations")]
     roots: Roots,
+    /// Who works on the stream, in place of the function and its alias.
+    pub consumer: Option<String>,
     function: String,
     function_version: String,
 }
@@ -108,6 +117,9 @@ impl KeepConfig {
             .with_max_attempts(self.max_attempts)
             .with_on_unkeyed(self.on_unkeyed)
             .of_function(&self.function, &self.function_version);
+        if let Some(consumer) = &self.consumer {
+            keeping = keeping.of_consumer(consumer);
+        }
         #[cfg(feature = "destinations")]
         if let Some((destination, services)) =
             self.destination.as_ref().zip(self.services(clock, seed))
@@ -215,8 +227,10 @@ impl Reader {
         if self.get(DESTINATION).is_some() {
             self.invalid(DESTINATION, "a build with the feature `destinations`");
         }
+        let consumer = self.consumer(has_table);
         let of = |name, default: &str| self.get(name).unwrap_or(default).to_owned();
         KeepConfig {
+            consumer,
             function: of("AWS_LAMBDA_FUNCTION_NAME", "local"),
             function_version: of("AWS_LAMBDA_FUNCTION_VERSION", "local"),
             park_table,
@@ -250,6 +264,28 @@ impl Reader {
         let Endpoint { region, credentials, .. } = self.endpoint();
         let setting = |name: &str| self.get(name).map(str::to_owned);
         (address, Some(Endpoints::new(&region, &credentials, setting)))
+    }
+
+    /// What a table keeps is one consumer's. In Lambda it must be known whose.
+    fn consumer(&mut self, has_table: bool) -> Option<String> {
+        let is_in_lambda = self.get("AWS_LAMBDA_RUNTIME_API").is_some();
+        let name = self.get(CONSUMER).map(str::to_owned);
+        let is_name = |name: &String| {
+            name.len() <= CONSUMER_MAX
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte))
+        };
+        if name.as_ref().is_some_and(|name| !is_name(name)) {
+            self.invalid(CONSUMER, "1 to 200 of the characters a-z A-Z 0-9 _ - . :");
+        }
+        let is_known = name.is_some() || self.get("AWS_LAMBDA_FUNCTION_NAME").is_some();
+        if has_table && is_in_lambda && !is_known {
+            self.fault(Fault::Missing {
+                name: CONSUMER,
+                remedy: "progress and parks are kept by consumer, and AWS_LAMBDA_FUNCTION_NAME \
+                         does not tell who this is: name the function, the same in all versions",
+            });
+        }
+        name
     }
 
     fn table(&mut self, name: &'static str) -> Option<String> {
@@ -323,6 +359,20 @@ mod tests {
         refused(&[(MAX_ATTEMPTS, "0")], "1 to 1000");
         refused(&[(RETENTION_HOURS, "1")], "24 to 8760");
         refused(&[(CRASH_MARKS, "no")], "`on` or `off`");
+        refused(&[(CONSUMER, "a#b")], "CHANGEFOLD_CONSUMER is not valid");
+    }
+
+    #[test]
+    fn in_lambda_the_consumer_is_known_or_nothing_starts() {
+        let in_lambda = ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001");
+        for table in [PARK_TABLE, PROGRESS_TABLE] {
+            refused(&[in_lambda, (table, "kept")], "CHANGEFOLD_CONSUMER is not set");
+            for name in [CONSUMER, "AWS_LAMBDA_FUNCTION_NAME"] {
+                assert!(read(&[in_lambda, (table, "kept"), (name, "orders")]).is_ok());
+            }
+            assert!(read(&[(table, "kept")]).is_ok(), "the desk is `local`");
+        }
+        assert!(read(&[in_lambda]).is_ok(), "nothing is kept");
     }
 
     #[test]

@@ -263,7 +263,7 @@ impl<'t, T: Target> Run<'t, T> {
     fn launch(&mut self, role: Role, batch: (usize, Records), request_id: &str, mut plan: Plan) {
         let now = self.clock.elapsed();
         let deadline = self.clock.timestamp(now + self.timeout);
-        let call = Call { request_id: request_id.to_owned(), deadline };
+        let call = Call::new(request_id.to_owned(), deadline);
         let payload = Bytes::from(batch.1.event());
         let turn = Turn::new(now, std::mem::take(&mut plan.store));
         let invoked = self.target.invoke(payload, call);

@@ -96,7 +96,8 @@ impl RuntimeApi {
 
     async fn serve(&self, payload: Bytes, call: Call) -> Result<Bytes, FunctionError> {
         let mut timeout = pin!(self.until(call.deadline));
-        let function_arn = self.program.function_arn().to_owned();
+        let of_program = || self.program.function_arn().to_owned();
+        let function_arn = call.function_arn.clone().unwrap_or_else(of_program);
         let trace_id = self.trace_id();
         let invocation = Invocation { call, payload, function_arn, trace_id };
         loop {

@@ -53,8 +53,7 @@ fn serve(listener: TcpListener, fixed: Arc<AtomicBool>) {
             let mut stream = stream.unwrap();
             let Some(event) = read(&stream) else { return };
             let Timestamp(now) = SystemClock.now();
-            let call =
-                Call { request_id: format!("request-{number}"), deadline: Timestamp(now + 60_000) };
+            let call = Call::new(format!("request-{number}"), Timestamp(now + 60_000));
             let (header, body) = match function.invoke(&event, &call).await {
                 Ok(answer) => ("", serde_json::to_value(answer).unwrap()),
                 Err(halt) => (

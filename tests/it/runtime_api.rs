@@ -139,7 +139,7 @@ async fn invoke(
     let record = order(1, "INSERT", "order-1", Some(("eu", "1", status)));
     let payload = format!(r#"{{"Records":[{record}]}}"#);
     let deadline = Timestamp(SystemClock.now().0 + timeout_ms);
-    let call = Call { request_id: "batch-1".to_owned(), deadline };
+    let call = Call::new("batch-1", deadline);
     let reply = function.invoke(payload.into(), call).await?;
     Ok(String::from_utf8(reply.to_vec()).unwrap())
 }

@@ -17,7 +17,7 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 pub(crate) fn call() -> Call {
-    Call { request_id: "test".to_owned(), deadline: FOREVER }
+    Call::new("test", FOREVER)
 }
 
 pub(crate) fn embedded(seed: u64) -> Store {

@@ -5,7 +5,7 @@
 
 use super::{Complaint, PlaceArgs, talk};
 use crate::{
-    batch::{Call, Setup, Work, lanes::Order},
+    batch::{Call, Setup, Work, consumer::LOCAL, lanes::Order},
     clock::{Clock, SystemClock},
     config::{self, Config, ViewConfig, keep},
     handler::Function,
@@ -83,6 +83,8 @@ fn processor_settings(parallelization_factor: Option<usize>) -> Vec<(&'static st
     let factor = parallelization_factor.map(|factor| factor.to_string());
     let tables = [(keep::PARK_TABLE, PARK_TABLE), (keep::PROGRESS_TABLE, PROGRESS_TABLE)];
     let mut settings: Vec<_> = tables.map(|(name, table)| (name, table.to_owned())).into();
+    // The desk is one consumer, whether the function runs in this process or in its own.
+    settings.push((keep::CONSUMER, LOCAL.to_owned()));
     settings.extend(factor.map(|factor| (keep::PARALLELIZATION_FACTOR, factor)));
     let said: Vec<String> = config::process_environment().map(|(name, _)| name).collect();
     settings.retain(|(name, _)| !said.iter().any(|said| said == name));
@@ -382,7 +384,7 @@ impl<W: Work> Piece for ProcessorPiece<W> {
         if !self.has_park {
             return Ok(Results { store, ..Results::default() });
         }
-        let call = Call { request_id: "report".to_owned(), deadline: NO_DEADLINE };
+        let call = Call::new("report", NO_DEADLINE);
         let list = Operation::List(Selection { limit: Some(LISTED_MAX), ..Selection::default() });
         let listing = self.function.work().operate(&list, &call).await?;
         let listing: Listing = serde_json::from_value(listing)?;

@@ -174,7 +174,7 @@ async fn ask<W: Work, T: DeserializeOwned>(
         Asked::Here(function) => {
             let Timestamp(now) = SystemClock.now();
             let request_id = format!("desk-{}-{now}", std::process::id());
-            let call = Call { request_id, deadline: Timestamp(now + TIMEOUT_MS) };
+            let call = Call::new(request_id, Timestamp(now + TIMEOUT_MS));
             match function.invoke(&event, &call).await? {
                 Answer::Operation(answer) => answer,
                 Answer::Reply(_) => json!({}),

@@ -177,10 +177,7 @@ async fn run_the_mapping(
 
 /// Redrives until nothing is left.
 async fn finish(stage: &Stage, clock: &Arc<VirtualClock>) {
-    let call = |round: usize| Call {
-        request_id: format!("operator-{round}"),
-        deadline: clock.timestamp(TIMEOUT_MS),
-    };
+    let call = |round: usize| Call::new(format!("operator-{round}"), clock.timestamp(TIMEOUT_MS));
     let shown = stage.operate(Operation::Show(Selection::default()), &call(ROUNDS)).await;
     stage.witness.look_at_shown(&shown.unwrap_or_default());
     for round in 0..ROUNDS {

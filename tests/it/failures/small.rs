@@ -200,7 +200,7 @@ async fn act_out(function: &Function<Lanes<Player<false>>>, witness: &Witness, a
         Act::Fix(is_fixed) => return witness.fix(is_fixed),
     };
     let number = witness.begin(kind, records);
-    let call = Call { request_id: number.to_string(), deadline: DEADLINE };
+    let call = Call::new(number.to_string(), DEADLINE);
     let mut invoked = pin!(function.invoke(&payload, &call));
     let answer = std::future::poll_fn(|context| {
         witness.turn_of(Some(number));

@@ -112,7 +112,7 @@ struct Shown {
 /// An operator's request, through the Runtime API as well.
 async fn operate<A: DeserializeOwned>(function: &RuntimeApi, operation: Operation) -> A {
     let deadline = Timestamp(SystemClock.now().0 + OPERATION_MS);
-    let call = Call { request_id: "operator".to_owned(), deadline };
+    let call = Call::new("operator", deadline);
     let payload = operation::event(operation).into();
     let answer = function.invoke(payload, call).await.unwrap();
     serde_json::from_slice(&answer).unwrap()
