@@ -125,6 +125,8 @@ pub struct Measures {
     pub retried_in_place: u64,
     /// Records parked only because they queue behind another.
     pub held: u64,
+    /// Records that the park had no room for, and that only the destination has.
+    pub sent_past_park: u64,
     /// Keys with parked records when the invocation began.
     pub keys_parked: u64,
     /// Seconds since the first of them was parked.

@@ -349,6 +349,23 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// A Kinesis record's data as it stands in the payload: what tells neighbours with one
+    /// sequence number apart, however AWS cuts.
+    pub(crate) fn data_text(&self) -> Option<&'a str> {
+        match &self.body {
+            Body::Kinesis(body) => body.data_text(),
+            Body::DynamoDb(_) | Body::Sqs(_) => None,
+        }
+    }
+
+    /// Whether it may be one of several that Lambda unpacked from one record of the stream: it
+    /// came through enhanced fan-out, where they have one sequence number together. An
+    /// ordinary iterator leaves them packed.
+    pub(crate) fn may_be_unpacked(&self) -> bool {
+        let consumer = self.stream_resource().is_some_and(|it| it.contains("/consumer/"));
+        self.source == Source::Kinesis && consumer
+    }
+
     /// The change, its images or its Kinesis document read into your type.
     ///
     /// Only the images that belong to the change's kind are read. The change of a queue's

@@ -14,9 +14,10 @@
 //! the effect and its note makes the effect twice, as any delivery does.
 
 pub mod envelope;
-pub(crate) mod holds;
+pub mod holds;
 pub(crate) mod inventory;
 pub(crate) mod rows;
+pub mod space;
 
 pub mod notice;
 
@@ -39,8 +40,9 @@ use crate::{
 };
 use aws_sdk_dynamodb::types::AttributeValue;
 use envelope::Envelope;
-use holds::{Entry, Full, Holds, STRIPES, State};
+use holds::{Bounds, Entry, Full, Holds, KEYS_MAX_DEFAULT, State};
 use sha2::{Digest, Sha256};
+use space::{Cache, OldParks};
 use std::cell::RefCell;
 
 /// Names of the table's partition and sort key attributes.
@@ -74,7 +76,20 @@ pub struct Park {
     pub(crate) policy: OnPark,
     /// How long the stream keeps records: receipts outlive that.
     retention_s: i64,
+    /// The most keys that can have parked records.
+    pub(crate) keys_max: u32,
+    old_parks: OldParks,
+    /// Whose rows are meant, and the name of the function in its envelopes.
+    consumer: String,
+    function: String,
+    /// Whether it has the rows from before consumers were told apart.
+    has_old: bool,
+    cache: Cache,
 }
+
+/// A receipt outlives the stream's retention by so many seconds: a record that was just read
+/// may be delivered once more after the stream has forgotten it.
+const SLACK_S: i64 = 86_400;
 
 /// What keeps records in order, as the park knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,7 +187,31 @@ impl Park {
     /// A park in this table. `retention_hours` is how long the stream keeps records.
     #[must_use]
     pub fn new(store: Store, table: String, on_park: OnPark, retention_hours: u32) -> Self {
-        Self { store, table, policy: on_park, retention_s: i64::from(retention_hours) * 3_600 }
+        Self {
+            store,
+            table,
+            policy: on_park,
+            retention_s: i64::from(retention_hours) * 3_600,
+            keys_max: KEYS_MAX_DEFAULT,
+            old_parks: OldParks::default(),
+            consumer: String::new(),
+            function: String::new(),
+            has_old: false,
+            cache: Cache::default(),
+        }
+    }
+
+    /// Chooses how many keys can have parked records, at least one. Functions that open keys
+    /// at the same moment may together go a little beyond it.
+    #[must_use]
+    pub fn with_keys_max(self, keys_max: u32) -> Self {
+        Self { keys_max: keys_max.max(1), ..self }
+    }
+
+    /// Chooses what becomes of records that were parked before consumers were told apart.
+    #[must_use]
+    pub fn with_old_parks(self, old_parks: OldParks) -> Self {
+        Self { old_parks, ..self }
     }
 
     /// Makes the table, unless it is there already.
@@ -181,11 +220,6 @@ impl Park {
     /// The store refuses, or cannot be reached.
     pub async fn ensure_table(&self, deadline: Timestamp) -> Result<(), StoreError> {
         self.store.ensure_table(&self.table, &PARK_KEYS, Some(PARK_TTL), deadline).await
-    }
-
-    /// The rows to read with every batch.
-    pub(crate) fn holds_rows(&self) -> Vec<RowKey<'_>> {
-        (0..STRIPES).map(|stripe| holds::row(&self.table, stripe)).collect()
     }
 
     /// What is parked of these keys already, of the given positions.
@@ -242,8 +276,9 @@ impl Park {
             let mut written = None;
             if opens {
                 let entry = Entry { state: wanted, from, changed_s: now.0 / 1_000 };
-                let (change, stripe) = holds.borrow().set(&self.table, &key.hash, entry)?;
-                changes.push(change);
+                let bounds = self.bounds(now);
+                let (opening, stripe) = holds.borrow().set(self.of(), &key.hash, entry, bounds)?;
+                changes.extend(opening);
                 written = Some(stripe);
             }
             changes.push(self.head(key, (taken, holds_later, opens), now));
@@ -254,6 +289,7 @@ impl Park {
                 Ok(()) => {
                     if let Some(stripe) = written {
                         holds.borrow_mut().wrote(&key.hash, stripe);
+                        self.keep_copy(&key.hash, &holds.borrow());
                     }
                     confirmed.parked.extend(pending.drain(..taken).map(|it| it.record));
                     continue;
@@ -285,9 +321,9 @@ impl Park {
         let positions: Vec<(&Key, &str)> =
             pending.iter().map(|it| (key, it.sort.as_str())).collect();
         let known = self.known(&positions, deadline).await?;
-        let stripe = holds::row(&self.table, holds::stripe_of(&key.hash));
-        let rows = self.store.read(&[stripe], deadline).await?;
-        holds.borrow_mut().read(&self.table, &rows);
+        let mut read = holds.borrow().clone();
+        self.read_stripe(&key.hash, &mut read, deadline).await?;
+        holds.borrow_mut().copy(holds::stripe_of(&key.hash), &read);
         let mut known = known.into_iter();
         pending.retain(|it| {
             let is_known = known.next().unwrap_or(false);
@@ -355,7 +391,13 @@ impl Park {
 
     /// Until when a receipt is kept, in seconds since the epoch.
     pub(crate) fn receipt_expiry(&self, Timestamp(now): Timestamp) -> AttributeValue {
-        number(now / 1_000 + self.retention_s + 86_400)
+        number(now / 1_000 + self.retention_s + SLACK_S)
+    }
+
+    /// What bounds the entries that are written at this moment.
+    pub(crate) fn bounds(&self, Timestamp(now): Timestamp) -> Bounds {
+        let closed_since_s = now / 1_000 - self.retention_s - SLACK_S;
+        Bounds { keys: self.keys_max, closed_since_s }
     }
 
     /// Takes note, under [`OnPark::Skip`], of the latest finished record of a key that has

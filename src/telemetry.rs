@@ -44,6 +44,8 @@ pub mod metric {
     pub const RECORDS_PARKED: &str = "RecordsParked";
     /// Of the parked records, those that only queue behind another of their key.
     pub const RECORDS_HELD: &str = "RecordsHeld";
+    /// Records that the park had no room for, and that only the destination has.
+    pub const RECORDS_SENT_PAST_PARK: &str = "RecordsSentPastPark";
     /// Keys that had parked records when the invocation began.
     pub const KEYS_PARKED: &str = "KeysParked";
     /// Seconds since the first of those was parked.
@@ -179,6 +181,24 @@ pub(crate) fn park_failed(call: &Call, code: &str, error: &(dyn Error + 'static)
     tracing::error!(request_id = call.request_id, code, error = %Chain(error), "RecordParkError");
 }
 
+/// The park has no room for the record's key: the record is at the destination alone, and later
+/// ones of its key run.
+pub(crate) fn sent_past_park(record: &Record<'_>, call: &Call) {
+    tracing::error!(
+        request_id = call.request_id,
+        sequence_number = record.sequence_number().as_str(),
+        ordinal = record.ordinal(),
+        message_id = record.message_id(),
+        code = "ParkFull",
+        "RecordSentPastPark"
+    );
+}
+
+/// Rows of the progress took no more: so many records are processed again if they come again.
+pub(crate) fn progress_full(call: &Call, records: u64) {
+    tracing::warn!(request_id = call.request_id, records, "ProgressFull");
+}
+
 /// Something that would save work at the next delivery was not confirmed.
 pub(crate) fn progress_lost(call: &Call, error: &StoreError) {
     tracing::warn!(
@@ -202,6 +222,7 @@ pub fn invocation_finished(call: &Call, counts: &Counts, halt: Option<&Halt>) {
     let measures = &counts.measures;
     metrics::counter!(metric::RECORDS_PARKED).increment(counts.parked);
     metrics::counter!(metric::RECORDS_HELD).increment(measures.held);
+    metrics::counter!(metric::RECORDS_SENT_PAST_PARK).increment(measures.sent_past_park);
     metrics::counter!(metric::KEYS_PARKED).increment(measures.keys_parked);
     metrics::counter!(metric::OLDEST_PARKED_AGE).increment(measures.oldest_parked_s);
     metrics::counter!(metric::RETRIES_IN_PLACE).increment(measures.retried_in_place);

@@ -28,6 +28,16 @@ pub enum OnUnkeyed {
     Park,
 }
 
+/// What becomes of a record that is to be parked when too many keys have parked records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnFull {
+    /// It stays unfinished, and with it its shard.
+    #[default]
+    Block,
+    /// It goes to the destination alone. Its key is not held: later records of it run.
+    Destination,
+}
+
 /// Where a function keeps what it has to keep, and by what rule.
 #[derive(Debug, Default)]
 pub struct Keeping {
@@ -36,6 +46,8 @@ pub struct Keeping {
     #[cfg(feature = "destinations")]
     destination: Option<Box<dyn Destination>>,
     pub(super) on_unkeyed: OnUnkeyed,
+    #[cfg_attr(not(feature = "destinations"), expect(dead_code, reason = "there is none"))]
+    on_full: OnFull,
     max_attempts: Option<NonZeroU32>,
     pub(super) function: String,
     pub(super) function_version: String,
@@ -73,6 +85,12 @@ impl Keeping {
     #[must_use]
     pub fn with_on_unkeyed(self, on_unkeyed: OnUnkeyed) -> Self {
         Self { on_unkeyed, ..self }
+    }
+
+    /// Chooses what becomes of a record that the park has no room for.
+    #[must_use]
+    pub fn with_on_full(self, on_full: OnFull) -> Self {
+        Self { on_full, ..self }
     }
 
     /// Chooses how often an unclassified failure is tried, over all invocations.
@@ -118,6 +136,25 @@ impl Keeping {
     #[must_use]
     pub fn park(&self) -> Option<&Park> {
         self.park.as_ref()
+    }
+
+    /// The park as this invocation's consumer sees it.
+    pub(super) fn park_of(&self, call: &Call) -> Option<Park> {
+        let park = self.park.as_ref()?;
+        Some(park.of_consumer(self.consumer(call), &self.function))
+    }
+
+    /// The progress of this invocation's consumer.
+    pub(super) fn progress_of(&self, call: &Call) -> Option<Progress> {
+        Some(self.progress.as_ref()?.of_consumer(self.consumer(call)))
+    }
+
+    /// Whether a record that the park has no room for is finished when the destination has it.
+    pub(super) fn sends_when_full(&self) -> bool {
+        #[cfg(feature = "destinations")]
+        return self.on_full == OnFull::Destination && self.destination.is_some();
+        #[cfg(not(feature = "destinations"))]
+        false
     }
 
     pub(super) fn has_place(&self) -> bool {

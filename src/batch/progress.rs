@@ -2,27 +2,32 @@
 //!
 //! When a batch ends early, Lambda delivers again from the lowest unfinished record, and cuts
 //! as it likes: a suffix, halves, sub-lanes, another size. So the place where a record is
-//! remembered is a pure function of the record alone: its source and the five minutes it
-//! arrived in choose a row, one of [`STRIPES`]; a hash of its position and key is its mark
-//! there. Every redelivery, whatever instance gets it, looks in the same place.
+//! remembered is a pure function of the record and of who works on it: consumer, source and
+//! the five minutes the record arrived in choose a few rows, and its shard one of them; where
+//! the shard is not known, a hash does. A hash of its position, key and data is its mark there.
+//! Every redelivery, whatever instance gets it, looks in the same place. Neighbours with one
+//! position and the same content have one mark, so they are remembered together or not at all.
 //!
 //! A row holds a set of marks of finished records, and by mark the attempts, the first failure
 //! and the starts without outcome of unfinished ones. Sets are joined and numbers written as
 //! sums, so that every write may be sent twice. Rows expire by themselves.
 //!
-//! What it gives up: a row takes [`MARKS_MAX`] marks; beyond, records are processed again
-//! instead of skipped, which is what happens without progress.
+//! What it gives up: a row that is full when it is written takes no more, and its records are
+//! processed again instead of skipped, which is what happens without progress. The same comes
+//! of another number of stripes, and of rows that were written before consumers were told
+//! apart: what is not found is not remembered. No order is lost by that, since a record that is
+//! not skipped runs in its lane, before the later ones.
 
 use crate::{
     event::Record,
-    record::Timestamp,
+    record::{Source, Timestamp},
     store::{
-        Item, Store, StoreError,
+        Item, Store, StoreError, Trouble,
         rows::{Change, RowKey, number, number_of, text, text_of},
     },
 };
 use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
-use futures_util::future::try_join_all;
+use futures_util::stream::{self, StreamExt as _};
 use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,11 +40,22 @@ pub const PROGRESS_KEY: &str = "pk";
 /// Name of the table's time-to-live attribute.
 pub const PROGRESS_TTL: &str = "ttl";
 
-/// How many rows share five minutes of one source.
-pub const STRIPES: u8 = 4;
+/// How many rows share five minutes of one source whose records do not tell their shard,
+/// unless told otherwise.
+pub const STRIPES_DEFAULT: u16 = 4;
 
-/// The most marks of one row: 88 KB, far from the 400 KB an item may have.
+/// A row with so many marks takes no more: 88 KB, and what one more write adds. An item may
+/// have 400 KB.
 pub const MARKS_MAX: usize = 8_000;
+
+/// Marks that one write adds.
+const MARKS_PER_WRITE: usize = 4_000;
+
+/// A row with attempts or starts of so many records takes no more, a hundred bytes each.
+pub const TRIED_MAX: usize = 2_000;
+
+/// How many rows are written at the same time.
+const WRITES_MAX: usize = 8;
 
 /// Length of the time that shares rows, in milliseconds.
 const BUCKET_MS: i64 = 300_000;
@@ -62,12 +78,14 @@ pub struct Progress {
     store: Store,
     table: String,
     retention_s: i64,
+    stripes: u16,
+    consumer: String,
     /// Whether a record that comes alone is marked before it runs.
     pub(super) marks_starts: bool,
 }
 
 /// Where one record is remembered.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     row: String,
     mark: Mark,
@@ -105,7 +123,21 @@ impl Progress {
     #[must_use]
     pub fn new(store: Store, table: String, retention_hours: u32) -> Self {
         let retention_s = i64::from(retention_hours) * 3_600;
-        Self { store, table, retention_s, marks_starts: true }
+        let consumer = String::new();
+        Self { store, table, retention_s, stripes: STRIPES_DEFAULT, consumer, marks_starts: true }
+    }
+
+    /// Chooses how many rows share five minutes of a source whose records do not tell their
+    /// shard, at least one. It may be changed at any time: what is remembered under another
+    /// number is not found, so those records are processed again.
+    #[must_use]
+    pub fn with_stripes(self, stripes: u16) -> Self {
+        Self { stripes: stripes.max(1), ..self }
+    }
+
+    /// What one consumer remembers.
+    pub(super) fn of_consumer(&self, consumer: String) -> Self {
+        Self { consumer, ..self.clone() }
     }
 
     /// Leaves out the one write that a record costs which comes alone: then a record that
@@ -149,25 +181,28 @@ impl Progress {
         )
     }
 
-    /// Notes that a record is about to run, as the `starts`th time without an outcome.
+    /// Notes that a record is about to run, as the `starts`th time without an outcome. In a
+    /// row that is full it is not noted, and the record may run all the same.
     ///
     /// # Errors
     /// The store did not confirm it, so the record must not run.
     pub(super) async fn mark_start(
         &self,
-        place: &Place,
+        (place, memory): (&Place, &Memory),
         starts: u32,
         (now, deadline): (Timestamp, Timestamp),
     ) -> Result<(), StoreError> {
-        let change = Change::update(&self.table, key(&place.row), "SET #s = :s, #t = :t")
+        let update = "SET #s = :s, #t = :t";
+        let change = Change::update(&self.table, key(&place.row), update)
             .name("#s", name_of('s', &place.mark))
             .name("#t", PROGRESS_TTL)
             .value(":s", number(starts))
             .value(":t", self.expiry(now));
-        self.store.change(&change, deadline).await
+        let new = usize::from(!memory.has_tried(&place.row, &place.mark));
+        noted(self.store.change(&counting(change, new), deadline).await).map(drop)
     }
 
-    /// Remembers what became of records, all rows at once.
+    /// Remembers what became of records; how many writes found their row full.
     ///
     /// # Errors
     /// The store did not confirm all of it. Nothing is lost: what is not remembered is
@@ -177,15 +212,23 @@ impl Progress {
         notes: &[(Place, Note)],
         memory: &Memory,
         (now, deadline): (Timestamp, Timestamp),
-    ) -> Result<(), StoreError> {
+    ) -> Result<u64, StoreError> {
         let mut by_row: BTreeMap<&str, Vec<(&Mark, Note)>> = BTreeMap::new();
         for (place, note) in notes {
             by_row.entry(&place.row).or_default().push((&place.mark, *note));
         }
         let changes = by_row.iter().flat_map(|(row, notes)| self.changes(row, notes, memory, now));
         let changes: Vec<Change> = changes.collect();
-        try_join_all(changes.iter().map(|change| self.store.change(change, deadline))).await?;
-        Ok(())
+        let changes = changes.iter().map(|change| self.store.change(change, deadline));
+        let mut written = stream::iter(changes).buffered(WRITES_MAX);
+        let (mut full, mut failed) = (0, None);
+        while let Some(result) = written.next().await {
+            match noted(result) {
+                Ok(is_noted) => full += u64::from(!is_noted),
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed.map_or(Ok(full), Err)
     }
 
     fn changes(
@@ -197,31 +240,37 @@ impl Progress {
     ) -> Vec<Change> {
         let known = memory.0.get(row);
         let is_known = |mark: &Mark| known.is_some_and(|row| row.finished.contains(mark));
-        let room = MARKS_MAX.saturating_sub(known.map_or(0, |row| row.finished.len()));
         let finished =
             notes.iter().filter(|(mark, note)| matches!(note, Note::Finished) && !is_known(mark));
+        // One mark may be there twice, and a set takes it once.
+        let finished: BTreeSet<&Mark> = finished.map(|(mark, _)| *mark).collect();
         let finished: Vec<Blob> =
-            finished.take(room).map(|(mark, _)| Blob::new(mark.as_slice())).collect();
-        let tried: Vec<(&Mark, u32, i64)> = notes
+            finished.into_iter().map(|mark| Blob::new(mark.as_slice())).collect();
+        let tried: BTreeMap<&Mark, (u32, i64)> = notes
             .iter()
             .filter_map(|(mark, note)| match note {
                 Note::Finished => None,
                 Note::Tried { attempts, first_failed_ms } => {
-                    Some((*mark, *attempts, *first_failed_ms))
+                    Some((*mark, (*attempts, *first_failed_ms)))
                 }
             })
             .collect();
-        let mut changes: Vec<Change> =
-            tried.chunks(TRIED_PER_WRITE).map(|tried| self.tried(row, tried, now)).collect();
-        if !finished.is_empty() {
-            changes.push(
-                Change::update(&self.table, key(row), "ADD ids :ids SET #t = :t")
-                    .name("#t", PROGRESS_TTL)
-                    .value(":ids", AttributeValue::Bs(finished))
-                    .value(":t", self.expiry(now)),
-            );
-        }
-        changes
+        let tried = tried.into_iter().map(|(mark, (attempts, first))| (mark, attempts, first));
+        // Those that are there already need no room.
+        let (known, new): (Vec<_>, Vec<_>) =
+            tried.partition(|(mark, ..)| memory.has_tried(row, mark));
+        let again = known.chunks(TRIED_PER_WRITE).map(|tried| self.tried(row, tried, now));
+        let first = new.chunks(TRIED_PER_WRITE);
+        let first = first.map(|tried| counting(self.tried(row, tried, now), tried.len()));
+        let finished = finished.chunks(MARKS_PER_WRITE).map(|marks| {
+            Change::update(&self.table, key(row), "ADD ids :ids SET #t = :t")
+                .only_if("attribute_not_exists(ids) OR size(ids) < :max")
+                .name("#t", PROGRESS_TTL)
+                .value(":ids", AttributeValue::Bs(marks.to_vec()))
+                .value(":max", number(MARKS_MAX))
+                .value(":t", self.expiry(now))
+        });
+        again.chain(first).chain(finished).collect()
     }
 
     /// Attempts of unfinished records; that they had an outcome takes their starts away.
@@ -260,19 +309,50 @@ impl Memory {
             starts: number_of(&row.item, &field('s')).unwrap_or(0),
         }
     }
+
+    /// Whether a row has attempts or starts of a record.
+    fn has_tried(&self, row: &str, mark: &Mark) -> bool {
+        let row = self.0.get(row);
+        row.is_some_and(|row| {
+            ['a', 's'].iter().any(|kind| row.item.contains_key(&name_of(*kind, mark)))
+        })
+    }
 }
 
-impl Place {
+/// A change that adds attempts or starts of so many records to a row, if that has room. What is
+/// counted twice, because an answer was lost, only makes it full earlier.
+fn counting(change: Change, new: usize) -> Change {
+    if new == 0 {
+        return change;
+    }
+    let update = change.update.clone().unwrap_or_default() + " ADD tried :new";
+    Change { update: Some(update), ..change }
+        .only_if("attribute_not_exists(tried) OR tried < :max")
+        .value(":new", number(new))
+        .value(":max", number(TRIED_MAX))
+}
+
+/// Whether a write was made; not if its row is full.
+fn noted(written: Result<(), StoreError>) -> Result<bool, StoreError> {
+    match written {
+        Ok(()) => Ok(true),
+        Err(error) if error.trouble == Trouble::Guard => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+impl Progress {
     /// The place of a record: a function of the record, never of the batch it comes in.
-    pub(super) fn of(record: &Record<'_>) -> Self {
+    pub(super) fn place(&self, record: &Record<'_>) -> Place {
         let source = record.source_arn().unwrap_or_default();
         let Timestamp(arrived) = record.approximate_arrival().unwrap_or_default();
         let mut hash = Sha256::new();
+        let shard = record.shard_id().filter(|_| record.source() == Source::Kinesis);
         for part in [
-            record.shard_id().filter(|_| record.source() == crate::record::Source::Kinesis),
+            shard,
             Some(&*record.sequence_number().sortable()),
-            Some(&*record.ordinal().to_string()),
             record.keys().ok().map(|key| key.canonical()).as_deref(),
+            record.data_text(),
         ] {
             let part = part.unwrap_or_default();
             hash.update(part.len().to_le_bytes());
@@ -281,8 +361,14 @@ impl Place {
         let hash = hash.finalize();
         let mut mark = Mark::default();
         mark.copy_from_slice(&hash[..10]);
-        let row = format!("P#{source}#{}#{}", arrived.div_euclid(BUCKET_MS), hash[10] % STRIPES);
-        Self { row, mark }
+        let (consumer, minutes) = (&self.consumer, arrived.div_euclid(BUCKET_MS));
+        let row = if let Some(shard) = shard {
+            format!("P#{consumer}#{source}#{minutes}#{shard}")
+        } else {
+            let stripe = u16::from_be_bytes([hash[10], hash[11]]) % self.stripes;
+            format!("P#{consumer}#{source}#{minutes}#{stripe}")
+        };
+        Place { row, mark }
     }
 }
 
@@ -296,35 +382,4 @@ fn name_of(kind: char, mark: &Mark) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::event;
-
-    fn event(arrival: &str, number: &str, stream: &str) -> String {
-        format!(
-            r#"{{"Records":[{{"kinesis":{{"partitionKey":"a","sequenceNumber":"{number}",
-            "data":"e30=","approximateArrivalTimestamp":{arrival}}},"eventSource":"aws:kinesis",
-            "eventID":"shardId-000000000006:{number}",
-            "eventSourceARN":"arn:aws:kinesis:us-east-2:1:stream/{stream}"}}]}}"#
-        )
-    }
-
-    #[track_caller]
-    fn place(arrival: &str, number: &str, stream: &str) -> Place {
-        let payload = event(arrival, number, stream);
-        let batch = event::parse(payload.as_bytes());
-        Place::of(&batch.records().unwrap()[0])
-    }
-
-    #[test]
-    fn a_place_belongs_to_the_record_alone() {
-        let here = place("1545084650.987", "1", "clicks");
-        assert_eq!(here, place("1.545084650987E9", "1", "clicks/consumer/c:1"));
-        assert_eq!(
-            here.row.rsplit_once('#').unwrap().0,
-            "P#arn:aws:kinesis:us-east-2:1:stream/clicks#5150282"
-        );
-        assert_ne!(here.mark, place("1545084650.987", "2", "clicks").mark);
-        assert_ne!(here.row, place("1545094650.987", "1", "clicks").row);
-    }
-}
+mod tests;

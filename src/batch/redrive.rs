@@ -91,7 +91,10 @@ impl<R: Runner> Operator<'_, R> {
 
     /// The keys that are meant, from the cursor on.
     async fn keys(&self, keys: &[String], cursor: Option<&String>) -> Result<Vec<ParkedKey>, Halt> {
-        let mut parked = self.park.parked_keys(self.call.deadline).await.map_err(unanswered)?;
+        let mut parked = {
+            let times = (self.clock.now(), self.call.deadline);
+            self.park.parked_keys(times).await.map_err(super::session::unsettled)?
+        };
         parked.retain(|parked| {
             let is_meant = keys.is_empty() || keys.contains(&parked.key.readable);
             is_meant && cursor.is_none_or(|cursor| parked.key.hash >= *cursor)

@@ -237,7 +237,8 @@ impl Means {
         operation: &Operation,
         call: &Call,
     ) -> Result<Value, Halt> {
-        let Some(park) = self.keeping.park() else { return Err(Halt::no_park()) };
+        let Some(park) = self.keeping.park_of(call) else { return Err(Halt::no_park()) };
+        let park = &park;
         let (clock, pauses) = (&*self.clock, &self.pauses);
         let operator = Operator { runner, park, clock, pauses, call };
         Box::pin(operator.operate(operation)).await

@@ -19,22 +19,31 @@ use crate::{
     event::Record,
     outcome::Outcome,
     park::{
-        Key, OnPark, Park, Pending,
+        Key, OnPark, Park, ParkError, Pending,
         envelope::{Envelope, HELD, VERSION},
         holds::{Holds, State},
+        rows::hex,
         sort_key,
+        space::SpaceError,
     },
     processor::{Class, Failure},
     record::Timestamp,
     store::StoreError,
     telemetry,
 };
-use futures_util::future::join_all;
+use futures_util::{
+    future::join_all,
+    stream::{self, StreamExt as _},
+};
+use sha2::{Digest as _, Sha256};
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
     error::Error,
 };
+
+/// How many keys have their records parked at the same time, where none is opened.
+const CONFIRMS_MAX: usize = 8;
 
 /// What a record is before it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +58,9 @@ pub(super) enum Before {
 /// One invocation's knowledge of its records.
 pub(super) struct Session<'s> {
     keeping: &'s Keeping,
+    /// As this invocation's consumer sees them.
+    park: Option<Park>,
+    progress: Option<Progress>,
     pub(super) records: &'s [Record<'s>],
     pub(super) layout: Layout<'s>,
     pub(super) call: &'s Call,
@@ -83,6 +95,8 @@ impl<'s> Session<'s> {
         let (lanes, length) = (layout.len(), records.len());
         let mut session = Self {
             keeping,
+            park: keeping.park_of(call),
+            progress: keeping.progress_of(call),
             records,
             layout,
             call,
@@ -99,25 +113,27 @@ impl<'s> Session<'s> {
             alone: Cell::new(None),
             measures: RefCell::new(measures),
         };
-        session.recall().await.map_err(unreadable)?;
+        session.recall().await?;
         Ok(session)
     }
 
-    async fn recall(&mut self) -> Result<(), StoreError> {
-        let mut rows = Vec::new();
-        if let Some(progress) = self.progress() {
-            self.places = self.records.iter().map(Place::of).collect();
-            rows.extend(progress.rows(&self.places));
-        }
-        if let Some(park) = &self.keeping.park {
-            rows.extend(park.holds_rows());
-        }
+    async fn recall(&mut self) -> Result<(), Halt> {
         let Some(store) = self.keeping.store() else { return Ok(()) };
         if self.records.is_empty() {
             return Ok(());
         }
+        if let Some(progress) = self.progress() {
+            self.places = self.records.iter().map(|record| progress.place(record)).collect();
+        }
+        let mut rows = Vec::new();
+        if let Some(progress) = self.progress() {
+            rows.extend(progress.rows(&self.places));
+        }
+        if let Some(park) = &self.park {
+            rows.extend(park.rows_to_read(self.spread_by()));
+        }
         let asked = self.deadline.now();
-        let rows = store.read(&rows, self.deadline.ends()).await?;
+        let rows = store.read(&rows, self.deadline.ends()).await.map_err(unreadable)?;
         self.deadline.learn_call(asked);
         if let Some(progress) = self.progress() {
             self.memory = progress.recall(&rows);
@@ -127,16 +143,25 @@ impl<'s> Session<'s> {
                 }
             }
         }
-        if let Some(park) = &self.keeping.park {
-            self.holds.borrow_mut().read(&park.table, &rows);
-            self.read_holds_after_finished(park).await?;
-            self.look_up_parked(park).await?;
+        if let Some(mut park) = self.park.take() {
+            let times = (self.deadline.now(), self.deadline.ends());
+            *self.holds.get_mut() = park.holds(&rows, times).await.map_err(unsettled)?;
+            self.read_holds_after_finished(&mut park).await.map_err(unsettled)?;
+            let park = self.park.insert(park);
+            let mut park = park.clone();
+            self.look_up_parked(&mut park).await.map_err(unsettled)?;
         }
         Ok(())
     }
 
+    /// What tells invocations apart that are beside each other: the shard where it is known.
+    fn spread_by(&self) -> &str {
+        let shard = self.records.first().and_then(Record::shard_id);
+        shard.unwrap_or(&self.call.request_id)
+    }
+
     /// Where keys have, or had, parked records: which of these records are known there.
-    async fn look_up_parked(&self, park: &Park) -> Result<(), StoreError> {
+    async fn look_up_parked(&self, park: &mut Park) -> Result<(), SpaceError> {
         let asked = self.find_held();
         let positions: Vec<(&Key, &str)> =
             asked.iter().map(|(_, key, sort)| (key, sort.as_str())).collect();
@@ -157,11 +182,11 @@ impl<'s> Session<'s> {
     /// A record that is known to be finished may have been parked by somebody else since the
     /// holds were read (rows read together are not one moment): then its later records have
     /// to queue behind it, and only holds that are read after it tell.
-    async fn read_holds_after_finished(&self, park: &Park) -> Result<(), StoreError> {
+    async fn read_holds_after_finished(&self, park: &mut Park) -> Result<(), SpaceError> {
         if self.before.iter().any(|before| before.get() == Before::Finished) {
-            let store = &park.store;
-            let rows = store.read(&park.holds_rows(), self.deadline.ends()).await?;
-            self.holds.borrow_mut().read(&park.table, &rows);
+            let times = (self.deadline.now(), self.deadline.ends());
+            let holds = park.holds_now(self.spread_by(), times).await?;
+            self.holds.replace(holds);
         }
         Ok(())
     }
@@ -178,10 +203,10 @@ impl<'s> Session<'s> {
             if self.before[at].get() == Before::Finished {
                 continue;
             }
-            let key = self.layout.key(at, record);
+            let key = self.key(at, record);
             let Some(entry) = holds.entry(&key.hash) else { continue };
-            let sort = sort_key(record);
-            if entry.state == State::Open && sort >= entry.from {
+            let sort = self.sort(at);
+            if entry.state == State::Open && self.is_behind(at, &sort, &entry.from) {
                 self.before[at].set(Before::Held);
             } else {
                 asked.push((at, key, sort));
@@ -190,11 +215,27 @@ impl<'s> Session<'s> {
         asked
     }
 
+    /// Whether a record comes after the first that is parked of its key. Records unpacked from
+    /// one, of which a cut may have hidden some, all do.
+    fn is_behind(&self, at: usize, sort: &str, from: &str) -> bool {
+        let neighbours = sort_key(&self.records[at]);
+        let place = neighbours.rsplit_once('#').map_or("", |(place, _)| place);
+        sort >= from || self.may_have_twins_elsewhere(at) && from.starts_with(place)
+    }
+
+    /// What keeps a record in order, as the park of this consumer knows it.
+    fn key(&self, at: usize, record: &Record<'_>) -> Key {
+        let key = self.layout.key(at, record);
+        match &self.park {
+            Some(park) => park.key(key),
+            None => key,
+        }
+    }
+
     fn measure_holds(&self, holds: &Holds) {
-        let parked = holds.parked();
-        let oldest = parked.iter().map(|(_, entry)| entry.changed_s).min();
+        let oldest = holds.parked().map(|(_, entry)| entry.changed_s).min();
         let mut measures = self.measures.borrow_mut();
-        measures.keys_parked = parked.len() as u64;
+        measures.keys_parked = holds.parked().count() as u64;
         measures.oldest_parked_s = oldest
             .map_or(0, |since| u64::try_from(self.deadline.now().0 / 1_000 - since).unwrap_or(0));
     }
@@ -253,7 +294,7 @@ impl<'s> Session<'s> {
             return Ok(());
         }
         let times = (self.deadline.now(), self.deadline.ends());
-        let marked = progress.mark_start(&self.places[at], starts + 1, times).await;
+        let marked = progress.mark_start((&self.places[at], &self.memory), starts + 1, times).await;
         self.deadline.learn_call(times.0);
         marked.map_err(unreadable)
     }
@@ -288,7 +329,7 @@ impl<'s> Session<'s> {
 
     /// Whether a record without a readable key fails the invocation.
     pub(super) fn halts_on_unkeyed(&self) -> bool {
-        let holds = self.keeping.park.as_ref().is_some_and(|park| park.policy == OnPark::Hold);
+        let holds = self.park.as_ref().is_some_and(|park| park.policy == OnPark::Hold);
         holds && self.keeping.on_unkeyed == OnUnkeyed::Halt
     }
 
@@ -299,8 +340,8 @@ impl<'s> Session<'s> {
     }
 
     /// The progress, where records have a place: a queue remembers its messages itself.
-    fn progress(&self) -> Option<&'s Progress> {
-        self.keeping.progress.as_ref().filter(|_| !self.is_queue())
+    fn progress(&self) -> Option<&Progress> {
+        self.progress.as_ref().filter(|_| !self.is_queue())
     }
 
     fn is_queue(&self) -> bool {
@@ -310,7 +351,7 @@ impl<'s> Session<'s> {
     /// Queues a record that failed for parking.
     pub(super) fn set_aside(&self, at: usize, failure: &Failure) {
         self.queue(at, failure.code(), chain(failure.reason()), true);
-        let holds = self.keeping.park.as_ref().is_some_and(|park| park.policy == OnPark::Hold);
+        let holds = self.park.as_ref().is_some_and(|park| park.policy == OnPark::Hold);
         self.held_lanes[self.layout.lane(at)].set(holds);
     }
 
@@ -321,7 +362,7 @@ impl<'s> Session<'s> {
 
     fn queue(&self, at: usize, code: &str, error: Vec<String>, failed: bool) {
         let record = &self.records[at];
-        let key = self.layout.key(at, record);
+        let key = self.key(at, record);
         let Timestamp(now) = self.deadline.now();
         let (attempts, first_failed_ms) = self.tried.borrow().get(&at).copied().unwrap_or((0, now));
         let envelope = Envelope {
@@ -346,7 +387,7 @@ impl<'s> Session<'s> {
             record_encoding: None,
         };
         self.queued[at].set(true);
-        let pending = Pending { record: at, sort: sort_key(record), envelope, failed };
+        let pending = Pending { record: at, sort: self.sort(at), envelope, failed };
         let mut queues = self.pending.borrow_mut();
         let (_, queue) = queues.entry(key.hash.clone()).or_insert_with(|| (key, Vec::new()));
         queue.push(pending);
@@ -360,8 +401,14 @@ impl<'s> Session<'s> {
             return Vec::new();
         }
         let began = self.deadline.now();
-        let lifted = join_all(queues.into_values().map(|(key, queue)| self.confirm(key, queue)));
-        let mut lifted: Vec<usize> = lifted.await.into_iter().flatten().collect();
+        // Those that open their key write the same rows, so they would only meet there.
+        let (behind, opening): (Vec<_>, Vec<_>) =
+            queues.into_values().partition(|(key, _)| self.is_open(key));
+        let behind = behind.into_iter().map(|(key, queue)| self.confirm(key, queue));
+        let mut lifted = stream::iter(behind).buffered(CONFIRMS_MAX).concat().await;
+        for (key, queue) in opening {
+            lifted.extend(self.confirm(key, queue).await);
+        }
         self.deadline.learn_call(began);
         lifted.sort_unstable();
         for queued in &self.queued {
@@ -374,6 +421,17 @@ impl<'s> Session<'s> {
         lifted
     }
 
+    fn is_open(&self, key: &Key) -> bool {
+        let holds = self.holds.borrow();
+        holds.entry(&key.hash).is_some_and(|entry| entry.state == State::Open)
+    }
+
+    /// Whether the park has no room for this key, and its records may do without.
+    fn goes_past_park(&self, key: &Key) -> bool {
+        let has_no_room = |park: &Park| self.holds.borrow().is_full(&key.hash, park.keys_max);
+        self.keeping.sends_when_full() && self.park.as_ref().is_some_and(has_no_room)
+    }
+
     async fn confirm(&self, key: Key, mut queue: Vec<Pending>) -> Vec<usize> {
         queue.sort_by(|a, b| a.sort.cmp(&b.sort));
         let failed: BTreeSet<usize> =
@@ -382,15 +440,23 @@ impl<'s> Session<'s> {
             self.outcomes[*at].set(Outcome::Failed);
         }
         let times = (self.deadline.now(), self.deadline.ends());
+        if self.goes_past_park(&key) {
+            // Nothing is held, so what only queues behind runs.
+            let (failed, behind): (Vec<Pending>, Vec<Pending>) =
+                queue.into_iter().partition(|it| it.failed);
+            self.send_alone(&failed, times.1).await;
+            return behind.into_iter().map(|it| it.record).collect();
+        }
         // Both have to confirm: the table last, since its row is what is found at a repeat.
         let sent = Box::pin(self.keeping.send(&queue, (self.call, times.1))).await;
         queue.truncate(sent);
-        let Some(park) = &self.keeping.park else {
+        let Some(park) = &self.park else {
             for it in &queue {
                 self.outcomes[it.record].set(Outcome::Parked);
             }
             return Vec::new();
         };
+        let sent_records: Vec<usize> = queue.iter().map(|it| it.record).collect();
         match Box::pin(park.confirm(&key, queue, &self.holds, times)).await {
             Ok(confirmed) => {
                 let mut measures = self.measures.borrow_mut();
@@ -403,11 +469,31 @@ impl<'s> Session<'s> {
                 }
                 confirmed.lifted
             }
+            // It was full after all. All of them are where the destination is by now.
+            Err(ParkError::Full) if self.keeping.sends_when_full() => {
+                self.sent_alone(&sent_records);
+                Vec::new()
+            }
             Err(error) => {
                 telemetry::park_failed(self.call, error.code(), &error);
                 Vec::new()
             }
         }
+    }
+
+    /// Sends records for which the park has no room to the destination alone.
+    async fn send_alone(&self, failed: &[Pending], deadline: Timestamp) {
+        let sent = Box::pin(self.keeping.send(failed, (self.call, deadline))).await;
+        let sent: Vec<usize> = failed[..sent].iter().map(|it| it.record).collect();
+        self.sent_alone(&sent);
+    }
+
+    fn sent_alone(&self, records: &[usize]) {
+        for at in records {
+            self.outcomes[*at].set(Outcome::Parked);
+            telemetry::sent_past_park(&self.records[*at], self.call);
+        }
+        self.measures.borrow_mut().sent_past_park += records.len() as u64;
     }
 
     /// Remembers what is beyond the checkpoint, if the batch ends early.
@@ -428,9 +514,17 @@ impl<'s> Session<'s> {
             (None, _) => return,
         };
         let tried = self.tried.borrow().clone();
+        let unfinished: BTreeSet<&Place> = (first..self.records.len())
+            .filter(|at| !is_finished(*at))
+            .map(|at| &self.places[at])
+            .collect();
         let notes: Vec<(Place, Note)> = (first..self.records.len())
             .filter_map(|at| {
                 let note = if is_finished(at) {
+                    // Of records that nothing tells apart, all are finished or none.
+                    if self.may_have_twins_elsewhere(at) || unfinished.contains(&self.places[at]) {
+                        return None;
+                    }
                     Note::Finished
                 } else {
                     let (attempts, first_failed_ms) = *tried.get(&at)?;
@@ -440,9 +534,39 @@ impl<'s> Session<'s> {
             })
             .collect();
         let times = (self.deadline.now(), self.deadline.ends());
-        if let Err(error) = progress.remember(&notes, &self.memory, times).await {
-            telemetry::progress_lost(self.call, &error);
+        self.note_remembered(progress.remember(&notes, &self.memory, times).await);
+    }
+
+    /// Whether records that nothing tells apart from this one may have come, or be about to
+    /// come, in another batch: what a producer packed into one record of the stream may be cut
+    /// at either end of a batch.
+    fn may_have_twins_elsewhere(&self, at: usize) -> bool {
+        let record = &self.records[at];
+        let is_at_end = |end: Option<&Record<'_>>| end.is_some_and(|end| record.shares_unit(end));
+        record.may_be_unpacked()
+            && (is_at_end(self.records.first()) || is_at_end(self.records.last()))
+    }
+
+    /// Where a record stands among those of its key, and what it is known by once it is parked.
+    /// The place among records unpacked from one depends on where AWS cut, so their content
+    /// belongs to it; and where others with the same content may be beyond the cut, what tells
+    /// a batch from the next, so that none of them is taken for parked because another is.
+    fn sort(&self, at: usize) -> String {
+        let record = &self.records[at];
+        let sort = sort_key(record);
+        let Some(data) = record.data_text().filter(|_| record.may_be_unpacked()) else {
+            return sort;
+        };
+        let mut hash = Sha256::new();
+        hash.update(data);
+        hash.update([0]);
+        hash.update(record.keys().map_or_else(|_| String::new(), |key| key.canonical()));
+        let mut sort = format!("{sort}#{}", hex(&hash.finalize()[..8]));
+        if self.may_have_twins_elsewhere(at) {
+            let batch = Sha256::digest(&self.call.request_id);
+            sort = format!("{sort}#{}", hex(&batch[..4]));
         }
+        sort
     }
 
     /// Takes back the mark of a record that came alone: the process lives, whatever happened.
@@ -453,14 +577,20 @@ impl<'s> Session<'s> {
         let times = (self.deadline.now(), self.deadline.ends());
         let first_failed_ms = first_failed_ms.unwrap_or(times.0.0);
         let note = [(place.clone(), Note::Tried { attempts, first_failed_ms })];
-        if let Err(error) = progress.remember(&note, &self.memory, times).await {
-            telemetry::progress_lost(self.call, &error);
+        self.note_remembered(progress.remember(&note, &self.memory, times).await);
+    }
+
+    fn note_remembered(&self, remembered: Result<u64, StoreError>) {
+        match remembered {
+            Ok(0) => {}
+            Ok(full) => telemetry::progress_full(self.call, full),
+            Err(error) => telemetry::progress_lost(self.call, &error),
         }
     }
 
     /// Where later records flow past parked ones: which was the last of each such key.
     async fn note_later(&self) {
-        let Some(park) = &self.keeping.park else { return };
+        let Some(park) = &self.park else { return };
         let mut latest: BTreeMap<String, String> = BTreeMap::new();
         {
             let holds = self.holds.borrow();
@@ -471,11 +601,11 @@ impl<'s> Session<'s> {
                 if self.outcomes[at].get() != Outcome::Applied {
                     continue;
                 }
-                let key = self.layout.key(at, record);
+                let key = self.key(at, record);
                 let is_skipped =
                     holds.entry(&key.hash).is_some_and(|entry| entry.state == State::Skipped);
                 if is_skipped {
-                    let sort = sort_key(record);
+                    let sort = self.sort(at);
                     let last = latest.entry(key.hash).or_default();
                     *last = sort.max(std::mem::take(last));
                 }
@@ -506,6 +636,16 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
         next = error.source();
     }
     texts
+}
+
+/// It is not known whose parked records are meant, so nothing may run.
+pub(super) fn unsettled(error: SpaceError) -> Halt {
+    let code = match error {
+        SpaceError::Store(error) => return unreadable(error),
+        SpaceError::Foreign { .. } => "OldParksForeign",
+        SpaceError::Contended => "ParkContended",
+    };
+    Halt::new(code, error.to_string())
 }
 
 fn unreadable(error: StoreError) -> Halt {

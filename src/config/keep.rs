@@ -8,12 +8,16 @@ use crate::park::{
 };
 use crate::{
     batch::{
-        keeping::{Keeping, MAX_ATTEMPTS_DEFAULT, OnUnkeyed},
+        keeping::{Keeping, MAX_ATTEMPTS_DEFAULT, OnFull, OnUnkeyed},
         lanes::Order,
-        progress::Progress,
+        progress::{self, Progress},
     },
     clock::Clock,
-    park::{OnPark, Park},
+    park::{
+        OnPark, Park,
+        holds::{self, KEYS_MAX_DEFAULT},
+        space::OldParks,
+    },
     store::{Endpoint, Roots, Store},
 };
 use std::{num::NonZeroU32, sync::Arc};
@@ -41,9 +45,23 @@ pub const CONSUMER: &str = "CHANGEFOLD_CONSUMER";
 /// Where parked records are sent as well: a queue, a topic or a bucket.
 pub const DESTINATION: &str = "CHANGEFOLD_DESTINATION";
 
+/// How many keys can have parked records, 1 to 100000.
+pub const PARK_KEYS_MAX: &str = "CHANGEFOLD_PARK_KEYS_MAX";
+/// What becomes of a record to be parked beyond that: `block` or `destination`.
+pub const ON_FULL: &str = "CHANGEFOLD_ON_FULL";
+/// Whose the records are that were parked before consumers were told apart: `own`, `take` or
+/// `leave`.
+pub const OLD_PARKS: &str = "CHANGEFOLD_OLD_PARKS";
+/// How many rows share the progress of five minutes where no shard is known, 1 to 1024.
+pub const PROGRESS_STRIPES: &str = "CHANGEFOLD_PROGRESS_STRIPES";
+
 /// All of them.
-pub(super) const KNOWN: [&str; 10] = [
+pub(super) const KNOWN: [&str; 14] = [
     CONSUMER,
+    PARK_KEYS_MAX,
+    ON_FULL,
+    OLD_PARKS,
+    PROGRESS_STRIPES,
     DESTINATION,
     PARK_TABLE,
     PROGRESS_TABLE,
@@ -74,6 +92,14 @@ pub struct KeepConfig {
     pub on_park: OnPark,
     /// What happens to records whose key cannot be read.
     pub on_unkeyed: OnUnkeyed,
+    /// How many keys can have parked records.
+    pub park_keys_max: u32,
+    /// What becomes of records to be parked beyond that.
+    pub on_full: OnFull,
+    /// Whose the records are that were parked before consumers were told apart.
+    pub old_parks: OldParks,
+    /// How many rows share the progress of five minutes where no shard is known.
+    pub progress_stripes: u16,
     /// How often an unclassified failure is tried.
     pub max_attempts: NonZeroU32,
     /// Whether records that come alone are marked before they run.
@@ -116,6 +142,7 @@ impl KeepConfig {
         let mut keeping = Keeping::nothing()
             .with_max_attempts(self.max_attempts)
             .with_on_unkeyed(self.on_unkeyed)
+            .with_on_full(self.on_full)
             .of_function(&self.function, &self.function_version);
         if let Some(consumer) = &self.consumer {
             keeping = keeping.of_consumer(consumer);
@@ -128,7 +155,8 @@ impl KeepConfig {
         }
         let Some(store) = self.endpoint.as_ref().map(open) else { return keeping };
         if let Some(table) = &self.progress_table {
-            let progress = Progress::new(store.clone(), table.clone(), self.retention_hours);
+            let progress = Progress::new(store.clone(), table.clone(), self.retention_hours)
+                .with_stripes(self.progress_stripes);
             let marked = self.crash_marks;
             keeping = keeping.with_progress(if marked {
                 progress
@@ -137,7 +165,9 @@ impl KeepConfig {
             });
         }
         if let Some(table) = &self.park_table {
-            let park = Park::new(store, table.clone(), self.on_park, self.retention_hours);
+            let park = Park::new(store, table.clone(), self.on_park, self.retention_hours)
+                .with_keys_max(self.park_keys_max)
+                .with_old_parks(self.old_parks);
             keeping = keeping.with_park(park);
         }
         keeping
@@ -199,6 +229,31 @@ impl Reader {
             "`halt` or `park`",
             &[("halt", OnUnkeyed::Halt), ("park", OnUnkeyed::Park)],
         );
+        let on_full = self.choice(
+            ON_FULL,
+            "`block` or `destination`",
+            &[("block", OnFull::Block), ("destination", OnFull::Destination)],
+        );
+        let old_parks = self.choice(
+            OLD_PARKS,
+            "`own`, `take` or `leave`",
+            &[("own", OldParks::Own), ("take", OldParks::Take), ("leave", OldParks::Leave)],
+        );
+        if on_full == OnFull::Destination && self.get(DESTINATION).is_none() {
+            self.fault(Fault::Conflict {
+                name: ON_FULL,
+                with: DESTINATION,
+                remedy: "there is no destination: set CHANGEFOLD_DESTINATION, or \
+                         CHANGEFOLD_ON_FULL=block",
+            });
+        }
+        let park_keys_max = self
+            .whole(PARK_KEYS_MAX, "a whole number from 1 to 100000", 1..=holds::KEYS_MAX_MAX)
+            .unwrap_or(KEYS_MAX_DEFAULT);
+        let progress_stripes = self
+            .whole(PROGRESS_STRIPES, "a whole number from 1 to 1024", 1..=1_024)
+            .and_then(|stripes| u16::try_from(stripes).ok())
+            .unwrap_or(progress::STRIPES_DEFAULT);
         let crash_marks =
             self.choice(CRASH_MARKS, "`on` or `off`", &[("on", true), ("off", false)]);
         let max_attempts = self
@@ -237,6 +292,10 @@ impl Reader {
             progress_table,
             on_park,
             on_unkeyed,
+            on_full,
+            old_parks,
+            park_keys_max,
+            progress_stripes,
             max_attempts,
             crash_marks,
             retention_hours,
@@ -359,6 +418,11 @@ mod tests {
         refused(&[(MAX_ATTEMPTS, "0")], "1 to 1000");
         refused(&[(RETENTION_HOURS, "1")], "24 to 8760");
         refused(&[(CRASH_MARKS, "no")], "`on` or `off`");
+        refused(&[(PARK_KEYS_MAX, "0")], "1 to 100000");
+        refused(&[(ON_FULL, "drop")], "`block` or `destination`");
+        refused(&[(ON_FULL, "destination")], "there is no destination");
+        refused(&[(OLD_PARKS, "all")], "`own`, `take` or `leave`");
+        refused(&[(PROGRESS_STRIPES, "2000")], "1 to 1024");
         refused(&[(CONSUMER, "a#b")], "CHANGEFOLD_CONSUMER is not valid");
     }
 

@@ -62,6 +62,11 @@ impl<'a> KinesisBody<'a> {
         self.partition_key
     }
 
+    /// The data as it stands in the payload.
+    pub(super) fn data_text(&self) -> Option<&'a str> {
+        self.data
+    }
+
     pub(super) fn key(&self) -> Result<RecordKey<'a>, DecodeError> {
         read_text(self.partition_key, "partitionKey").map(RecordKey::Partition)
     }

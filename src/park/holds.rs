@@ -1,29 +1,47 @@
-//! Which keys have parked records: a few striped rows, read with every batch.
+//! Which keys have parked records: entries in striped rows, and rows that tell when to read
+//! them.
 //!
-//! The check has to be cheap when nothing is parked, so all open keys stand in [`STRIPES`]
-//! rows that are read in the same round trip as the progress. An entry is a hash of the key
-//! and what it means for later records. It stays for a while after its key was closed: then
-//! a late duplicate of a parked record is looked up instead of run.
+//! An entry is a hash of the key and what it means for later records. It stands in one of
+//! [`STRIPES`] rows of its consumer, which is replaced under its revision, so two functions
+//! never overwrite each other's entries. In the same transaction the new revision is written
+//! to each of the [`REPLICAS`] *revisions rows*. An invocation reads one of these, and then
+//! only the stripes whose revision is another than that of the copy its process has. So
+//! looking costs one read unit as long as nobody parks, however many keys are parked; and a
+//! stripe that is used is at least as new as the revisions that were read.
 //!
-//! Rows are replaced under their revision, so two functions never overwrite each other's
-//! entries. What it gives up: [`ENTRIES_MAX`] keys in a row; beyond that parking fails, loudly,
-//! because so many broken keys are no longer exceptions.
+//! A closed entry stays until late duplicates can no longer come: they are looked up instead
+//! of run. Then it goes with the next write of its stripe.
+//!
+//! What it gives up: whoever opens or closes a key writes all revisions rows, so two of them
+//! at the same moment conflict and one has to wait. Replicas are for readers only.
 
 use crate::store::{
     Item,
     rows::{Change, RowKey, number, number_of, text, text_of},
 };
 use aws_sdk_dynamodb::types::AttributeValue;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-/// How many rows share the keys.
-pub(crate) const STRIPES: u8 = 8;
+/// How many rows share the keys of a consumer.
+pub(crate) const STRIPES: u8 = 64;
 
-/// The most open keys of one row; 30 KB of it, far below the 400 KB an item may have.
-pub(crate) const ENTRIES_MAX: usize = 512;
+/// How many rows have the revisions. An item serves 3,000 read units a second, so that eight
+/// of them serve 10,000 invocations a second with as much again to spare.
+/// Source: DynamoDB Developer Guide, "Designing partition keys", limits of one partition.
+pub(crate) const REPLICAS: u8 = 8;
+
+/// The most bytes of entries in a row when it is written; an item may have 400 KB.
+pub(crate) const STRIPE_BYTES_MAX: usize = 300_000;
+
+/// How many keys can be parked unless told otherwise.
+pub const KEYS_MAX_DEFAULT: u32 = 4_096;
+
+/// The most that can be chosen: so many entries, of the longest keys, are a third of what the
+/// stripes take.
+pub const KEYS_MAX_MAX: u32 = 100_000;
 
 /// Sort key of the rows that are no record.
-const SORT: &str = "S";
+pub(super) const SORT: &str = "S";
 
 /// What parked records of a key mean for its later ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,21 +65,41 @@ pub(crate) struct Entry {
 }
 
 /// One row of entries, as it was read.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Stripe {
     revision: u64,
     pub(crate) entries: BTreeMap<String, Entry>,
 }
 
-/// All rows of entries.
+/// All rows of entries of one consumer; copies share the rows.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Holds {
-    stripes: BTreeMap<u8, Stripe>,
+    stripes: BTreeMap<u8, Arc<Stripe>>,
+}
+
+/// By stripe its revision, as one revisions row had it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Revisions(BTreeMap<u8, u64>);
+
+/// How many keys there may be, and until when closed ones are kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// The most keys with parked records.
+    pub(crate) keys: u32,
+    /// Closed entries from before this moment may go, in seconds since the epoch.
+    pub(crate) closed_since_s: i64,
 }
 
 /// No room for another open key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Full;
+
+/// A table and the consumer whose rows are meant.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rows<'t> {
+    pub(crate) table: &'t str,
+    pub(crate) consumer: &'t str,
+}
 
 /// The row of a key's entry.
 pub(crate) fn stripe_of(hash: &str) -> u8 {
@@ -69,24 +107,115 @@ pub(crate) fn stripe_of(hash: &str) -> u8 {
     byte.unwrap_or_default() % STRIPES
 }
 
-/// The key of a row of entries.
-pub(crate) fn row(table: &str, stripe: u8) -> RowKey<'_> {
-    RowKey { table, key: key(stripe) }
+/// The key of a row that is no record.
+pub(super) fn key(pk: impl Into<String>) -> Item {
+    Item::from([("pk".to_owned(), text(pk)), ("sk".to_owned(), text(SORT))])
 }
 
-fn key(stripe: u8) -> Item {
-    Item::from([("pk".to_owned(), text(format!("S#{stripe}"))), ("sk".to_owned(), text(SORT))])
+impl<'t> Rows<'t> {
+    /// A row of entries.
+    pub(crate) fn stripe(&self, stripe: u8) -> RowKey<'t> {
+        RowKey { table: self.table, key: key(self.stripe_pk(stripe)) }
+    }
+
+    /// A row of revisions.
+    pub(crate) fn revisions(&self, replica: u8) -> RowKey<'t> {
+        RowKey { table: self.table, key: key(self.revisions_pk(replica)) }
+    }
+
+    fn stripe_pk(&self, stripe: u8) -> String {
+        format!("S#{}#{stripe}", self.consumer)
+    }
+
+    fn revisions_pk(&self, replica: u8) -> String {
+        format!("V#{}#{replica}", self.consumer)
+    }
+
+    /// The revisions in a row that was read; a row that is not there has none.
+    pub(crate) fn revisions_in(&self, rows: &[(String, Item)]) -> Revisions {
+        let is_one = |pk: &str| {
+            let replica = pk.strip_prefix("V#").and_then(|it| it.strip_prefix(self.consumer));
+            replica.is_some_and(|replica| replica.starts_with('#'))
+        };
+        let mine = rows
+            .iter()
+            .find(|(of, item)| of == self.table && text_of(item, "pk").is_some_and(is_one));
+        let Some((_, item)) = mine else { return Revisions::default() };
+        let all = item.keys().filter_map(|name| name.strip_prefix('s')?.parse().ok());
+        let all = all.filter_map(|at: u8| Some((at, number_of(item, &format!("s{at}"))?)));
+        Revisions(all.collect())
+    }
+
+    /// What a transaction that writes stripes writes into the revisions rows.
+    fn announce(&self, stripes: &[(u8, u64)]) -> impl Iterator<Item = Change> {
+        let sets: Vec<String> = stripes.iter().map(|(at, _)| format!("s{at} = :s{at}")).collect();
+        let update = format!("SET {}", sets.join(", "));
+        (0..REPLICAS).map(move |replica| {
+            let row = key(self.revisions_pk(replica));
+            let change = Change::update(self.table, row, update.clone());
+            stripes.iter().fold(change, |change, (at, revision)| {
+                change.value(format!(":s{at}"), number(*revision))
+            })
+        })
+    }
+
+    /// The changes that write whole stripes, none of which may be there.
+    pub(super) fn first(&self, holds: &Holds) -> Vec<Change> {
+        let put = |(at, stripe): (&u8, &Arc<Stripe>)| {
+            Change::put(self.table, self.item(*at, stripe)).only_if("attribute_not_exists(pk)")
+        };
+        let revisions: Vec<(u8, u64)> =
+            holds.stripes.iter().map(|(at, stripe)| (*at, stripe.revision)).collect();
+        let mut changes: Vec<Change> = holds.stripes.iter().map(put).collect();
+        if !revisions.is_empty() {
+            changes.extend(self.announce(&revisions));
+        }
+        changes
+    }
+
+    fn item(&self, at: u8, stripe: &Stripe) -> Item {
+        let mut item = key(self.stripe_pk(at));
+        item.insert("rev".to_owned(), number(stripe.revision));
+        let entries = stripe.entries.iter().map(|(hash, entry)| (hash.clone(), entry.attribute()));
+        item.insert("e".to_owned(), AttributeValue::M(entries.collect()));
+        item
+    }
 }
 
 impl Holds {
-    /// Takes what belongs to them out of the rows that were read; rows not there are empty.
-    pub(crate) fn read(&mut self, table: &str, rows: &[(String, Item)]) {
-        for (_, item) in rows.iter().filter(|(of, _)| of == table) {
-            let number = text_of(item, "pk").and_then(|pk| pk.strip_prefix("S#")?.parse().ok());
-            if let (Some(number), Some(SORT)) = (number, text_of(item, "sk")) {
-                self.stripes.insert(number, Stripe::read(item));
+    /// The stripes whose copy here is of another revision.
+    pub(crate) fn stale(&self, revisions: &Revisions) -> Vec<u8> {
+        let is_stale = |(at, revision): &(&u8, &u64)| {
+            self.stripes.get(*at).is_none_or(|stripe| stripe.revision != **revision)
+        };
+        revisions.0.iter().filter(is_stale).map(|(at, _)| *at).collect()
+    }
+
+    /// Leaves only stripes that the revisions tell of.
+    pub(crate) fn keep_only(&mut self, revisions: &Revisions) {
+        self.stripes.retain(|at, _| revisions.0.contains_key(at));
+    }
+
+    /// Takes the stripes that were asked for out of the rows that were read. A row that is
+    /// not there is empty.
+    pub(crate) fn read(&mut self, of: Rows<'_>, asked: &[u8], rows: &[(String, Item)]) {
+        for at in asked {
+            let pk = of.stripe_pk(*at);
+            let row = rows
+                .iter()
+                .find(|(table, item)| table == of.table && text_of(item, "pk") == Some(&pk));
+            match row {
+                Some((_, item)) => drop(self.stripes.insert(*at, Arc::new(Stripe::read(item)))),
+                None => drop(self.stripes.remove(at)),
             }
         }
+    }
+
+    /// Puts an entry where it belongs, without a row having been read.
+    pub(super) fn adopt(&mut self, hash: String, entry: Entry) {
+        let stripe = Arc::make_mut(self.stripes.entry(stripe_of(&hash)).or_default());
+        stripe.revision = stripe.revision.max(first_revision(entry.changed_s));
+        stripe.entries.insert(hash, entry);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -98,58 +227,103 @@ impl Holds {
         self.stripes.get(&stripe_of(hash))?.entries.get(hash)
     }
 
-    /// Hashes of the keys that have parked records.
-    pub(crate) fn parked(&self) -> Vec<(&str, &Entry)> {
+    /// All entries, those of closed keys too.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&str, &Entry)> {
         let all = self.stripes.values().flat_map(|stripe| &stripe.entries);
-        all.filter(|(_, entry)| entry.state != State::Closed)
-            .map(|(hash, entry)| (hash.as_str(), entry))
-            .collect()
+        all.map(|(hash, entry)| (hash.as_str(), entry))
     }
 
-    /// The change that sets an entry, and the row as it is after it. Closed entries make
-    /// room, the oldest first.
+    /// Hashes of the keys that have parked records.
+    pub(crate) fn parked(&self) -> impl Iterator<Item = (&str, &Entry)> {
+        self.all().filter(|(_, entry)| entry.state != State::Closed)
+    }
+
+    /// Whether a key that has no parked records yet would be one too many.
+    pub(crate) fn is_full(&self, hash: &str, keys: u32) -> bool {
+        let has_any = |entry: &Entry| entry.state != State::Closed;
+        !self.entry(hash).is_some_and(has_any) && self.parked().nth(keys as usize - 1).is_some()
+    }
+
+    /// The changes that set an entry, which belong into one transaction, and the row as it is
+    /// after them.
     pub(crate) fn set(
         &self,
-        table: &str,
+        of: Rows<'_>,
         hash: &str,
         entry: Entry,
-    ) -> Result<(Change, Stripe), Full> {
-        let place = stripe_of(hash);
-        let mut stripe = self.stripes.get(&place).cloned().unwrap_or_default();
-        stripe.entries.insert(hash.to_owned(), entry);
-        while stripe.entries.len() > ENTRIES_MAX {
-            let closed = stripe.entries.iter().filter(|(_, entry)| entry.state == State::Closed);
-            let oldest = closed.min_by_key(|(_, entry)| entry.changed_s).map(|(hash, _)| hash);
-            let Some(oldest) = oldest.cloned() else { return Err(Full) };
-            stripe.entries.remove(&oldest);
+        bounds: Bounds,
+    ) -> Result<(Vec<Change>, Stripe), Full> {
+        if entry.state != State::Closed && self.is_full(hash, bounds.keys) {
+            return Err(Full);
         }
+        let place = stripe_of(hash);
+        let mut stripe = self.stripes.get(&place).map(|it| (**it).clone()).unwrap_or_default();
+        let first = first_revision(entry.changed_s);
+        stripe.entries.retain(|_, entry| {
+            entry.state != State::Closed || entry.changed_s >= bounds.closed_since_s
+        });
+        stripe.entries.insert(hash.to_owned(), entry);
+        stripe.make_room(hash)?;
         let before = stripe.revision;
-        stripe.revision += 1;
-        let mut item = key(place);
-        item.insert("rev".to_owned(), number(stripe.revision));
-        let entries = stripe.entries.iter().map(|(hash, entry)| (hash.clone(), entry.attribute()));
-        item.insert("e".to_owned(), AttributeValue::M(entries.collect()));
-        let change = Change::put(table, item);
+        stripe.revision = if before == 0 { first } else { before + 1 };
+        let change = Change::put(of.table, of.item(place, &stripe));
         let change = if before == 0 {
             change.only_if("attribute_not_exists(pk)")
         } else {
             change.only_if("rev = :rev").value(":rev", number(before))
         };
-        Ok((change, stripe))
+        let announced = of.announce(&[(place, stripe.revision)]).collect::<Vec<_>>();
+        Ok(([vec![change], announced].concat(), stripe))
     }
 
     /// Takes note of a row that was written.
     pub(crate) fn wrote(&mut self, hash: &str, stripe: Stripe) {
-        self.stripes.insert(stripe_of(hash), stripe);
+        self.stripes.insert(stripe_of(hash), Arc::new(stripe));
     }
+
+    /// Takes a stripe over as another has it.
+    pub(crate) fn copy(&mut self, at: u8, other: &Self) {
+        match other.stripes.get(&at) {
+            Some(stripe) => drop(self.stripes.insert(at, Arc::clone(stripe))),
+            None => drop(self.stripes.remove(&at)),
+        }
+    }
+}
+
+/// Revisions count on from the moment a row is made, so that a row made anew in an emptied
+/// table is not taken for a copy of the one before.
+fn first_revision(now_s: i64) -> u64 {
+    u64::try_from(now_s).unwrap_or_default() * 1_000 + 1
 }
 
 impl Stripe {
     fn read(item: &Item) -> Self {
+        Self { revision: number_of(item, "rev").unwrap_or(0), entries: Self::entries_in(item) }
+    }
+
+    /// The entries in a row, of this layout or the one before consumers.
+    pub(super) fn entries_in(item: &Item) -> BTreeMap<String, Entry> {
         let entries = item.get("e").and_then(|entries| entries.as_m().ok()).into_iter().flatten();
-        let entries =
-            entries.filter_map(|(hash, it)| Some((hash.clone(), Entry::of_attribute(it)?)));
-        Self { revision: number_of(item, "rev").unwrap_or(0), entries: entries.collect() }
+        entries.filter_map(|(hash, it)| Some((hash.clone(), Entry::of_attribute(it)?))).collect()
+    }
+
+    /// Where the row would be too large, closed entries go before their time, the oldest
+    /// first; if there are none, there is no room.
+    fn make_room(&mut self, new: &str) -> Result<(), Full> {
+        // A map's member has its name, its value and a byte; numbers and states are short.
+        let size = |(hash, entry): (&String, &Entry)| hash.len() + entry.from.len() + 24;
+        let mut bytes: usize = self.entries.iter().map(size).sum();
+        while bytes > STRIPE_BYTES_MAX {
+            let closed = self
+                .entries
+                .iter()
+                .filter(|(hash, entry)| entry.state == State::Closed && hash.as_str() != new);
+            let oldest = closed.min_by_key(|(_, entry)| entry.changed_s);
+            let (hash, entry) = oldest.map(|(hash, entry)| (hash.clone(), entry)).ok_or(Full)?;
+            bytes -= size((&hash, entry));
+            self.entries.remove(&hash);
+        }
+        Ok(())
     }
 }
 
@@ -180,36 +354,83 @@ impl Entry {
 mod tests {
     use super::*;
 
+    const OF: Rows<'static> = Rows { table: "t", consumer: "c" };
+    const BOUNDS: Bounds = Bounds { keys: KEYS_MAX_DEFAULT, closed_since_s: 0 };
+
     fn entry(state: State, changed_s: i64) -> Entry {
         Entry { state, from: "R#a b".to_owned(), changed_s }
+    }
+
+    fn set(holds: &mut Holds, hash: &str, entry: Entry, bounds: Bounds) -> Result<Item, Full> {
+        let (changes, stripe) = holds.set(OF, hash, entry, bounds)?;
+        assert_eq!(changes.len(), 1 + usize::from(REPLICAS));
+        holds.wrote(hash, stripe);
+        Ok(changes[0].item.clone())
     }
 
     #[test]
     fn an_entry_survives_its_row() {
         let mut holds = Holds::default();
-        for (hash, state) in [("00a", State::Open), ("08b", State::Skipped), ("10c", State::Closed)]
+        for (hash, state) in [("00a", State::Open), ("41b", State::Skipped), ("3fc", State::Closed)]
         {
-            let (change, stripe) = holds.set("t", hash, entry(state, 7)).unwrap();
-            holds.wrote(hash, stripe);
+            let row = set(&mut holds, hash, entry(state, 7), BOUNDS).unwrap();
             let mut again = Holds::default();
-            again.read("t", &[("t".to_owned(), change.item), ("u".to_owned(), Item::new())]);
+            let rows = [("t".to_owned(), row), ("u".to_owned(), Item::new())];
+            again.read(OF, &[stripe_of(hash)], &rows);
             assert_eq!(again.entry(hash), Some(&entry(state, 7)));
+            again.read(OF, &[stripe_of(hash)], &[]);
+            assert_eq!(again.entry(hash), None, "a row that is not there any more");
         }
-        assert_eq!(holds.parked().len(), 2);
+        assert_eq!(holds.parked().count(), 2);
     }
 
     #[test]
-    fn closed_entries_make_room_and_then_there_is_none() {
+    fn a_copy_is_stale_when_its_revision_is_another() {
         let mut holds = Holds::default();
-        let closed = entry(State::Closed, 1);
-        let (_, stripe) = holds.set("t", "00", closed).unwrap();
-        holds.wrote("00", stripe);
-        for at in 0..ENTRIES_MAX {
-            let hash = format!("00{at:04}");
-            let (_, stripe) = holds.set("t", &hash, entry(State::Open, 2)).unwrap();
-            holds.wrote(&hash, stripe);
+        set(&mut holds, "00", entry(State::Open, 7), BOUNDS).unwrap();
+        let row = |revision: u64| {
+            let mut item = key("V#c#5");
+            item.insert("s0".to_owned(), number(revision));
+            vec![("t".to_owned(), item)]
+        };
+        assert_eq!(holds.stale(&OF.revisions_in(&row(7_001))), [0; 0]);
+        assert_eq!(holds.stale(&OF.revisions_in(&row(7_002))), [0]);
+        assert_eq!(holds.stale(&OF.revisions_in(&row(1))), [0], "of an emptied table");
+        let other = Rows { consumer: "c2", ..OF };
+        assert_eq!(other.revisions_in(&row(7_002)), Revisions::default());
+        holds.keep_only(&Revisions::default());
+        assert!(holds.is_empty());
+    }
+
+    #[test]
+    fn closed_entries_leave_by_their_age() {
+        let mut holds = Holds::default();
+        set(&mut holds, "00a", entry(State::Closed, 10), BOUNDS).unwrap();
+        set(&mut holds, "00b", entry(State::Closed, 20), BOUNDS).unwrap();
+        set(&mut holds, "00c", entry(State::Open, 10), BOUNDS).unwrap();
+        let later = Bounds { closed_since_s: 20, ..BOUNDS };
+        set(&mut holds, "00d", entry(State::Open, 30), later).unwrap();
+        let left: Vec<&str> = ["00a", "00b", "00c", "00d"]
+            .into_iter()
+            .filter(|hash| holds.entry(hash).is_some())
+            .collect();
+        assert_eq!(left, ["00b", "00c", "00d"]);
+    }
+
+    #[test]
+    fn a_row_is_bounded_by_its_bytes_and_all_by_the_number_of_keys() {
+        let mut holds = Holds::default();
+        let long = |state, changed_s| Entry { from: "x".repeat(10_000), ..entry(state, changed_s) };
+        set(&mut holds, "00", long(State::Closed, 1), BOUNDS).unwrap();
+        for at in 0..29 {
+            set(&mut holds, &format!("00{at:02}"), long(State::Open, 2), BOUNDS).unwrap();
         }
-        assert_eq!(holds.entry("00"), None);
-        assert_eq!(holds.set("t", "00x", entry(State::Open, 3)).err(), Some(Full));
+        assert_eq!(holds.entry("00"), None, "closed entries make room");
+        assert_eq!(set(&mut holds, "00x", long(State::Open, 3), BOUNDS), Err(Full));
+        let few = Bounds { keys: 29, ..BOUNDS };
+        assert_eq!(set(&mut holds, "01", entry(State::Open, 3), few), Err(Full));
+        assert!(set(&mut holds, "01", entry(State::Closed, 3), few).is_ok());
+        assert!(set(&mut holds, "0000", entry(State::Closed, 3), few).is_ok());
+        assert!(set(&mut holds, "01", entry(State::Open, 4), few).is_ok(), "one has gone");
     }
 }

@@ -7,8 +7,9 @@
 
 use super::{
     HEAD, Key, PARK_TTL, Park, ParkError,
-    holds::{self, Entry, Holds, State},
+    holds::{Entry, Holds, State},
     rows::{self, Fate, PayloadError, RECORD, Row},
+    space::SpaceError,
 };
 use crate::{
     record::Timestamp,
@@ -69,12 +70,10 @@ impl Park {
     /// All keys that have parked records, in the order of their hashes.
     pub(crate) async fn parked_keys(
         &self,
-        deadline: Timestamp,
-    ) -> Result<Vec<ParkedKey>, StoreError> {
-        let mut holds = Holds::default();
-        let rows = self.store.read(&self.holds_rows(), deadline).await?;
-        holds.read(&self.table, &rows);
-        let mut hashes: Vec<&str> = holds.parked().into_iter().map(|(hash, _)| hash).collect();
+        (now, deadline): (Timestamp, Timestamp),
+    ) -> Result<Vec<ParkedKey>, SpaceError> {
+        let holds = self.clone().holds_now("", (now, deadline)).await?;
+        let mut hashes: Vec<&str> = holds.parked().map(|(hash, _)| hash).collect();
         hashes.sort_unstable();
         let mut keys: Vec<ParkedKey> = self
             .heads(&hashes, deadline)
@@ -242,12 +241,12 @@ impl Park {
             .value(":me", text(owner))
             .value(":ttl", self.receipt_expiry(now));
         let mut holds = Holds::default();
-        let stripe = holds::row(&self.table, holds::stripe_of(&key.hash));
-        holds.read(&self.table, &self.store.read(&[stripe], deadline).await?);
+        self.read_stripe(&key.hash, &mut holds, deadline).await?;
         let from = holds.entry(&key.hash).map(|entry| entry.from.clone()).unwrap_or_default();
         let entry = Entry { state: State::Closed, from, changed_s: now.0 / 1_000 };
-        let (hold, _) = holds.set(&self.table, &key.hash, entry)?;
-        Ok(vec![head, hold])
+        let (mut changes, _) = holds.set(self.of(), &key.hash, entry, self.bounds(now))?;
+        changes.push(head);
+        Ok(changes)
     }
 
     /// Notes that a redrive of a record failed.

@@ -11,6 +11,7 @@ mod healthy;
 mod kills;
 mod program;
 mod replay;
+mod scale;
 
 use backlog::Backlog;
 use changefold::local::{

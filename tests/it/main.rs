@@ -41,6 +41,8 @@ mod sql;
 mod starts;
 #[cfg(feature = "local")]
 mod support;
+#[cfg(all(feature = "local", feature = "destinations"))]
+mod tables;
 #[cfg(feature = "local")]
 mod tamper;
 mod tidy;
