@@ -1,7 +1,7 @@
 //! A processor that fails as its records tell it to, killing its process if need be: what the
 //! tests of crashes and kills drive, and something to try `replay --exec` with.
 //!
-//! A record's `fate` is `ok`, `park`, `abort` (the process ends) or `hang` (the thread never
+//! A record's `fate` is `ok`, `park`, `busy` (it may work at another time), `abort` (the process ends) or `hang` (the thread never
 //! comes back, so only a timeout ends it). An effect is a line `KEY NUMBER` at the end of the
 //! file `CRASHING_EFFECTS`, and is there once it is written, whoever is killed afterwards;
 //! before it the record takes `CRASHING_MS` milliseconds. With `CRASHING_CURED` set, every
@@ -59,6 +59,7 @@ impl Processor for Crashing {
         match told.fate {
             _ if self.is_cured => {}
             "park" => return Err(Failure::park("told to")),
+            "busy" => return Err(Failure::retry("told to")),
             "abort" => std::process::abort(),
             "hang" => loop {
                 std::thread::park();

@@ -236,6 +236,10 @@ impl<'a> Context<'a> {
     /// A name of this record that is the same at every delivery and no other record's: use it
     /// as the idempotency key of effects. A parked record that comes back in a message keeps
     /// the name it had in its stream, so that effects it made before are known.
+    ///
+    /// Records that enhanced fan-out unpacked from one aggregate are numbered by their place in
+    /// the batch. Should AWS cut a batch within an aggregate, the rest of it is numbered from 0
+    /// again: where producers aggregate, put what tells two records apart into the effect's key.
     #[must_use]
     pub fn identity(&self) -> Identity<'a> {
         match self.inner() {

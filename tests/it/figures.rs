@@ -6,6 +6,7 @@
 //! the others of a real one in processes of its own: `examples/crashing.rs`.
 
 mod backlog;
+mod consumers;
 mod crashes;
 mod healthy;
 mod kills;
