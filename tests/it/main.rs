@@ -21,6 +21,8 @@ mod failures;
 mod figures;
 #[cfg(feature = "local")]
 mod handler;
+#[cfg(feature = "local")]
+mod keeping;
 #[cfg(all(feature = "local", feature = "lambda"))]
 mod lambda;
 #[cfg(feature = "local")]
