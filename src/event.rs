@@ -219,6 +219,12 @@ impl<'a> Record<'a> {
         self.message().and_then(SqsBody::group)
     }
 
+    /// The number that a FIFO queue gave its message: within the group, in the order of sending.
+    pub(crate) fn fifo_number(&self) -> Option<&SequenceNumber<'a>> {
+        let is_numbered = self.message().is_some_and(SqsBody::is_numbered);
+        is_numbered.then_some(&self.sequence_number)
+    }
+
     /// How often a queue has delivered this message, this time included, approximately; none
     /// for a record of a stream.
     #[must_use]

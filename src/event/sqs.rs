@@ -106,9 +106,14 @@ impl<'a> SqsBody<'a> {
     /// The FIFO queue's number, or the place in the event where there is none. Nothing is
     /// reported by it, so one that is no number costs nothing but itself.
     pub(super) fn sequence_number(&self, index: usize) -> Cow<'a, str> {
-        let own = self.attributes.sequence_number.clone();
-        let own = own.filter(|text| SequenceNumber::new(text.as_ref()).is_ok());
+        let own = self.attributes.sequence_number.clone().filter(|_| self.is_numbered());
         own.unwrap_or_else(|| index.to_string().into())
+    }
+
+    /// Whether the queue itself gave the message a number.
+    pub(super) fn is_numbered(&self) -> bool {
+        let own = self.attributes.sequence_number.as_deref();
+        own.is_some_and(|text| SequenceNumber::new(text).is_ok())
     }
 
     pub(super) fn message_id(&self) -> &str {
