@@ -41,9 +41,10 @@ use crate::{
 use aws_sdk_dynamodb::types::AttributeValue;
 use envelope::Envelope;
 use holds::{Bounds, Entry, Full, Holds, KEYS_MAX_DEFAULT, State};
+use rows::{Parts, Written};
 use sha2::{Digest, Sha256};
 use space::{Cache, OldParks};
-use std::cell::RefCell;
+use std::{cell::RefCell, collections::BTreeMap};
 
 /// Names of the table's partition and sort key attributes.
 pub const PARK_KEYS: [&str; 2] = ["pk", "sk"];
@@ -121,6 +122,13 @@ pub(crate) struct Confirmed {
     pub(crate) known: Vec<usize>,
     /// The key was closed meanwhile: these are to be processed after all.
     pub(crate) lifted: Vec<usize>,
+}
+
+/// Parts that one park has written and no row refers to yet.
+struct OwnParts {
+    writer: String,
+    /// By place of the record.
+    names: BTreeMap<String, String>,
 }
 
 /// A record could not be set aside, so it stays unfinished.
@@ -234,27 +242,60 @@ impl Park {
         positions: &[(&Key, &str)],
         deadline: Timestamp,
     ) -> Result<Vec<bool>, StoreError> {
+        let receipts = self.receipts(positions, deadline).await?;
+        Ok(receipts.iter().map(Option::is_some).collect())
+    }
+
+    /// The rows of records that are, or were, parked at these positions.
+    async fn receipts(
+        &self,
+        positions: &[(&Key, &str)],
+        deadline: Timestamp,
+    ) -> Result<Vec<Option<Item>>, StoreError> {
         let row = |(key, sort): &(&Key, &str)| RowKey {
             table: &self.table,
             key: rows::key(&key.hash, sort),
         };
         let keys: Vec<RowKey<'_>> = positions.iter().map(row).collect();
         let found = self.store.read(&keys, deadline).await?;
-        let is_there = |key: &RowKey<'_>| {
-            found
-                .iter()
-                .any(|(_, item)| PARK_KEYS.iter().all(|it| item.get(*it) == key.key.get(*it)))
+        let of_key = |key: &RowKey<'_>| {
+            let is_it = |item: &Item| PARK_KEYS.iter().all(|it| item.get(*it) == key.key.get(*it));
+            found.iter().find(|(_, item)| is_it(item)).map(|(_, item)| item.clone())
         };
-        Ok(keys.iter().map(is_there).collect())
+        Ok(keys.iter().map(of_key).collect())
     }
 
-    /// Sets records of one key aside, in their order, and confirms it.
+    /// Sets records of one key aside, in their order, and confirms it. `by` is the id of the
+    /// invocation.
     pub(crate) async fn confirm(
+        &self,
+        key: &Key,
+        pending: Vec<Pending>,
+        holds: &RefCell<Holds>,
+        (by, now, deadline): (&str, Timestamp, Timestamp),
+    ) -> Result<Confirmed, ParkError> {
+        let mut parts = OwnParts { writer: rows::writer(by, now), names: BTreeMap::new() };
+        let times = (now, deadline);
+        let confirmed = self.confirm_with(key, pending, holds, (&mut parts, times)).await;
+        // A write without an answer may have been made, and then the row refers to the parts.
+        let is_known = !matches!(
+            &confirmed,
+            Err(ParkError::Store(StoreError { trouble: Trouble::Unknown, .. }))
+        );
+        for (sort, name) in parts.names.iter().filter(|_| is_known) {
+            let deleted =
+                rows::delete_parts((&self.store, &self.table), (key, sort, name), deadline);
+            drop(deleted.await);
+        }
+        confirmed
+    }
+
+    async fn confirm_with(
         &self,
         key: &Key,
         mut pending: Vec<Pending>,
         holds: &RefCell<Holds>,
-        (now, deadline): (Timestamp, Timestamp),
+        (own_parts, (now, deadline)): (&mut OwnParts, (Timestamp, Timestamp)),
     ) -> Result<Confirmed, ParkError> {
         let mut confirmed = Confirmed::default();
         let mut tries = Tries::new(deadline);
@@ -278,7 +319,8 @@ impl Park {
             let opens = standing
                 .as_ref()
                 .is_none_or(|entry| entry.state != wanted || (next.failed && from < entry.from));
-            let (taken, mut changes, parts) = self.fitting(key, &pending, now);
+            let (mut changes, parts) = self.fitting(key, &pending, (&own_parts.writer, now));
+            let taken = changes.len();
             let mut written = None;
             if opens {
                 let entry = Entry { state: wanted, from, changed_s: now.0 / 1_000 };
@@ -288,16 +330,17 @@ impl Park {
                 written = Some(stripe);
             }
             changes.push(self.head(key, (taken, holds_later, opens), now));
-            for part in parts {
-                self.store.change(&part, deadline).await?;
-            }
+            self.put_parts(parts, own_parts, deadline).await?;
             match self.store.change_all(changes, deadline).await {
                 Ok(()) => {
                     if let Some(stripe) = written {
                         holds.borrow_mut().wrote(&key.hash, stripe);
                         self.keep_copy(&key.hash, &holds.borrow());
                     }
-                    confirmed.parked.extend(pending.drain(..taken).map(|it| it.record));
+                    for it in pending.drain(..taken) {
+                        own_parts.names.remove(&it.sort);
+                        confirmed.parked.push(it.record);
+                    }
                     continue;
                 }
                 Err(error) => match error.trouble {
@@ -310,8 +353,28 @@ impl Park {
             if !self.store.back_off(&mut tries).await {
                 return Err(ParkError::Contended);
             }
-            self.look_again(key, &mut pending, &mut confirmed, holds, deadline).await?;
+            let looked = (&mut pending, &mut confirmed, &mut *own_parts);
+            self.look_again(key, looked, holds, deadline).await?;
         }
+    }
+
+    /// Writes the parts that are not written yet.
+    async fn put_parts(
+        &self,
+        parts: Vec<(String, Parts)>,
+        own_parts: &mut OwnParts,
+        deadline: Timestamp,
+    ) -> Result<(), StoreError> {
+        for (sort, Parts { puts, name }) in parts {
+            if own_parts.names.contains_key(&sort) {
+                continue;
+            }
+            own_parts.names.insert(sort, name);
+            for part in puts {
+                self.store.change(&part, deadline).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Reads anew what a failed condition may have been about. The holds come last: what is
@@ -319,46 +382,51 @@ impl Park {
     async fn look_again(
         &self,
         key: &Key,
-        pending: &mut Vec<Pending>,
-        confirmed: &mut Confirmed,
+        (pending, confirmed, own_parts): (&mut Vec<Pending>, &mut Confirmed, &mut OwnParts),
         holds: &RefCell<Holds>,
         deadline: Timestamp,
     ) -> Result<(), ParkError> {
         let positions: Vec<(&Key, &str)> =
             pending.iter().map(|it| (key, it.sort.as_str())).collect();
-        let known = self.known(&positions, deadline).await?;
+        let known = self.receipts(&positions, deadline).await?;
         let mut read = holds.borrow().clone();
         self.read_stripe(&key.hash, &mut read, deadline).await?;
         holds.borrow_mut().copy(holds::stripe_of(&key.hash), &read);
         let mut known = known.into_iter();
         pending.retain(|it| {
-            let is_known = known.next().unwrap_or(false);
-            if is_known {
+            let row = known.next().flatten();
+            if let Some(row) = &row {
                 confirmed.known.push(it.record);
+                // It was written by this park after all, only the answer was lost.
+                if rows::name_of_parts(row) == own_parts.names.get(&it.sort).map(String::as_str) {
+                    own_parts.names.remove(&it.sort);
+                }
             }
-            !is_known
+            row.is_none()
         });
         Ok(())
     }
 
-    /// As many of the first records as one transaction takes.
+    /// As many of the first records as one transaction takes: their rows, and their parts by
+    /// their place.
     fn fitting(
         &self,
         key: &Key,
         pending: &[Pending],
-        now: Timestamp,
-    ) -> (usize, Vec<Change>, Vec<Change>) {
+        written_by: (&str, Timestamp),
+    ) -> (Vec<Change>, Vec<(String, Parts)>) {
         let (mut changes, mut all_parts, mut bytes) = (Vec::new(), Vec::new(), 0);
         for it in pending.iter().take(ROWS_MAX) {
-            let (parts, row) = rows::changes(&self.table, key, &it.sort, &it.envelope, now);
+            let record = (it.sort.as_str(), &it.envelope);
+            let Written { row, parts } = rows::written(&self.table, key, record, written_by);
             bytes += row.size();
             if bytes > BYTES_MAX && !changes.is_empty() {
                 break;
             }
             changes.push(row);
-            all_parts.extend(parts);
+            all_parts.extend(parts.map(|parts| (it.sort.clone(), parts)));
         }
-        (changes.len(), changes, all_parts)
+        (changes, all_parts)
     }
 
     /// The key's head counts its parked records.

@@ -457,7 +457,9 @@ impl<'s> Session<'s> {
             return Vec::new();
         };
         let sent_records: Vec<usize> = queue.iter().map(|it| it.record).collect();
-        match Box::pin(park.confirm(&key, queue, &self.holds, times)).await {
+        let confirmed =
+            park.confirm(&key, queue, &self.holds, (&self.call.request_id, times.0, times.1));
+        match Box::pin(confirmed).await {
             Ok(confirmed) => {
                 let mut measures = self.measures.borrow_mut();
                 for at in confirmed.parked {

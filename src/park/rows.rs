@@ -3,6 +3,12 @@
 //! A record is up to 10 MiB, an item at most 400 KB, so what does not fit stands in parts of
 //! its own, written before the row that makes the park count. That row has the length and the
 //! hash of the whole, so that a missing or foreign part is noticed when it is read.
+//!
+//! Several may be about to park one record, perhaps with other bytes, and only one of them gets
+//! its row in. So each writes parts of its own: their name is made of their content and of who
+//! writes them, and the row says the name. Nobody overwrites parts that a row refers to, and who
+//! did not get its row in deletes its own. What it gives up: parts whose writer died before its
+//! row was in stay until the record is settled, or, if it is never parked, for good.
 
 use super::{Key, envelope::Envelope};
 use crate::{
@@ -70,7 +76,7 @@ pub(crate) enum PayloadError {
     /// It is not what was written.
     #[error("the parked record {place} is damaged: {fault}")]
     Damaged {
-        /// Its key and position.
+        /// Its position.
         place: String,
         /// What is wrong with it.
         fault: &'static str,
@@ -85,14 +91,35 @@ pub(crate) fn key(hash: &str, sort: &str) -> Item {
     ])
 }
 
-/// What is to be written for one record: the parts first, then the row.
-pub(crate) fn changes(
+/// What is to be written for one record.
+#[derive(Debug)]
+pub(crate) struct Written {
+    /// What makes the park count, to be written after the parts.
+    pub(crate) row: Change,
+    /// The parts, if the payload does not fit the row.
+    pub(crate) parts: Option<Parts>,
+}
+
+/// The payload of a record in rows of its own.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) puts: Vec<Change>,
+    /// What all their sort keys begin with.
+    pub(crate) name: String,
+}
+
+/// Who writes parts: one park of one invocation, so that no two share theirs.
+pub(crate) fn writer(request_id: &str, Timestamp(now): Timestamp) -> String {
+    hex(&Sha256::digest(format!("{now} {request_id}"))[..8])
+}
+
+/// What is to be written for one record.
+pub(crate) fn written(
     table: &str,
     key: &Key,
-    sort: &str,
-    envelope: &Envelope,
-    Timestamp(now): Timestamp,
-) -> (Vec<Change>, Change) {
+    (sort, envelope): (&str, &Envelope),
+    (writer, Timestamp(now)): (&str, Timestamp),
+) -> Written {
     let record = envelope.record.as_bytes();
     let packed = pack(record);
     let meta = Envelope { record: String::new(), ..envelope.clone() };
@@ -108,26 +135,53 @@ pub(crate) fn changes(
     ] {
         item.insert(name.to_owned(), value);
     }
-    let mut parts = Vec::new();
+    let mut parts = None;
     if packed.len() <= PAYLOAD_MAX {
         item.insert("record".to_owned(), AttributeValue::B(Blob::new(packed)));
     } else {
-        for (at, part) in packed.chunks(PAYLOAD_MAX).enumerate() {
-            let mut item = part_key(&key.hash, sort, at);
+        let name = format!("{}.{writer}.", hex(&Sha256::digest(&packed)[..16]));
+        let put = |(at, part): (usize, &[u8])| {
+            let mut item = part_key(&key.hash, sort, &name, at);
             item.insert("record".to_owned(), AttributeValue::B(Blob::new(part)));
-            parts.push(Change::put(table, item));
-        }
-        item.insert("parts".to_owned(), number(parts.len()));
+            Change::put(table, item)
+        };
+        let puts: Vec<Change> = packed.chunks(PAYLOAD_MAX).enumerate().map(put).collect();
+        item.insert("parts".to_owned(), number(puts.len()));
+        item.insert("parts_name".to_owned(), text(&name));
+        parts = Some(Parts { puts, name });
     }
-    (parts, Change::put(table, item).only_if("attribute_not_exists(pk)"))
+    Written { row: Change::put(table, item).only_if("attribute_not_exists(pk)"), parts }
 }
 
-/// Parts stand apart from the key's rows, so that reading these does not read them.
-fn part_key(hash: &str, sort: &str, at: usize) -> Item {
+/// Parts stand apart from the key's rows, so that reading these does not read them. Those of an
+/// earlier version have no name.
+fn part_key(hash: &str, sort: &str, name: &str, at: usize) -> Item {
     Item::from([
-        ("pk".to_owned(), text(format!("P#{hash}#{sort}"))),
-        ("sk".to_owned(), text(format!("{at:04}"))),
+        ("pk".to_owned(), text(parts_of(hash, sort))),
+        ("sk".to_owned(), text(format!("{name}{at:04}"))),
     ])
+}
+
+fn parts_of(hash: &str, sort: &str) -> String {
+    format!("P#{hash}#{sort}")
+}
+
+/// The name of the parts that a parked record's row refers to.
+pub(crate) fn name_of_parts(row: &Item) -> Option<&str> {
+    text_of(row, "parts_name")
+}
+
+/// Deletes a record's parts whose name begins so.
+pub(crate) async fn delete_parts(
+    (store, table): (&Store, &str),
+    (key, sort, name): (&Key, &str, &str),
+    deadline: Timestamp,
+) -> Result<(), StoreError> {
+    let pk = parts_of(&key.hash, sort);
+    for key in store.keys((table, &pk, name), deadline).await? {
+        store.delete(&RowKey { table, key }, deadline).await?;
+    }
+    Ok(())
 }
 
 impl Row {
@@ -152,10 +206,8 @@ impl Row {
         key: &Key,
         deadline: Timestamp,
     ) -> Result<String, PayloadError> {
-        let damaged = |fault| PayloadError::Damaged {
-            place: format!("{} of key {}", self.envelope.sequence_number, key.readable),
-            fault,
-        };
+        let damaged =
+            |fault| PayloadError::Damaged { place: self.envelope.sequence_number.clone(), fault };
         let mut packed = Vec::new();
         let parts = self.parts();
         if parts == 0 {
@@ -163,17 +215,20 @@ impl Row {
             packed = inline.ok_or_else(|| damaged("it has no payload"))?.as_ref().to_vec();
         }
         for at in 0..parts {
-            let row = RowKey { table, key: part_key(&key.hash, &self.sort, at) };
+            let name = name_of_parts(&self.item).unwrap_or_default();
+            let row = RowKey { table, key: part_key(&key.hash, &self.sort, name, at) };
             let found = store.read(&[row], deadline).await?.pop();
             let (_, part) = found.ok_or_else(|| damaged("a part is missing"))?;
             let part = part.get("record").and_then(|record| record.as_b().ok());
             packed.extend_from_slice(part.ok_or_else(|| damaged("a part is empty"))?.as_ref());
         }
         let mut record = Vec::new();
+        let length: u64 = number_of(&self.item, "bytes").unwrap_or(0);
         GzDecoder::new(&*packed)
+            .take(length.saturating_add(1))
             .read_to_end(&mut record)
             .map_err(|_| damaged("it does not decompress"))?;
-        if number_of(&self.item, "bytes") != Some(record.len()) {
+        if record.len() as u64 != length {
             return Err(damaged("its length is not the one written"));
         }
         if text_of(&self.item, "sha256") != Some(&hex(&Sha256::digest(&record))) {
@@ -182,7 +237,8 @@ impl Row {
         String::from_utf8(record).map_err(|_| damaged("it is not text"))
     }
 
-    /// Deletes the parts of a record that nobody needs any more.
+    /// Deletes the parts of a record that was settled, also those of writers that died. None
+    /// can come to be referred to any more: the row stays as a receipt.
     pub(crate) async fn forget_parts(
         &self,
         store: &Store,
@@ -190,11 +246,10 @@ impl Row {
         key: &Key,
         deadline: Timestamp,
     ) -> Result<(), StoreError> {
-        for at in 0..self.parts() {
-            let row = RowKey { table, key: part_key(&key.hash, &self.sort, at) };
-            store.delete(&row, deadline).await?;
+        if self.parts() == 0 {
+            return Ok(());
         }
-        Ok(())
+        delete_parts((store, table), (key, &self.sort, ""), deadline).await
     }
 
     fn parts(&self) -> usize {

@@ -299,6 +299,49 @@ impl Store {
         }
     }
 
+    /// Keys of all rows under a partition key `pk` whose sort key `sk` begins so. An empty
+    /// beginning means all.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(crate) async fn keys(
+        &self,
+        (table, pk, prefix): (&str, &str, &str),
+        deadline: Timestamp,
+    ) -> Result<Vec<Item>, StoreError> {
+        let (mut tries, mut keys, mut from) = (Tries::new(deadline), Vec::new(), None);
+        loop {
+            let mut request = self
+                .client
+                .query()
+                .table_name(table)
+                .consistent_read(true)
+                .projection_expression("pk, sk")
+                .key_condition_expression("pk = :pk")
+                .expression_attribute_values(":pk", text(pk))
+                .set_exclusive_start_key(from.clone())
+                .return_consumed_capacity(ReturnConsumedCapacity::Total);
+            if !prefix.is_empty() {
+                request = request
+                    .key_condition_expression("pk = :pk AND begins_with(sk, :sk)")
+                    .expression_attribute_values(":sk", text(prefix));
+            }
+            match self.answered("Query", request.send().await) {
+                Ok(output) => {
+                    self.count_read(
+                        output.consumed_capacity().map(std::slice::from_ref).unwrap_or_default(),
+                    );
+                    keys.extend(output.items.unwrap_or_default());
+                    from = output.last_evaluated_key;
+                    if from.is_none() {
+                        return Ok(keys);
+                    }
+                }
+                Err(error) => self.pause(&mut tries, error).await?,
+            }
+        }
+    }
+
     /// Reads one page of the rows under a partition key `pk` whose sort key `sk` begins so, in
     /// the order of the sort key, consistently.
     ///
