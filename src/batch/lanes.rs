@@ -18,7 +18,7 @@ use super::{
     keeping::Keeping,
     layout::undecodable,
     redrive::Runner,
-    retry::{Circuit, Pauses, TRIES_IN_PLACE},
+    retry::{Circuit, Pauses},
     rounds::{Means, halted, panicked},
     schedule::Schedule,
     session::{Before, Session},
@@ -302,7 +302,7 @@ impl<P: Processor> Duty for Round<'_, '_, P> {
                     })
                     .await;
                     let has_waited = seat.turns() != turns;
-                    match run.settle(at, result, (tries, began, has_waited)) {
+                    match run.settle(at, result, (began, has_waited)) {
                         Tried::Ended(ended) => break ended,
                         Tried::Again(failure) if !run.pauses(tries).await => {
                             break run.give_up(at, &failure);
@@ -462,13 +462,12 @@ impl<'r, P: Processor> Run<'r, P> {
         self.lanes.begin(&self.session.records[at], context)
     }
 
-    /// Says what a try of a record comes to: the so-manieth, when it began, whether it has
-    /// waited for something.
+    /// Says what a try of a record comes to: when it began, whether it has waited for something.
     fn settle(
         &self,
         at: usize,
         result: Result<(), Failure>,
-        (tries, began, has_waited): (u32, Timestamp, bool),
+        (began, has_waited): (Timestamp, bool),
     ) -> Tried {
         let Err(failure) = result else {
             if has_waited {
@@ -482,11 +481,11 @@ impl<'r, P: Processor> Run<'r, P> {
             return Tried::Ended(Ended::Finished);
         };
         self.deadline.learn_unit(began);
-        self.settle_failure(at, failure, tries)
+        self.settle_failure(at, failure)
     }
 
     #[cold]
-    fn settle_failure(&self, at: usize, failure: Failure, tries: u32) -> Tried {
+    fn settle_failure(&self, at: usize, failure: Failure) -> Tried {
         let record = &self.session.records[at];
         let class = failure.class();
         if class == Class::Halt {
@@ -501,12 +500,7 @@ impl<'r, P: Processor> Run<'r, P> {
             self.in_flight[at].set(false);
             return Tried::Ended(Ended::Finished);
         }
-        let bound = match class {
-            Class::Retry => TRIES_IN_PLACE,
-            Class::Unclassified => self.session.max_attempts(),
-            Class::Park | Class::Halt => 0,
-        };
-        if tries < bound && !self.circuit.borrow().is_open() {
+        if self.session.may_try_again(at, class) && !self.circuit.borrow().is_open() {
             Tried::Again(failure)
         } else {
             Tried::Ended(self.give_up(at, &failure))

@@ -96,6 +96,8 @@ pub(super) struct Place {
 pub(super) struct Remembered {
     pub(super) finished: bool,
     pub(super) attempts: u32,
+    /// Those of the attempts that failed without a class.
+    pub(super) unclassified: u32,
     pub(super) first_failed_ms: Option<i64>,
     /// Starts that had no outcome: the process died each time.
     pub(super) starts: u32,
@@ -105,7 +107,7 @@ pub(super) struct Remembered {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Note {
     Finished,
-    Tried { attempts: u32, first_failed_ms: i64 },
+    Tried { attempts: u32, unclassified: u32, first_failed_ms: i64 },
 }
 
 /// The rows of one batch, as they were read.
@@ -246,19 +248,18 @@ impl Progress {
         let finished: BTreeSet<&Mark> = finished.map(|(mark, _)| *mark).collect();
         let finished: Vec<Blob> =
             finished.into_iter().map(|mark| Blob::new(mark.as_slice())).collect();
-        let tried: BTreeMap<&Mark, (u32, i64)> = notes
+        let tried: BTreeMap<&Mark, [i64; 3]> = notes
             .iter()
-            .filter_map(|(mark, note)| match note {
+            .filter_map(|(mark, note)| match *note {
                 Note::Finished => None,
-                Note::Tried { attempts, first_failed_ms } => {
-                    Some((*mark, (*attempts, *first_failed_ms)))
+                Note::Tried { attempts, unclassified, first_failed_ms } => {
+                    Some((*mark, [attempts.into(), unclassified.into(), first_failed_ms]))
                 }
             })
             .collect();
-        let tried = tried.into_iter().map(|(mark, (attempts, first))| (mark, attempts, first));
         // Those that are there already need no room.
         let (known, new): (Vec<_>, Vec<_>) =
-            tried.partition(|(mark, ..)| memory.has_tried(row, mark));
+            tried.into_iter().partition(|(mark, _)| memory.has_tried(row, mark));
         let again = known.chunks(TRIED_PER_WRITE).map(|tried| self.tried(row, tried, now));
         let first = new.chunks(TRIED_PER_WRITE);
         let first = first.map(|tried| counting(self.tried(row, tried, now), tried.len()));
@@ -274,19 +275,22 @@ impl Progress {
     }
 
     /// Attempts of unfinished records; that they had an outcome takes their starts away.
-    fn tried(&self, row: &str, tried: &[(&Mark, u32, i64)], now: Timestamp) -> Change {
+    fn tried(&self, row: &str, tried: &[(&Mark, [i64; 3])], now: Timestamp) -> Change {
         let (mut set, mut remove) = ("SET #t = :t".to_owned(), String::new());
         let mut change = Change::update(&self.table, key(row), "")
             .name("#t", PROGRESS_TTL)
             .value(":t", self.expiry(now));
-        for (at, (mark, attempts, first_failed_ms)) in tried.iter().enumerate() {
-            write!(set, ", #a{at} = :a{at}, #f{at} = if_not_exists(#f{at}, :f{at})").expect(WRITES);
+        for (at, (mark, [attempts, unclassified, first_failed_ms])) in tried.iter().enumerate() {
+            write!(set, ", #a{at} = :a{at}, #u{at} = :u{at}").expect(WRITES);
+            write!(set, ", #f{at} = if_not_exists(#f{at}, :f{at})").expect(WRITES);
             write!(remove, "{} #s{at}", if at == 0 { " REMOVE" } else { "," }).expect(WRITES);
             change = change
                 .name(format!("#a{at}"), name_of('a', mark))
+                .name(format!("#u{at}"), name_of('u', mark))
                 .name(format!("#f{at}"), name_of('f', mark))
                 .name(format!("#s{at}"), name_of('s', mark))
                 .value(format!(":a{at}"), number(attempts))
+                .value(format!(":u{at}"), number(unclassified))
                 .value(format!(":f{at}"), number(first_failed_ms));
         }
         Change { update: Some(set + &remove), ..change }
@@ -305,6 +309,7 @@ impl Memory {
         Remembered {
             finished: row.finished.contains(&place.mark),
             attempts: number_of(&row.item, &field('a')).unwrap_or(0),
+            unclassified: number_of(&row.item, &field('u')).unwrap_or(0),
             first_failed_ms: number_of(&row.item, &field('f')),
             starts: number_of(&row.item, &field('s')).unwrap_or(0),
         }

@@ -14,6 +14,7 @@ use super::{
     keeping::{Keeping, OnUnkeyed},
     layout::Layout,
     progress::{Memory, Note, Place, Progress, Remembered},
+    retry::TRIES_IN_PLACE,
 };
 use crate::{
     event::Record,
@@ -55,6 +56,18 @@ pub(super) enum Before {
     Held,
 }
 
+/// How often a record has failed, in all invocations and in this one.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tried {
+    attempts: u32,
+    /// Those of the attempts that failed without a class: they are bounded, because such a
+    /// record may never work. What is transient has all the time there is.
+    unclassified: u32,
+    unclassified_here: u32,
+    transient_here: u32,
+    first_failed_ms: i64,
+}
+
 /// One invocation's knowledge of its records.
 pub(super) struct Session<'s> {
     keeping: &'s Keeping,
@@ -75,7 +88,7 @@ pub(super) struct Session<'s> {
     queued: Vec<Cell<bool>>,
     /// By the key's hash.
     pending: RefCell<BTreeMap<String, (Key, Vec<Pending>)>>,
-    tried: RefCell<BTreeMap<usize, (u32, i64)>>,
+    tried: RefCell<BTreeMap<usize, Tried>>,
     /// The record that came alone, if its starts are marked.
     alone: Cell<Option<usize>>,
     pub(super) measures: RefCell<&'s mut Measures>,
@@ -254,19 +267,47 @@ impl<'s> Session<'s> {
         self.places.get(at).map(|place| self.memory.of(place)).unwrap_or_default()
     }
 
+    fn tried(&self, at: usize) -> Tried {
+        let here = self.tried.borrow().get(&at).copied();
+        here.unwrap_or_else(|| {
+            let Remembered { attempts, unclassified, first_failed_ms, .. } = self.remembered(at);
+            let first_failed_ms = first_failed_ms.unwrap_or_else(|| self.deadline.now().0);
+            Tried { attempts, unclassified, first_failed_ms, ..Tried::default() }
+        })
+    }
+
     /// Attempts of a record so far, those of earlier invocations included.
     pub(super) fn attempts(&self, at: usize) -> u32 {
-        let here = self.tried.borrow().get(&at).map(|(attempts, _)| *attempts);
+        let here = self.tried.borrow().get(&at).map(|tried| tried.attempts);
         here.unwrap_or_else(|| self.remembered(at).attempts)
     }
 
     /// Takes note of a failed attempt.
     pub(super) fn note_attempt(&self, at: usize, failure: &Failure) {
-        let attempts = self.attempts(at).saturating_add(1);
-        let Timestamp(now) = self.deadline.now();
-        let first = self.remembered(at).first_failed_ms.unwrap_or(now);
-        self.tried.borrow_mut().entry(at).or_insert((0, first)).0 = attempts;
+        let mut tried = self.tried(at);
+        let one_more = |count: &mut u32| *count = count.saturating_add(1);
+        one_more(&mut tried.attempts);
+        match failure.class() {
+            Class::Retry => one_more(&mut tried.transient_here),
+            Class::Unclassified => {
+                one_more(&mut tried.unclassified);
+                one_more(&mut tried.unclassified_here);
+            }
+            Class::Park | Class::Halt => {}
+        }
+        self.tried.borrow_mut().insert(at, tried);
         self.measures.borrow_mut().count_failure(failure.code());
+    }
+
+    /// Whether a record whose last attempt, which was noted, failed with this class may be tried
+    /// again in this invocation.
+    pub(super) fn may_try_again(&self, at: usize, class: Class) -> bool {
+        let tried = self.tried(at);
+        match class {
+            Class::Retry => tried.transient_here < TRIES_IN_PLACE,
+            Class::Unclassified => tried.unclassified_here < self.keeping.max_attempts(),
+            Class::Park | Class::Halt => false,
+        }
     }
 
     /// Marks a record that comes alone as started; those that have been started too often
@@ -288,7 +329,9 @@ impl<'s> Session<'s> {
         if starts >= self.keeping.max_attempts() && self.can_park() {
             for at in free {
                 let failure = Failure::park(Crashed { starts }).with_code("Crashed");
-                self.tried.borrow_mut().insert(at, (starts, self.deadline.now().0));
+                let tried = self.tried(at);
+                let attempts = tried.attempts.saturating_add(starts);
+                self.tried.borrow_mut().insert(at, Tried { attempts, ..tried });
                 self.set_aside(at, &failure);
             }
             return Ok(());
@@ -303,7 +346,7 @@ impl<'s> Session<'s> {
     pub(super) fn is_parked_by(&self, at: usize, class: Class) -> bool {
         let is_due = match class {
             Class::Park => true,
-            Class::Unclassified => self.attempts(at) >= self.keeping.max_attempts(),
+            Class::Unclassified => self.tried(at).unclassified >= self.keeping.max_attempts(),
             Class::Retry | Class::Halt => false,
         };
         is_due && self.can_park()
@@ -311,10 +354,6 @@ impl<'s> Session<'s> {
 
     pub(super) fn can_park(&self) -> bool {
         self.keeping.has_place()
-    }
-
-    pub(super) fn max_attempts(&self) -> u32 {
-        self.keeping.max_attempts()
     }
 
     /// Whether a record waits for its park to be confirmed.
@@ -364,7 +403,7 @@ impl<'s> Session<'s> {
         let record = &self.records[at];
         let key = self.key(at, record);
         let Timestamp(now) = self.deadline.now();
-        let (attempts, first_failed_ms) = self.tried.borrow().get(&at).copied().unwrap_or((0, now));
+        let Tried { attempts, first_failed_ms, .. } = self.tried(at);
         let envelope = Envelope {
             changefold: VERSION,
             function: self.keeping.function.clone(),
@@ -529,8 +568,8 @@ impl<'s> Session<'s> {
                     }
                     Note::Finished
                 } else {
-                    let (attempts, first_failed_ms) = *tried.get(&at)?;
-                    Note::Tried { attempts, first_failed_ms }
+                    let Tried { attempts, unclassified, first_failed_ms, .. } = *tried.get(&at)?;
+                    Note::Tried { attempts, unclassified, first_failed_ms }
                 };
                 Some((self.places[at].clone(), note))
             })
@@ -575,10 +614,10 @@ impl<'s> Session<'s> {
     pub(super) async fn forget_start(&self) {
         let (Some(progress), Some(alone)) = (self.progress(), self.alone.get()) else { return };
         let place = &self.places[alone];
-        let Remembered { attempts, first_failed_ms, .. } = self.remembered(alone);
+        let Tried { attempts, unclassified, first_failed_ms, .. } = self.tried(alone);
         let times = (self.deadline.now(), self.deadline.ends());
-        let first_failed_ms = first_failed_ms.unwrap_or(times.0.0);
-        let note = [(place.clone(), Note::Tried { attempts, first_failed_ms })];
+        let note = Note::Tried { attempts, unclassified, first_failed_ms };
+        let note = [(place.clone(), note)];
         self.note_remembered(progress.remember(&note, &self.memory, times).await);
     }
 

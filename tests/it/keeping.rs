@@ -167,6 +167,7 @@ fn a_parked_payload_survives_a_rescue_of_its_record_with_other_bytes() {
         // The stream's own text of it, say, and one cut short.
         let other = record.replace(r#""eventVersion":"1.1","#, r#""eventVersion" : "1.1","#);
         assert_eq!(rescue(&function, &[other]).await, [Outcome::AlreadyApplied]);
+        assert!(show(&function).await[0]["record"] == json!(record), "the record is another");
         assert_eq!(rescue(&function, &[large(1, "a")]).await, [Outcome::AlreadyApplied]);
         assert!(show(&function).await[0]["record"] == json!(record), "the record is another");
         assert_eq!(rows(&embedded, "P#").len(), parts, "parts that no row refers to are left");

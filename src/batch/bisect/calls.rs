@@ -141,10 +141,10 @@ impl<'r, P: BatchProcessor> Run<'r, P> {
 
     /// A record that cannot be read fails alone, without a call. A panic may have been chance.
     fn read_again(&self, at: usize, failure: Failure) -> Option<BatchItem<'r, P::Item<'r>>> {
-        let (mut failure, mut tries) = (failure, 1);
+        let mut failure = failure;
         loop {
-            match self.blame(at, &failure, tries) {
-                Blamed::TryAgain => tries += 1,
+            match self.blame(at, &failure) {
+                Blamed::TryAgain => {}
                 Blamed::Parked => return None,
                 Blamed::GiveUp => {
                     self.log((at, 1), &failure);
@@ -209,7 +209,7 @@ impl<'r, P: BatchProcessor> Run<'r, P> {
         is_first: bool,
     ) -> Result<Ended<BatchItem<'r, P::Item<'r>>>, Halt> {
         let session = &self.session;
-        let (mut tries, mut tries_alone) = (0, 0);
+        let (mut tries, mut transient) = (0, 0);
         loop {
             tries += 1;
             if tries > 1 || !is_first {
@@ -228,6 +228,7 @@ impl<'r, P: BatchProcessor> Run<'r, P> {
                 Class::Retry => true,
                 Class::Unclassified | Class::Park => false,
             };
+            transient += u32::from(is_transient);
             let Some(first) = items.first().map(BatchItem::at) else {
                 session.measures.borrow_mut().count_failure(failure.code());
                 return Ok(Ended::Settled);
@@ -238,11 +239,11 @@ impl<'r, P: BatchProcessor> Run<'r, P> {
                     self.log((first, items.len()), &failure);
                     return Ok(Ended::Divided(items));
                 }
-                tries < TRIES_IN_PLACE
+                transient < TRIES_IN_PLACE
             } else {
-                tries_alone += 1;
-                match self.blame(first, &failure, if is_transient { tries } else { tries_alone }) {
-                    Blamed::TryAgain => true,
+                match self.blame(first, &failure) {
+                    // Transient tries of the call count, also those with other records.
+                    Blamed::TryAgain => !is_transient || transient < TRIES_IN_PLACE,
                     Blamed::GiveUp => false,
                     Blamed::Parked => return Ok(Ended::Settled),
                 }
@@ -315,8 +316,8 @@ impl<'r, P: BatchProcessor> Run<'r, P> {
         left.into_iter().map(|(_, item)| item).collect()
     }
 
-    /// A record alone failed, as the so-manieth try: that counts, and may park it.
-    fn blame(&self, at: usize, failure: &Failure, tries: u32) -> Blamed {
+    /// A record alone failed: that counts, and may park it.
+    fn blame(&self, at: usize, failure: &Failure) -> Blamed {
         let (session, class) = (&self.session, failure.class());
         session.note_attempt(at, failure);
         if session.is_parked_by(at, class) {
@@ -325,12 +326,7 @@ impl<'r, P: BatchProcessor> Run<'r, P> {
             session.set_aside(at, failure);
             return Blamed::Parked;
         }
-        let bound = match class {
-            Class::Retry => TRIES_IN_PLACE,
-            Class::Unclassified => session.max_attempts(),
-            Class::Park | Class::Halt => 0,
-        };
-        if tries < bound { Blamed::TryAgain } else { Blamed::GiveUp }
+        if session.may_try_again(at, class) { Blamed::TryAgain } else { Blamed::GiveUp }
     }
 
     /// A record fails and stays: nothing behind it is sent.
