@@ -175,6 +175,7 @@ impl Key {
         hash.update([0]);
         hash.update(canonical);
         let hash = rows::hex(&hash.finalize()[..16]);
+        let readable = envelope::readable_key(readable);
         Self { hash, readable, source_arn: source_arn.to_owned() }
     }
 }

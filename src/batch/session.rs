@@ -21,7 +21,7 @@ use crate::{
     outcome::Outcome,
     park::{
         Key, OnPark, Park, ParkError, Pending,
-        envelope::{Envelope, HELD, VERSION},
+        envelope::{self, Envelope, HELD, VERSION},
         holds::{Holds, State},
         rows::hex,
         sort_key,
@@ -32,6 +32,7 @@ use crate::{
     store::StoreError,
     telemetry,
 };
+pub(super) use crate::park::envelope::chain;
 use futures_util::{
     future::join_all,
     stream::{self, StreamExt as _},
@@ -40,7 +41,6 @@ use sha2::{Digest as _, Sha256};
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
-    error::Error,
 };
 
 /// How many keys have their records parked at the same time, where none is opened.
@@ -416,7 +416,7 @@ impl<'s> Session<'s> {
                 .unwrap_or(record.sequence_number().as_str())
                 .to_owned(),
             ordinal: record.ordinal(),
-            error_code: code.to_owned(),
+            error_code: envelope::code(code),
             error,
             attempts,
             arrived_ms: record.approximate_arrival().map(|Timestamp(at)| at),
@@ -667,16 +667,6 @@ impl<'s> Session<'s> {
 #[error("the process ended at each of {starts} starts of this record, which came alone")]
 struct Crashed {
     starts: u32,
-}
-
-/// An error and what it came from, outermost first.
-pub(super) fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
-    let (mut texts, mut next) = (Vec::new(), Some(error));
-    while let Some(error) = next {
-        texts.push(error.to_string());
-        next = error.source();
-    }
-    texts
 }
 
 /// It is not known whose parked records are meant, so nothing may run.

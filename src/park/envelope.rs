@@ -8,13 +8,29 @@
 
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use std::{
     borrow::Cow,
+    error::Error,
+    fmt::{self, Write},
     io::{Read as _, Write as _},
 };
 
 /// Version of the document, its member `changefold`.
 pub const VERSION: u32 = 1;
+
+/// Bytes of one text of an error, and of the readable key: what is beyond is cut off. In JSON a
+/// byte may become six, and beside the texts there is a payload in the row, which takes 400 KB:
+/// they may be 300 + 6 * ((8 + 1) * 1 + 4 + a few) KB.
+const ERROR_TEXT_MAX: usize = 1_000;
+const KEY_TEXT_MAX: usize = 4_000;
+const CODE_TEXT_MAX: usize = 200;
+
+/// Texts of one error: itself and what it came from.
+const ERROR_TEXTS_MAX: usize = 8;
+
+/// Causes beyond those that are counted: a chain may have no end.
+const CAUSES_COUNTED_MAX: usize = 1_000;
 
 /// One record set aside, with what is known of its failure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +46,8 @@ pub struct Envelope {
     /// The shard, where the event told it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard_id: Option<String>,
-    /// What keeps the record in order, for people: `order_id=o-1001`, a partition key.
+    /// What keeps the record in order, for people: `order_id=o-1001`, a partition key. One beyond
+    /// 4,000 bytes is cut, and ends with a hash of the whole.
     pub key: String,
     /// Position in the shard, or the message id of a queue's message.
     pub sequence_number: String,
@@ -38,7 +55,8 @@ pub struct Envelope {
     pub ordinal: u32,
     /// Stable code of the failure; [`HELD`] for a record that only waits behind another.
     pub error_code: String,
-    /// The failure and what it came from, outermost first.
+    /// The failure and what it came from, outermost first. A long text or chain is cut, and says
+    /// how much is missing.
     pub error: Vec<String>,
     /// How often it was tried, over all invocations.
     pub attempts: u32,
@@ -125,6 +143,85 @@ impl Envelope {
     pub fn identity(&self) -> String {
         let shard_id = self.stable_shard_id().unwrap_or_default();
         format!("{}/{shard_id}/{}/{}", self.stream_arn, self.sequence_number, self.ordinal)
+    }
+}
+
+/// An error and what it came from, outermost first; long texts and chains are cut, and say so.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
+    let (mut texts, mut next) = (Vec::new(), Some(error));
+    while let Some(error) = next.filter(|_| texts.len() < ERROR_TEXTS_MAX) {
+        let mut text = Cut::new(ERROR_TEXT_MAX);
+        // Whoever wrote the error may refuse to tell it.
+        if write!(text, "{error}").is_err() {
+            text.take(" (the rest cannot be told)");
+        }
+        texts.push(text.told());
+        next = error.source();
+    }
+    let mut causes = 0;
+    while let Some(error) = next.filter(|_| causes < CAUSES_COUNTED_MAX) {
+        causes += 1;
+        next = error.source();
+    }
+    match (causes, next) {
+        (0, _) => {}
+        (causes, None) => texts.push(format!("… ({causes} more causes)")),
+        (causes, Some(_)) => texts.push(format!("… (more than {causes} more causes)")),
+    }
+    texts
+}
+
+/// A key's text for people, cut where it is too long for a row.
+pub(crate) fn readable_key(text: String) -> String {
+    if text.len() <= KEY_TEXT_MAX {
+        return text;
+    }
+    // What was cut off may be what tells it from others.
+    let hash = Sha256::digest(&text);
+    let mut cut = Cut::new(KEY_TEXT_MAX);
+    cut.take(&text);
+    format!("{} {:02x}{:02x}{:02x}{:02x}", cut.told(), hash[0], hash[1], hash[2], hash[3])
+}
+
+/// A code that a row takes.
+pub(crate) fn code(text: &str) -> String {
+    let mut cut = Cut::new(CODE_TEXT_MAX);
+    cut.take(text);
+    cut.told()
+}
+
+/// Takes text up to so many bytes, and counts the others.
+struct Cut {
+    text: String,
+    room: usize,
+    cut_off: usize,
+}
+
+impl Cut {
+    fn new(room: usize) -> Self {
+        Self { text: String::new(), room, cut_off: 0 }
+    }
+
+    fn take(&mut self, text: &str) {
+        // After a cut nothing is taken any more.
+        let room = if self.cut_off > 0 { 0 } else { self.room - self.text.len() };
+        let at = text.floor_char_boundary(room);
+        self.text.push_str(&text[..at]);
+        self.cut_off += text.len() - at;
+    }
+
+    fn told(self) -> String {
+        match self.cut_off {
+            0 => self.text,
+            bytes => format!("{}… ({bytes} more bytes)", self.text),
+        }
+    }
+}
+
+impl Write for Cut {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.take(text);
+        Ok(())
     }
 }
 
@@ -222,6 +319,43 @@ pub(crate) mod tests {
             envelope.record_encoding = Some(encoding.to_owned());
             assert_eq!(envelope.record_text(), Err(expected));
         }
+    }
+
+    #[derive(Debug)]
+    struct Endless(&'static str);
+
+    impl fmt::Display for Endless {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)?;
+            Err(fmt::Error)
+        }
+    }
+
+    impl Error for Endless {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&Self("again"))
+        }
+    }
+
+    #[test]
+    fn an_error_without_end_is_cut_and_says_so() {
+        let texts = chain(&Endless("first"));
+        assert_eq!((texts.len(), texts[0].as_str()), (9, "first (the rest cannot be told)"));
+        assert_eq!(texts[8], "… (more than 1000 more causes)");
+        let long: Box<dyn Error> = "ä".repeat(501).into();
+        assert_eq!(chain(&*long), [format!("{}… (2 more bytes)", "ä".repeat(500))]);
+        // An odd number of bytes: the cut is before a character, never in it.
+        let long: Box<dyn Error> = format!("a{}", "ä".repeat(500)).into();
+        assert_eq!(chain(&*long), [format!("a{}… (2 more bytes)", "ä".repeat(499))]);
+    }
+
+    #[test]
+    fn long_keys_stay_apart() {
+        let (a, b) = (format!("{}a", "k".repeat(4_000)), format!("{}b", "k".repeat(4_000)));
+        let (a, b) = (readable_key(a), readable_key(b));
+        assert!(a != b && a.len() < 4_100 && a.contains("… (1 more bytes) "), "{a}");
+        assert_eq!(readable_key("k".repeat(4_000)), "k".repeat(4_000));
+        assert_eq!(code("Refused"), "Refused");
     }
 
     #[test]
