@@ -34,6 +34,8 @@ pub mod clock;
 
 mod backoff;
 
+mod concurrent;
+
 #[cfg(feature = "local")]
 pub mod local;
 

@@ -371,6 +371,7 @@ impl Park {
                 continue;
             }
             own_parts.names.insert(sort, name);
+            // One after another: other keys are parked beside this one.
             for part in puts {
                 self.store.change(&part, deadline).await?;
             }

@@ -19,6 +19,7 @@
 //! not skipped runs in its lane, before the later ones.
 
 use crate::{
+    concurrent,
     event::Record,
     record::{Source, Timestamp},
     store::{
@@ -27,7 +28,6 @@ use crate::{
     },
 };
 use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
-use futures_util::stream::{self, StreamExt as _};
 use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -53,9 +53,6 @@ const MARKS_PER_WRITE: usize = 4_000;
 
 /// A row with attempts or starts of so many records takes no more, a hundred bytes each.
 pub const TRIED_MAX: usize = 2_000;
-
-/// How many rows are written at the same time.
-const WRITES_MAX: usize = 8;
 
 /// Length of the time that shares rows, in milliseconds.
 const BUCKET_MS: i64 = 300_000;
@@ -204,7 +201,8 @@ impl Progress {
         noted(self.store.change(&counting(change, new), deadline).await).map(drop)
     }
 
-    /// Remembers what became of records; how many writes found their row full.
+    /// Remembers what became of records, several rows at a time; how many writes found their
+    /// row full.
     ///
     /// # Errors
     /// The store did not confirm all of it. Nothing is lost: what is not remembered is
@@ -221,10 +219,9 @@ impl Progress {
         }
         let changes = by_row.iter().flat_map(|(row, notes)| self.changes(row, notes, memory, now));
         let changes: Vec<Change> = changes.collect();
-        let changes = changes.iter().map(|change| self.store.change(change, deadline));
-        let mut written = stream::iter(changes).buffered(WRITES_MAX);
+        let writes = changes.iter().map(|change| self.store.change(change, deadline));
         let (mut full, mut failed) = (0, None);
-        while let Some(result) = written.next().await {
+        for result in concurrent::all(writes).await {
             match noted(result) {
                 Ok(is_noted) => full += u64::from(!is_noted),
                 Err(error) => failed = Some(error),

@@ -16,7 +16,9 @@ use super::{
     progress::{Memory, Note, Place, Progress, Remembered},
     retry::TRIES_IN_PLACE,
 };
+pub(super) use crate::park::envelope::chain;
 use crate::{
+    concurrent,
     event::Record,
     outcome::Outcome,
     park::{
@@ -32,19 +34,11 @@ use crate::{
     store::StoreError,
     telemetry,
 };
-pub(super) use crate::park::envelope::chain;
-use futures_util::{
-    future::join_all,
-    stream::{self, StreamExt as _},
-};
 use sha2::{Digest as _, Sha256};
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
 };
-
-/// How many keys have their records parked at the same time, where none is opened.
-const CONFIRMS_MAX: usize = 8;
 
 /// What a record is before it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -444,7 +438,7 @@ impl<'s> Session<'s> {
         let (behind, opening): (Vec<_>, Vec<_>) =
             queues.into_values().partition(|(key, _)| self.is_open(key));
         let behind = behind.into_iter().map(|(key, queue)| self.confirm(key, queue));
-        let mut lifted = stream::iter(behind).buffered(CONFIRMS_MAX).concat().await;
+        let mut lifted = concurrent::all(behind).await.concat();
         for (key, queue) in opening {
             lifted.extend(self.confirm(key, queue).await);
         }
@@ -654,7 +648,7 @@ impl<'s> Session<'s> {
         }
         let ends = self.deadline.ends();
         let notes = latest.iter().map(|(hash, sort)| park.note_later(hash, sort, ends));
-        for result in join_all(notes).await {
+        for result in concurrent::all(notes).await {
             if let Err(error) = result {
                 telemetry::progress_lost(self.call, &error);
             }

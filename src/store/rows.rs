@@ -6,11 +6,10 @@
 //! write the sum, not an increment.
 
 use super::{BATCH_GET_KEYS_MAX, Item, Page, Store, StoreError, Tries, Trouble};
-use crate::record::Timestamp;
+use crate::{concurrent, record::Timestamp};
 use aws_sdk_dynamodb::types::{
     AttributeValue, KeysAndAttributes, Put, ReturnConsumedCapacity, TransactWriteItem, Update,
 };
-use futures_util::future::try_join_all;
 use std::collections::BTreeMap;
 
 /// A text attribute.
@@ -145,7 +144,7 @@ fn size_of(value: &AttributeValue) -> usize {
 
 impl Store {
     /// Reads rows of several tables, consistently, in one round trip: a call for each hundred,
-    /// all at once. Rows that are not there are left out; the order is arbitrary.
+    /// several at a time. Rows that are not there are left out; the order is arbitrary.
     ///
     /// # Errors
     /// The store refuses, or stays unavailable until the deadline's reserve.
@@ -155,7 +154,7 @@ impl Store {
         deadline: Timestamp,
     ) -> Result<Vec<(String, Item)>, StoreError> {
         let calls = keys.chunks(BATCH_GET_KEYS_MAX).map(|keys| self.read_some(keys, deadline));
-        Ok(try_join_all(calls).await?.into_iter().flatten().collect())
+        Ok(concurrent::all_or_error(calls).await?.into_iter().flatten().collect())
     }
 
     async fn read_some(
