@@ -147,6 +147,9 @@ pub enum ParkError {
     /// Others changed the key again and again meanwhile.
     #[error("the key's rows changed at every try")]
     Contended,
+    /// Another version of the function parks keys by another order at the same time.
+    #[error("keys were parked in another order meanwhile: redrive or drop them, or set it back")]
+    OrderChanged,
 }
 
 impl ParkError {
@@ -157,6 +160,7 @@ impl ParkError {
             Self::Store(_) => "ParkStoreFailed",
             Self::Full => "ParkFull",
             Self::Contended => "ParkContended",
+            Self::OrderChanged => "OrderChanged",
         }
     }
 }
@@ -394,6 +398,9 @@ impl Park {
         let mut read = holds.borrow().clone();
         self.read_stripe(&key.hash, &mut read, deadline).await?;
         holds.borrow_mut().copy(holds::stripe_of(&key.hash), &read);
+        if holds.borrow().foreign_order().is_some() {
+            return Err(ParkError::OrderChanged);
+        }
         let mut known = known.into_iter();
         pending.retain(|it| {
             let row = known.next().flatten();

@@ -22,6 +22,7 @@ use crate::{
 use std::{
     borrow::Cow,
     collections::BTreeMap,
+    fmt,
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
@@ -47,6 +48,19 @@ pub enum Order {
     /// Records for which the function gives the same text. A failure is that record's. If it
     /// parts a FIFO queue's group, messages behind a failed one may be processed twice.
     By(fn(&Record<'_>) -> Result<String, Failure>),
+}
+
+/// As `CHANGEFOLD_ORDER` says it. Two functions are not told apart.
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key => f.write_str("key"),
+            Self::PartitionKey { attribute: None } => f.write_str("partition_key"),
+            Self::PartitionKey { attribute: Some(name) } => write!(f, "partition_key:{name}"),
+            Self::Shard => f.write_str("shard"),
+            Self::By(_) => f.write_str("(a function)"),
+        }
+    }
 }
 
 /// The lane of every record.

@@ -204,7 +204,8 @@ impl Means {
         (call, deadline): (&'s Call, &'s Deadline<'s>),
     ) -> Result<Session<'s>, Halt> {
         let layout = Layout::of(records, &self.order)?;
-        let opened = Session::open(&self.keeping, (records, layout), measures, (call, deadline));
+        let known = (&self.keeping, &self.order);
+        let opened = Session::open(known, (records, layout), measures, (call, deadline));
         // Boxed: a user's crate, which compiles this, should need no larger recursion limit.
         Box::pin(opened).await
     }

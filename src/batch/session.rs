@@ -12,7 +12,7 @@ use super::{
     Call, Halt, Measures,
     deadline::Deadline,
     keeping::{Keeping, OnUnkeyed},
-    layout::Layout,
+    layout::{Layout, Order},
     progress::{Memory, Note, Place, Progress, Remembered},
     retry::TRIES_IN_PLACE,
 };
@@ -75,6 +75,8 @@ pub(super) struct Session<'s> {
     places: Vec<Place>,
     memory: Memory,
     holds: RefCell<Holds>,
+    /// By what order keys are told, as settings write it.
+    order: String,
     before: Vec<Cell<Before>>,
     pub(super) outcomes: Vec<Cell<Outcome>>,
     /// By lane: whether its records queue behind one parked in this invocation.
@@ -92,9 +94,10 @@ impl<'s> Session<'s> {
     /// Reads what is known of the records.
     ///
     /// # Errors
-    /// It cannot be read, so nothing may run: a held key could not be told.
+    /// It cannot be read, so nothing may run: a held key could not be told. Or keys are held by
+    /// another order than the records have now.
     pub(super) async fn open(
-        keeping: &'s Keeping,
+        (keeping, order): (&'s Keeping, &Order),
         (records, layout): (&'s [Record<'s>], Layout<'s>),
         measures: &'s mut Measures,
         (call, deadline): (&'s Call, &'s Deadline<'s>),
@@ -111,6 +114,7 @@ impl<'s> Session<'s> {
             places: Vec::new(),
             memory: Memory::default(),
             holds: RefCell::default(),
+            order: order.to_string(),
             before: vec![Cell::new(Before::Free); length],
             outcomes: vec![Cell::new(Outcome::default()); length],
             held_lanes: vec![Cell::new(false); lanes],
@@ -121,6 +125,9 @@ impl<'s> Session<'s> {
             measures: RefCell::new(measures),
         };
         session.recall().await?;
+        if let Some(foreign) = session.holds.borrow().foreign_order() {
+            return Err(order_changed(foreign, order));
+        }
         Ok(session)
     }
 
@@ -152,7 +159,8 @@ impl<'s> Session<'s> {
         }
         if let Some(mut park) = self.park.take() {
             let times = (self.deadline.now(), self.deadline.ends());
-            *self.holds.get_mut() = park.holds(&rows, times).await.map_err(unsettled)?;
+            let holds = park.holds(&rows, times).await.map_err(unsettled)?;
+            *self.holds.get_mut() = holds.by_order(&self.order);
             self.read_holds_after_finished(&mut park).await.map_err(unsettled)?;
             let park = self.park.insert(park);
             let mut park = park.clone();
@@ -193,7 +201,7 @@ impl<'s> Session<'s> {
         if self.before.iter().any(|before| before.get() == Before::Finished) {
             let times = (self.deadline.now(), self.deadline.ends());
             let holds = park.holds_now(self.spread_by(), times).await?;
-            self.holds.replace(holds);
+            self.holds.replace(holds.by_order(&self.order));
         }
         Ok(())
     }
@@ -671,6 +679,18 @@ pub(super) fn unsettled(error: SpaceError) -> Halt {
         SpaceError::Contended => "ParkContended",
     };
     Halt::new(code, error.to_string())
+}
+
+/// Held keys are known by the order they were parked in: by another, no record meets its hold.
+fn order_changed(held: &str, now: &Order) -> Halt {
+    Halt::new(
+        "OrderChanged",
+        format!(
+            "keys are held that were parked in the order `{held}`, and the order is `{now}` now, \
+             which would let their records pass: redrive or drop what is parked, or set \
+             CHANGEFOLD_ORDER to what it was"
+        ),
+    )
 }
 
 fn unreadable(error: StoreError) -> Halt {

@@ -68,12 +68,17 @@ pub(crate) struct Entry {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Stripe {
     revision: u64,
+    /// By which order the keys were told that are parked here; not known of those that an
+    /// earlier version wrote.
+    order: Option<String>,
     pub(crate) entries: BTreeMap<String, Entry>,
 }
 
 /// All rows of entries of one consumer; copies share the rows.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Holds {
+    /// By which order the keys of this invocation are told; none where no record is parked.
+    order: Option<String>,
     stripes: BTreeMap<u8, Arc<Stripe>>,
 }
 
@@ -176,6 +181,9 @@ impl<'t> Rows<'t> {
     fn item(&self, at: u8, stripe: &Stripe) -> Item {
         let mut item = key(self.stripe_pk(at));
         item.insert("rev".to_owned(), number(stripe.revision));
+        if let Some(order) = &stripe.order {
+            item.insert("order".to_owned(), text(order));
+        }
         let entries = stripe.entries.iter().map(|(hash, entry)| (hash.clone(), entry.attribute()));
         item.insert("e".to_owned(), AttributeValue::M(entries.collect()));
         item
@@ -183,6 +191,21 @@ impl<'t> Rows<'t> {
 }
 
 impl Holds {
+    /// The same, for keys that are told by this order.
+    pub(crate) fn by_order(self, order: &impl ToString) -> Self {
+        Self { order: Some(order.to_string()), ..self }
+    }
+
+    /// Another order, by which keys were told that have parked records.
+    pub(crate) fn foreign_order(&self) -> Option<&str> {
+        let with_parked = self
+            .stripes
+            .values()
+            .filter(|stripe| stripe.entries.values().any(|entry| entry.state != State::Closed));
+        let mut orders = with_parked.filter_map(|stripe| stripe.order.as_deref());
+        orders.find(|order| self.order.as_deref().is_some_and(|mine| mine != *order))
+    }
+
     /// The stripes whose copy here is of another revision.
     pub(crate) fn stale(&self, revisions: &Revisions) -> Vec<u8> {
         let is_stale = |(at, revision): &(&u8, &u64)| {
@@ -266,6 +289,7 @@ impl Holds {
         stripe.make_room(hash)?;
         let before = stripe.revision;
         stripe.revision = if before == 0 { first } else { before + 1 };
+        stripe.order = self.order.clone().or(stripe.order);
         let change = Change::put(of.table, of.item(place, &stripe));
         let change = if before == 0 {
             change.only_if("attribute_not_exists(pk)")
@@ -298,7 +322,11 @@ fn first_revision(now_s: i64) -> u64 {
 
 impl Stripe {
     fn read(item: &Item) -> Self {
-        Self { revision: number_of(item, "rev").unwrap_or(0), entries: Self::entries_in(item) }
+        Self {
+            revision: number_of(item, "rev").unwrap_or(0),
+            order: text_of(item, "order").map(str::to_owned),
+            entries: Self::entries_in(item),
+        }
     }
 
     /// The entries in a row, of this layout or the one before consumers.
@@ -382,6 +410,28 @@ mod tests {
             assert_eq!(again.entry(hash), None, "a row that is not there any more");
         }
         assert_eq!(holds.parked().count(), 2);
+    }
+
+    #[test]
+    fn keys_that_are_parked_in_another_order_are_told() {
+        let mut before = Holds::default().by_order(&"key");
+        let mut after = Holds::default().by_order(&"shard");
+        let read = |holds: &mut Holds, hash: &str, row: Item| {
+            holds.read(OF, &[stripe_of(hash)], &[("t".to_owned(), row)]);
+        };
+        for (hash, state, foreign) in
+            [("00a", State::Closed, None), ("01b", State::Open, Some("key"))]
+        {
+            let row = set(&mut before, hash, entry(state, 7), BOUNDS).unwrap();
+            read(&mut after, hash, row);
+            assert_eq!((before.foreign_order(), after.foreign_order()), (None, foreign));
+        }
+        // Taking records out, which knows no order, leaves it as it is.
+        let mut operator = Holds { order: None, ..after.clone() };
+        let row = set(&mut operator, "01b", entry(State::Skipped, 8), BOUNDS).unwrap();
+        assert_eq!(operator.foreign_order(), None);
+        read(&mut after, "01b", row);
+        assert_eq!(after.foreign_order(), Some("key"));
     }
 
     #[test]
