@@ -92,7 +92,8 @@ fn a_row_is_bounded_by_what_it_holds_when_it_is_written() {
         let progress = progress(1);
         progress.ensure_table(TIMES.1).await.unwrap();
         let nothing = Memory::default();
-        let tried = Note::Tried { attempts: 2, first_failed_ms: 1_800_000_000_000 };
+        let tried =
+            Note::Tried { attempts: 2, unclassified: 0, first_failed_ms: 1_800_000_000_000 };
         let mut full = 0;
         for function in 0..30 {
             let own = |at: usize| marked(function * 1_000 + at);
@@ -114,7 +115,8 @@ fn a_row_is_bounded_by_what_it_holds_when_it_is_written() {
         assert!(bytes < 400_000, "{bytes} bytes");
 
         // What is there goes on being noted; what is new runs unnoted, and nothing halts.
-        let again = [(marked(500), Note::Tried { attempts: 3, first_failed_ms: 0 })];
+        let again =
+            [(marked(500), Note::Tried { attempts: 3, unclassified: 0, first_failed_ms: 0 })];
         assert_eq!(progress.remember(&again, &memory, TIMES).await.unwrap(), 0);
         progress.mark_start((&marked(1), &memory), 1, TIMES).await.unwrap();
         progress.mark_start((&marked(500), &memory), 1, TIMES).await.unwrap();
