@@ -1,11 +1,11 @@
 //! A processor that fails as its records tell it to, killing its process if need be: what the
 //! tests of crashes and kills drive, and something to try `replay --exec` with.
 //!
-//! A record's `fate` is `ok`, `park`, `busy` (it may work at another time), `abort` (the process ends) or `hang` (the thread never
-//! comes back, so only a timeout ends it). An effect is a line `KEY NUMBER` at the end of the
-//! file `CRASHING_EFFECTS`, and is there once it is written, whoever is killed afterwards;
-//! before it the record takes `CRASHING_MS` milliseconds. With `CRASHING_CURED` set, every
-//! record is `ok`.
+//! A record's `fate` is `ok`, `park`, `busy` (it may work at another time), `abort` (the process
+//! ends) or `hang` (the thread never comes back, so only a timeout ends it). An effect is a line
+//! `KEY NUMBER` at the end of the file `CRASHING_EFFECTS`, and is there once it is written,
+//! whoever is killed afterwards; before it the record takes `CRASHING_MS` milliseconds. With
+//! `CRASHING_CURED` set, every record is `ok`.
 //!
 //! `crashing store` is the desk's store in a process of its own. It prints its URL, and ends
 //! with its standard input.

@@ -442,11 +442,13 @@ impl<'s> Session<'s> {
             return Vec::new();
         }
         let began = self.deadline.now();
-        // Those that open their key write the same rows, so they would only meet there.
-        let (behind, opening): (Vec<_>, Vec<_>) =
+        // Those that open their key write the same rows, so they would only meet there. The
+        // first of the batch goes first: if time or room ends, the reply is as far as it can be.
+        let (behind, mut opening): (Vec<_>, Vec<_>) =
             queues.into_values().partition(|(key, _)| self.is_open(key));
         let behind = behind.into_iter().map(|(key, queue)| self.confirm(key, queue));
         let mut lifted = concurrent::all(behind).await.concat();
+        opening.sort_by_key(|(_, queue)| queue.iter().map(|it| it.record).min());
         for (key, queue) in opening {
             lifted.extend(self.confirm(key, queue).await);
         }

@@ -432,17 +432,20 @@ fn without_shards_the_stripes_of_the_progress_are_a_setting() {
 #[ignore = "it takes minutes; tests/figures.sh scale"]
 fn scale() {
     let (shards, seconds) = (FULL_SHARDS, 1);
+    let played = |case: Case| {
+        let ran = run(simulated(case));
+        assert_eq!((ran.failed, ran.meter.throttled), (0, 0), "{case:?}");
+        (format!("{} keys parked", case.parked), ran.cells(seconds))
+    };
     for (title, stripes) in [("Kinesis", None), ("a table's stream, 64 stripes", Some(64))] {
-        let mut columns: Vec<Column> = Vec::new();
-        for parked in [0, 100, 5_000] {
-            let case = Case { stripes, ..case(shards, seconds, parked) };
-            let ran = run(simulated(case));
-            assert_eq!((ran.failed, ran.meter.throttled), (0, 0), "{case:?}");
-            columns.push((format!("{parked} keys parked"), ran.cells(seconds)));
-            if stripes.is_none() {
-                let old = run(before(case));
-                columns.push(("the layout before".to_owned(), old.cells(seconds)));
-            }
+        let cases = [0, 100, 5_000].map(|parked| Case { stripes, ..case(shards, seconds, parked) });
+        let mut columns: Vec<Column> = std::thread::scope(|scope| {
+            let playing = cases.map(|case| scope.spawn(move || played(case)));
+            playing.map(|it| it.join().unwrap()).into()
+        });
+        for case in cases.into_iter().filter(|_| stripes.is_none()) {
+            let name = format!("the layout before, {} keys parked", case.parked);
+            columns.push((name, run(before(case)).cells(seconds)));
         }
         print(&format!("1,000 shards × 10 invocations/s of 10 records, {title}"), &ROWS, &columns);
     }
