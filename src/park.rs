@@ -44,7 +44,10 @@ use holds::{Bounds, Entry, Full, Holds, KEYS_MAX_DEFAULT, State};
 use rows::{Parts, Written};
 use sha2::{Digest, Sha256};
 use space::{Cache, OldParks};
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 /// Names of the table's partition and sort key attributes.
 pub const PARK_KEYS: [&str; 2] = ["pk", "sk"];
@@ -129,6 +132,14 @@ struct OwnParts {
     writer: String,
     /// By place of the record.
     names: BTreeMap<String, String>,
+    /// Those whose row may be written all the same: the answer was lost.
+    unsure: BTreeSet<String>,
+}
+
+impl OwnParts {
+    fn new(writer: String) -> Self {
+        Self { writer, names: BTreeMap::new(), unsure: BTreeSet::new() }
+    }
 }
 
 /// A record could not be set aside, so it stays unfinished.
@@ -270,29 +281,25 @@ impl Park {
         Ok(keys.iter().map(of_key).collect())
     }
 
-    /// Sets records of one key aside, in their order, and confirms it. `by` is the id of the
-    /// invocation.
+    /// Sets records of one key aside, in their order, and confirms it, as far as it comes. `by`
+    /// is the id of the invocation.
     pub(crate) async fn confirm(
         &self,
         key: &Key,
         pending: Vec<Pending>,
         holds: &RefCell<Holds>,
         (by, now, deadline): (&str, Timestamp, Timestamp),
-    ) -> Result<Confirmed, ParkError> {
-        let mut parts = OwnParts { writer: rows::writer(by, now), names: BTreeMap::new() };
-        let times = (now, deadline);
-        let confirmed = self.confirm_with(key, pending, holds, (&mut parts, times)).await;
-        // A write without an answer may have been made, and then the row refers to the parts.
-        let is_known = !matches!(
-            &confirmed,
-            Err(ParkError::Store(StoreError { trouble: Trouble::Unknown, .. }))
-        );
-        for (sort, name) in parts.names.iter().filter(|_| is_known) {
-            let deleted =
-                rows::delete_parts((&self.store, &self.table), (key, sort, name), deadline);
-            drop(deleted.await);
+    ) -> (Confirmed, Result<(), ParkError>) {
+        let mut confirmed = Confirmed::default();
+        let mut parts = OwnParts::new(rows::writer(by, now));
+        let work = (&mut confirmed, &mut parts);
+        let ended = self.confirm_with(key, pending, holds, (work, (now, deadline))).await;
+        let unused = parts.names.iter().filter(|(sort, _)| !parts.unsure.contains(*sort));
+        for (sort, name) in unused {
+            let own = (key, sort.as_str(), name.as_str());
+            drop(rows::delete_parts((&self.store, &self.table), own, deadline).await);
         }
-        confirmed
+        (confirmed, ended)
     }
 
     async fn confirm_with(
@@ -300,20 +307,22 @@ impl Park {
         key: &Key,
         mut pending: Vec<Pending>,
         holds: &RefCell<Holds>,
-        (own_parts, (now, deadline)): (&mut OwnParts, (Timestamp, Timestamp)),
-    ) -> Result<Confirmed, ParkError> {
-        let mut confirmed = Confirmed::default();
+        ((confirmed, own_parts), (now, deadline)): (
+            (&mut Confirmed, &mut OwnParts),
+            (Timestamp, Timestamp),
+        ),
+    ) -> Result<(), ParkError> {
         let mut tries = Tries::new(deadline);
         loop {
             let entry = holds.borrow().entry(&key.hash).cloned();
             let state = entry.as_ref().map(|entry| entry.state);
-            let Some(next) = pending.first() else { return Ok(confirmed) };
+            let Some(next) = pending.first() else { return Ok(()) };
             // What is held stays held, also where the setting has changed meanwhile.
             let holds_later = self.policy == OnPark::Hold || state == Some(State::Open);
             if holds_later && state != Some(State::Open) && !next.failed {
                 // Closed meanwhile, and nothing before it failed: all of them may run.
                 confirmed.lifted.extend(pending.iter().map(|it| it.record));
-                return Ok(confirmed);
+                return Ok(());
             }
             let wanted = if holds_later { State::Open } else { State::Skipped };
             let standing = entry.filter(|entry| entry.state != State::Closed);
@@ -349,7 +358,11 @@ impl Park {
                     continue;
                 }
                 Err(error) => match error.trouble {
-                    Trouble::Guard | Trouble::Unknown => {}
+                    Trouble::Guard => {}
+                    Trouble::Unknown => {
+                        let sorts = pending.iter().take(taken).map(|it| it.sort.clone());
+                        own_parts.unsure.extend(sorts);
+                    }
                     Trouble::Conflict | Trouble::Throttled | Trouble::Rejected => {
                         return Err(error.into());
                     }
@@ -358,7 +371,7 @@ impl Park {
             if !self.store.back_off(&mut tries).await {
                 return Err(ParkError::Contended);
             }
-            let looked = (&mut pending, &mut confirmed, &mut *own_parts);
+            let looked = (&mut pending, &mut *confirmed, &mut *own_parts);
             self.look_again(key, looked, holds, deadline).await?;
         }
     }
@@ -406,6 +419,7 @@ impl Park {
             let row = known.next().flatten();
             if let Some(row) = &row {
                 confirmed.known.push(it.record);
+                own_parts.unsure.remove(&it.sort);
                 // It was written by this park after all, only the answer was lost.
                 if rows::name_of_parts(row) == own_parts.names.get(&it.sort).map(String::as_str) {
                     own_parts.names.remove(&it.sort);

@@ -1,19 +1,28 @@
 //! How long an invocation may go on.
 //!
-//! Two moments before Lambda's deadline. From the *reserve* on nothing new starts; it is
+//! Four moments before Lambda's deadline. From the *reserve* on nothing new starts; it is
 //! learned from the batch: its slowest record so far, and the time to write progress and
 //! parks. At the *hard limit* what still runs is cancelled, with just the writes left to do.
-//! A timeout would instead fail the whole batch, and take the process with it.
+//! No send to a destination goes on past the *end of sends*, and no write past the *end of
+//! writes*, so that the reply gets out; what is not confirmed by then is not finished. A timeout
+//! would instead fail the whole batch, and take the process with it.
 //!
 //! What it gives up: among records that take no time the clock is read for some only. A
 //! processor that suddenly blocks the thread is noticed a few records later.
 
 use super::Call;
-use crate::{clock::Clock, record::Timestamp};
-use std::cell::Cell;
+use crate::{backoff::REPLY_MS, clock::Clock, concurrent::CALLS_AT_ONCE, record::Timestamp};
+use futures_util::future::{Either, select};
+use std::{cell::Cell, pin::pin};
 
-/// The least time kept for the writes and the reply, in milliseconds.
+/// The least time kept for the writes, in milliseconds.
 const WRITES_MS_MIN: i64 = 300;
+
+/// The least time counted for a send, in milliseconds, until one was made.
+const SEND_MS_FIRST: i64 = 50;
+
+/// Records that one transaction parks.
+const PARKED_AT_ONCE: usize = 90;
 
 /// The least time kept for the records under way, in milliseconds.
 const UNIT_MS_MIN: i64 = 200;
@@ -29,6 +38,16 @@ const LOOKS_SKIPPED_MAX: u32 = 7;
 /// thread for half a second each, the reserve is still whole.
 const PLENTY_MS: i64 = 4_000;
 
+/// Writes that wait for the end of the round.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Expected {
+    /// Records to be parked, and the most of one key: those go one after another.
+    pub(super) records: usize,
+    pub(super) of_one_key: usize,
+    /// Whether they are sent to a destination as well.
+    pub(super) are_sent: bool,
+}
+
 /// The guard of one invocation.
 #[derive(Debug)]
 pub(super) struct Deadline<'c> {
@@ -37,6 +56,8 @@ pub(super) struct Deadline<'c> {
     ends: Timestamp,
     slowest_unit_ms: Cell<i64>,
     slowest_call_ms: Cell<i64>,
+    slowest_send_ms: Cell<Option<i64>>,
+    expected: Cell<Expected>,
     /// When a record began that ended without waiting, and that nothing is learned of yet.
     ended_at_once: Cell<Option<Timestamp>>,
     /// How many looks at the clock were left out since the last, and how many may be.
@@ -52,6 +73,8 @@ impl<'c> Deadline<'c> {
             ends: call.deadline,
             slowest_unit_ms: Cell::new(0),
             slowest_call_ms: Cell::new(0),
+            slowest_send_ms: Cell::new(None),
+            expected: Cell::default(),
             ended_at_once: Cell::new(None),
             skipped: Cell::new(0),
             may_skip: Cell::new(0),
@@ -119,15 +142,70 @@ impl<'c> Deadline<'c> {
         self.slowest_call_ms.set(self.slowest_call_ms.get().max(took));
     }
 
+    /// Takes note of how long a send to a destination took.
+    pub(super) fn learn_send(&self, Timestamp(since): Timestamp) {
+        let took = self.now().0.saturating_sub(since);
+        let slowest = self.slowest_send_ms.get().unwrap_or_default();
+        self.slowest_send_ms.set(Some(slowest.max(took)));
+    }
+
+    /// Takes note of what is to be written at the end of the round.
+    pub(super) fn expect(&self, expected: Expected) {
+        self.expected.set(expected);
+    }
+
+    /// One more record is to be parked, and with it so many of its key.
+    pub(super) fn expect_one_more(&self, of_its_key: usize, is_sent: bool) {
+        let Expected { records, of_one_key, are_sent } = self.expected.get();
+        self.expected.set(Expected {
+            records: records + 1,
+            of_one_key: of_one_key.max(of_its_key),
+            are_sent: are_sent || is_sent,
+        });
+    }
+
     /// When nothing new starts any more.
     pub(super) fn reserve(&self) -> Timestamp {
         let unit = self.slowest_unit_ms.get().max(UNIT_MS_MIN);
-        self.before(self.writes_ms().saturating_add(unit), 2)
+        self.before(self.to_write_ms().saturating_add(unit), 2)
     }
 
     /// When what still runs is cancelled.
     pub(super) fn hard_limit(&self) -> Timestamp {
-        self.before(self.writes_ms(), 4)
+        self.before(self.to_write_ms(), 4)
+    }
+
+    /// When no send goes on any more: what was sent has to be written.
+    pub(super) fn sends_end(&self) -> Timestamp {
+        self.before(REPLY_MS.saturating_add(self.writes_ms()), 5)
+    }
+
+    /// When no write goes on any more. As the calls to services give up (`backoff.rs`).
+    pub(super) fn writes_end(&self) -> Timestamp {
+        self.before(REPLY_MS, 8)
+    }
+
+    /// Whether a send that begins now will end in time, going by those before it.
+    pub(super) fn has_time_to_send(&self) -> bool {
+        let send = self.slowest_send_ms.get().unwrap_or(0);
+        self.now().0.saturating_add(send) < self.sends_end().0
+    }
+
+    /// Whether a write that begins now will end in time, going by those before it.
+    pub(super) fn has_time_to_write(&self) -> bool {
+        self.now().0.saturating_add(self.slowest_call_ms.get()) < self.writes_end().0
+    }
+
+    /// Waits for a work until a moment; none if it is not done by then, and cancelled.
+    pub(super) async fn until<T>(
+        &self,
+        moment: Timestamp,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        match select(pin!(work), self.clock.watch(moment)).await {
+            Either::Left((done, _)) => Some(done),
+            Either::Right(((), _)) => None,
+        }
     }
 
     pub(super) fn is_late(&self) -> bool {
@@ -141,6 +219,22 @@ impl<'c> Deadline<'c> {
 
     fn writes_ms(&self) -> i64 {
         (CALLS.saturating_mul(self.slowest_call_ms.get())).max(WRITES_MS_MIN)
+    }
+
+    /// Everything that is to be done after the last record: sends and parks of several keys go
+    /// on beside each other.
+    fn to_write_ms(&self) -> i64 {
+        let Expected { records, of_one_key, are_sent } = self.expected.get();
+        let in_a_row = of_one_key.max(records.div_ceil(CALLS_AT_ONCE));
+        let times =
+            |count: usize, each: i64| i64::try_from(count).unwrap_or(i64::MAX).saturating_mul(each);
+        let sends = if are_sent {
+            times(in_a_row, self.slowest_send_ms.get().unwrap_or(SEND_MS_FIRST))
+        } else {
+            0
+        };
+        let parks = times(in_a_row / PARKED_AT_ONCE, self.slowest_call_ms.get());
+        [self.writes_ms(), sends, parks].into_iter().fold(REPLY_MS, i64::saturating_add)
     }
 
     /// A moment so much before the end, but no more than a part of the whole: a short timeout
@@ -170,6 +264,8 @@ mod tests {
             ends: Timestamp(began.0 + length),
             slowest_unit_ms: Cell::new(unit),
             slowest_call_ms: Cell::new(call),
+            slowest_send_ms: Cell::new(None),
+            expected: Cell::default(),
             ended_at_once: Cell::new(None),
             skipped: Cell::new(0),
             may_skip: Cell::new(0),
@@ -235,11 +331,40 @@ mod tests {
 
     #[test]
     fn the_reserve_grows_with_what_the_batch_takes() {
-        check(60_000, 0, 0, 500, 300);
-        check(60_000, 2_000, 0, 2_300, 300);
-        check(60_000, 2_000, 500, 4_000, 2_000);
+        check(60_000, 0, 0, 700, 500);
+        check(60_000, 2_000, 0, 2_500, 500);
+        check(60_000, 2_000, 500, 4_200, 2_200);
         // Of a short timeout it takes half, and the limit a quarter.
         check(800, 0, 0, 400, 200);
         check(10_000, 30_000, 9_000, 5_000, 2_500);
+    }
+
+    #[test]
+    fn what_is_to_be_sent_and_parked_has_its_time() {
+        let clock = Counted::default();
+        let call = Call { request_id: String::new(), deadline: Timestamp(60_000) };
+        let deadline = Deadline::new(&clock, &call);
+        let limit = |records, of_one_key, are_sent| {
+            deadline.expect(Expected { records, of_one_key, are_sent });
+            60_000 - deadline.hard_limit().0
+        };
+        assert_eq!(limit(0, 0, true), 500);
+        assert_eq!(limit(100, 100, true), 500 + 100 * 50);
+        assert_eq!(limit(100, 1, true), 500 + 4 * 50, "keys beside each other");
+        assert_eq!(limit(100, 100, false), 500);
+        let began = clock.now();
+        clock.now.fetch_add(200, Relaxed);
+        deadline.learn_send(began);
+        assert_eq!(limit(20, 20, true), 500 + 20 * 200);
+        assert_eq!(limit(10_000, 10_000, true), 15_000, "a quarter at most");
+        deadline.learn_call(began);
+        assert_eq!(limit(1_000, 1_000, false), 200 + 4 * 200 + 11 * 200);
+        // What is sent can still be parked, and what is parked be told.
+        assert_eq!(deadline.sends_end().0, 60_000 - 200 - 4 * 200);
+        assert_eq!(deadline.writes_end().0, 60_000 - REPLY_MS);
+        clock.now.store(deadline.sends_end().0 - 200, Relaxed);
+        assert!(!deadline.has_time_to_send() && deadline.has_time_to_write());
+        clock.now.store(deadline.writes_end().0 - 200, Relaxed);
+        assert!(!deadline.has_time_to_write());
     }
 }

@@ -4,7 +4,7 @@
 //! made of its settings. Nothing is kept unless it is said where; then a record that fails
 //! stays unfinished.
 
-use super::{Call, consumer::consumer, progress::Progress};
+use super::{Call, consumer::consumer, deadline::Deadline, progress::Progress};
 #[cfg(feature = "destinations")]
 use crate::{park::destination::Destination, telemetry};
 use crate::{
@@ -158,25 +158,36 @@ impl Keeping {
     }
 
     pub(super) fn has_place(&self) -> bool {
-        #[cfg(feature = "destinations")]
-        if self.destination.is_some() {
-            return true;
-        }
-        self.park.is_some()
+        self.sends() || self.park.is_some()
     }
 
-    /// Sends records to the destination; how many, from the first on, are there for sure.
+    /// Sends records to the destination; how many, from the first on, are there for sure. None
+    /// is begun that would not end in time.
     #[cfg(feature = "destinations")]
     pub(super) async fn send(
         &self,
         queue: &[Pending],
-        (call, deadline): (&Call, Timestamp),
+        (call, deadline): (&Call, &Deadline<'_>),
     ) -> usize {
         let Some(destination) = &self.destination else { return queue.len() };
         for (sent, pending) in queue.iter().enumerate() {
-            if let Err(error) = destination.send(&pending.envelope, deadline).await {
-                telemetry::park_failed(call, "DestinationFailed", &error);
+            if !deadline.has_time_to_send() {
+                telemetry::park_failed(call, "DestinationOutOfTime", &OutOfTime);
                 return sent;
+            }
+            let (began, limit) = (deadline.now(), deadline.sends_end());
+            let answer = deadline.until(limit, destination.send(&pending.envelope, limit)).await;
+            deadline.learn_send(began);
+            match answer {
+                Some(Ok(())) => {}
+                Some(Err(error)) => {
+                    telemetry::park_failed(call, "DestinationFailed", &error);
+                    return sent;
+                }
+                None => {
+                    telemetry::park_failed(call, "DestinationOutOfTime", &OutOfTime);
+                    return sent;
+                }
             }
         }
         queue.len()
@@ -184,8 +195,16 @@ impl Keeping {
 
     #[cfg(not(feature = "destinations"))]
     #[expect(clippy::unused_async, reason = "its twin sends")]
-    pub(super) async fn send(&self, queue: &[Pending], _: (&Call, Timestamp)) -> usize {
+    pub(super) async fn send(&self, queue: &[Pending], _: (&Call, &Deadline<'_>)) -> usize {
         queue.len()
+    }
+
+    /// Whether records that are set aside are sent to a destination as well.
+    pub(super) fn sends(&self) -> bool {
+        #[cfg(feature = "destinations")]
+        return self.destination.is_some();
+        #[cfg(not(feature = "destinations"))]
+        false
     }
 
     pub(super) fn max_attempts(&self) -> u32 {
@@ -202,3 +221,8 @@ impl Keeping {
         self.progress.as_ref().map(Progress::store).or(park)
     }
 }
+
+/// There is no time left to set a record aside before the deadline.
+#[derive(Debug, thiserror::Error)]
+#[error("the function's time is nearly used up; what is not set aside comes again")]
+pub(super) struct OutOfTime;

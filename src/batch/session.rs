@@ -10,8 +10,8 @@
 
 use super::{
     Call, Halt, Measures,
-    deadline::Deadline,
-    keeping::{Keeping, OnUnkeyed},
+    deadline::{Deadline, Expected},
+    keeping::{Keeping, OnUnkeyed, OutOfTime},
     layout::{Layout, Order},
     progress::{Memory, Note, Place, Progress, Remembered},
     retry::TRIES_IN_PLACE,
@@ -432,6 +432,7 @@ impl<'s> Session<'s> {
         let mut queues = self.pending.borrow_mut();
         let (_, queue) = queues.entry(key.hash.clone()).or_insert_with(|| (key, Vec::new()));
         queue.push(pending);
+        self.deadline.expect_one_more(queue.len(), self.keeping.sends());
     }
 
     /// Confirms all parks; gives back the records whose key was opened meanwhile, which have
@@ -441,18 +442,27 @@ impl<'s> Session<'s> {
         if queues.is_empty() {
             return Vec::new();
         }
-        let began = self.deadline.now();
         // Those that open their key write the same rows, so they would only meet there. The
         // first of the batch goes first: if time or room ends, the reply is as far as it can be.
         let (behind, mut opening): (Vec<_>, Vec<_>) =
             queues.into_values().partition(|(key, _)| self.is_open(key));
-        let behind = behind.into_iter().map(|(key, queue)| self.confirm(key, queue));
-        let mut lifted = concurrent::all(behind).await.concat();
         opening.sort_by_key(|(_, queue)| queue.iter().map(|it| it.record).min());
-        for (key, queue) in opening {
-            lifted.extend(self.confirm(key, queue).await);
-        }
-        self.deadline.learn_call(began);
+        let lifted = RefCell::new(Vec::new());
+        let confirms = async {
+            let behind = behind.into_iter().map(async |(key, queue)| {
+                let confirmed = self.confirm(key, queue).await;
+                lifted.borrow_mut().extend(confirmed);
+            });
+            concurrent::all(behind).await;
+            for (key, queue) in opening {
+                let confirmed = self.confirm(key, queue).await;
+                lifted.borrow_mut().extend(confirmed);
+            }
+        };
+        // Those of which it is not known by then come again.
+        self.deadline.until(self.deadline.writes_end(), confirms).await;
+        let mut lifted = lifted.into_inner();
+        self.deadline.expect(Expected::default());
         lifted.sort_unstable();
         for queued in &self.queued {
             queued.set(false);
@@ -482,16 +492,15 @@ impl<'s> Session<'s> {
         for at in &failed {
             self.outcomes[*at].set(Outcome::Failed);
         }
-        let times = (self.deadline.now(), self.deadline.ends());
         if self.goes_past_park(&key) {
             // Nothing is held, so what only queues behind runs.
             let (failed, behind): (Vec<Pending>, Vec<Pending>) =
                 queue.into_iter().partition(|it| it.failed);
-            self.send_alone(&failed, times.1).await;
+            self.send_alone(&failed).await;
             return behind.into_iter().map(|it| it.record).collect();
         }
         // Both have to confirm: the table last, since its row is what is found at a repeat.
-        let sent = Box::pin(self.keeping.send(&queue, (self.call, times.1))).await;
+        let sent = Box::pin(self.keeping.send(&queue, (self.call, self.deadline))).await;
         queue.truncate(sent);
         let Some(park) = &self.park else {
             for it in &queue {
@@ -499,36 +508,39 @@ impl<'s> Session<'s> {
             }
             return Vec::new();
         };
-        let sent_records: Vec<usize> = queue.iter().map(|it| it.record).collect();
-        let confirmed =
-            park.confirm(&key, queue, &self.holds, (&self.call.request_id, times.0, times.1));
-        match Box::pin(confirmed).await {
-            Ok(confirmed) => {
-                let mut measures = self.measures.borrow_mut();
-                for at in confirmed.parked {
-                    self.outcomes[at].set(Outcome::Parked);
-                    measures.held += u64::from(!failed.contains(&at));
-                }
-                for at in confirmed.known {
-                    self.outcomes[at].set(Outcome::AlreadyApplied);
-                }
-                confirmed.lifted
-            }
-            // It was full after all. All of them are where the destination is by now.
-            Err(ParkError::Full) if self.keeping.sends_when_full() => {
-                self.sent_alone(&sent_records);
-                Vec::new()
-            }
-            Err(error) => {
-                telemetry::park_failed(self.call, error.code(), &error);
-                Vec::new()
-            }
+        if !queue.is_empty() && !self.deadline.has_time_to_write() {
+            telemetry::park_failed(self.call, "ParkOutOfTime", &OutOfTime);
+            return Vec::new();
         }
+        let sent: Vec<usize> = queue.iter().map(|it| it.record).collect();
+        let began = self.deadline.now();
+        let times = (self.call.request_id.as_str(), began, self.deadline.ends());
+        let (confirmed, ended) = Box::pin(park.confirm(&key, queue, &self.holds, times)).await;
+        self.deadline.learn_call(began);
+        let mut measures = self.measures.borrow_mut();
+        for at in confirmed.parked {
+            self.outcomes[at].set(Outcome::Parked);
+            measures.held += u64::from(!failed.contains(&at));
+        }
+        for at in confirmed.known {
+            self.outcomes[at].set(Outcome::AlreadyApplied);
+        }
+        drop(measures);
+        match ended {
+            Ok(()) => {}
+            // It was full after all. What is not parked is where the destination is by now.
+            Err(ParkError::Full) if self.keeping.sends_when_full() => {
+                let is_unfinished = |at: &usize| !self.outcomes[*at].get().is_finished();
+                self.sent_alone(&sent.into_iter().filter(is_unfinished).collect::<Vec<_>>());
+            }
+            Err(error) => telemetry::park_failed(self.call, error.code(), &error),
+        }
+        confirmed.lifted
     }
 
     /// Sends records for which the park has no room to the destination alone.
-    async fn send_alone(&self, failed: &[Pending], deadline: Timestamp) {
-        let sent = Box::pin(self.keeping.send(failed, (self.call, deadline))).await;
+    async fn send_alone(&self, failed: &[Pending]) {
+        let sent = Box::pin(self.keeping.send(failed, (self.call, self.deadline))).await;
         let sent: Vec<usize> = failed[..sent].iter().map(|it| it.record).collect();
         self.sent_alone(&sent);
     }
@@ -579,7 +591,9 @@ impl<'s> Session<'s> {
             })
             .collect();
         let times = (self.deadline.now(), self.deadline.ends());
-        self.note_remembered(progress.remember(&notes, &self.memory, times).await);
+        let remembered = progress.remember(&notes, &self.memory, times);
+        let remembered = self.deadline.until(self.deadline.writes_end(), remembered).await;
+        self.note_remembered(remembered.unwrap_or(Ok(0)));
     }
 
     /// Whether records that nothing tells apart from this one may have come, or be about to

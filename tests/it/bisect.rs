@@ -194,8 +194,8 @@ fn no_call_is_made_within_the_reserve_of_the_deadline() {
     };
     let expected = |calls: &str, reply: &str, stops| (calls.to_owned(), reply.to_owned(), stops);
     // Each call has shown to take a second, so the last starts with that and the writes left.
-    assert_eq!(run("a b c d", 3_000 + 1_000 + 301), expected("1 2 3 4", "", 0));
-    assert_eq!(run("a b c d", 3_000 + 1_000 + 300), expected("1 2 3", "4", 1));
+    assert_eq!(run("a b c d", 3_000 + 1_000 + 501), expected("1 2 3 4", "", 0));
+    assert_eq!(run("a b c d", 3_000 + 1_000 + 500), expected("1 2 3", "4", 1));
     assert_eq!(run("a b c d", 0), expected("1", "2", 1));
     // Nor again: what fails is not tried within it, and nobody is blamed for it.
     assert_eq!(run("a:error b", 1_500), expected("1", "1", 0));
