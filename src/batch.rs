@@ -19,6 +19,7 @@ pub mod retry;
 mod rounds;
 mod schedule;
 mod session;
+mod watch;
 
 use crate::{
     clock::Clock, event::Record, operation::Operation, outcome::Outcome, record::Timestamp,

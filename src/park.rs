@@ -16,6 +16,7 @@
 pub mod envelope;
 pub mod holds;
 pub(crate) mod inventory;
+pub(crate) mod later;
 pub(crate) mod rows;
 pub mod space;
 
@@ -115,6 +116,8 @@ pub(crate) struct Pending {
     pub(crate) envelope: Envelope,
     /// Whether it failed itself, as opposed to queueing behind one that did.
     pub(crate) failed: bool,
+    /// Whether it was not tried here, but given up by the mapping.
+    pub(crate) is_rescued: bool,
 }
 
 /// What became of records that were to be parked.
@@ -192,6 +195,19 @@ impl Key {
         let hash = rows::hex(&hash.finalize()[..16]);
         let readable = envelope::readable_key(readable);
         Self { hash, readable, source_arn: source_arn.to_owned() }
+    }
+}
+
+/// From where on everything is known that happened to a key, once this record opens it. Whoever
+/// fails in its turn has nothing later before it; one that was given up may have, unless the key
+/// was watched.
+fn known_from(entry: Option<&Entry>, next: &Pending) -> String {
+    let sort = &next.sort;
+    match entry {
+        Some(entry) if entry.state == State::Watched => (&entry.from).min(sort).clone(),
+        Some(Entry { state: State::Open | State::Skipped, .. }) => later::NOWHERE.to_owned(),
+        _ if next.is_rescued => later::NOWHERE.to_owned(),
+        _ => sort.clone(),
     }
 }
 
@@ -325,7 +341,9 @@ impl Park {
                 return Ok(());
             }
             let wanted = if holds_later { State::Open } else { State::Skipped };
-            let standing = entry.filter(|entry| entry.state != State::Closed);
+            let known_from = known_from(entry.as_ref(), next);
+            let standing =
+                entry.filter(|entry| matches!(entry.state, State::Open | State::Skipped));
             let from = match standing.as_ref().map(|entry| &entry.from) {
                 Some(from) if *from < next.sort => from.clone(),
                 _ => next.sort.clone(),
@@ -343,6 +361,7 @@ impl Park {
                 changes.extend(opening);
                 written = Some(stripe);
             }
+            let opens = opens.then_some(known_from.as_str());
             changes.push(self.head(key, (taken, holds_later, opens), now));
             self.put_parts(parts, own_parts, deadline).await?;
             match self.store.change_all(changes, deadline).await {
@@ -440,8 +459,7 @@ impl Park {
     ) -> (Vec<Change>, Vec<(String, Parts)>) {
         let (mut changes, mut all_parts, mut bytes) = (Vec::new(), Vec::new(), 0);
         for it in pending.iter().take(ROWS_MAX) {
-            let record = (it.sort.as_str(), &it.envelope);
-            let Written { row, parts } = rows::written(&self.table, key, record, written_by);
+            let Written { row, parts } = rows::written(&self.table, key, it, written_by);
             bytes += row.size();
             if bytes > BYTES_MAX && !changes.is_empty() {
                 break;
@@ -456,11 +474,11 @@ impl Park {
     fn head(
         &self,
         key: &Key,
-        (parked, is_held, opens): (usize, bool, bool),
+        (parked, is_held, opens): (usize, bool, Option<&str>),
         Timestamp(now): Timestamp,
     ) -> Change {
         let head = rows::key(&key.hash, HEAD);
-        if !opens {
+        let Some(known_from) = opens else {
             // The entry stays as it is, so it must still be there: a key is closed together
             // with its head.
             let change = Change::update(&self.table, head, "ADD parked :n")
@@ -471,18 +489,20 @@ impl Park {
             } else {
                 change.only_if("is_open = :open AND parked > :none").value(":none", number(0))
             };
-        }
+        };
         Change::update(
             &self.table,
             head,
             "SET is_open = :open, key_text = :key, source_arn = :source, since_ms = \
-             if_not_exists(since_ms, :now) REMOVE #ttl ADD parked :n",
+             if_not_exists(since_ms, :now), known_from = if_not_exists(known_from, :known) \
+             REMOVE #ttl ADD parked :n",
         )
         .name("#ttl", PARK_TTL)
         .value(":open", AttributeValue::Bool(is_held))
         .value(":key", text(&key.readable))
         .value(":source", text(&key.source_arn))
         .value(":now", number(now))
+        .value(":known", text(known_from))
         .value(":n", number(parked))
     }
 
@@ -495,23 +515,6 @@ impl Park {
     pub(crate) fn bounds(&self, Timestamp(now): Timestamp) -> Bounds {
         let closed_since_s = now / 1_000 - self.retention_s - SLACK_S;
         Bounds { keys: self.keys_max, closed_since_s }
-    }
-
-    /// Takes note, under [`OnPark::Skip`], of the latest finished record of a key that has
-    /// parked ones.
-    pub(crate) async fn note_later(
-        &self,
-        hash: &str,
-        sort: &str,
-        deadline: Timestamp,
-    ) -> Result<(), StoreError> {
-        let change = Change::update(&self.table, rows::key(hash, HEAD), "SET later = :later")
-            .only_if("attribute_exists(pk) AND (attribute_not_exists(later) OR later < :later)")
-            .value(":later", text(sort));
-        match self.store.change(&change, deadline).await {
-            Err(error) if error.trouble != Trouble::Guard => Err(error),
-            _ => Ok(()),
-        }
     }
 
     /// Reads heads by their hashes; those not there are left out.

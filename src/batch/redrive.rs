@@ -239,8 +239,11 @@ impl<R: Runner> Operator<'_, R> {
                 if redriven.done >= limit || deadline.is_late() {
                     return Ok(KeyEnd::Stopped);
                 }
-                if !redrive.superseded && parked.superseded(&row) == "yes" {
-                    let failure = Failure::park(Overtaken).with_code("Superseded");
+                if !redrive.superseded && !parked.runs_by_default(&row) {
+                    let failure = match parked.superseded(&row) {
+                        "yes" => Failure::park(Overtaken).with_code("Superseded"),
+                        _ => Failure::park(PerhapsOvertaken).with_code("SupersededUnknown"),
+                    };
                     redriven.failed.push(not_redriven(&row, &failure));
                     return Ok(KeyEnd::Through);
                 }
@@ -401,6 +404,13 @@ fn damaged(error: &PayloadError) -> Halt {
 #[derive(Debug, thiserror::Error)]
 #[error("a later record of the key was processed; redrive it with `superseded` all the same")]
 struct Overtaken;
+
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the mapping gave the record up, and it is not known whether a later one of its key was \
+     processed: drop it, or redrive it with `superseded` all the same"
+)]
+struct PerhapsOvertaken;
 
 #[derive(Debug, thiserror::Error)]
 #[error("another redrive has taken the key over; the effect may be made twice")]

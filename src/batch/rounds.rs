@@ -38,6 +38,7 @@ impl Session<'_> {
         &self,
         round: impl AsyncFn(&[usize]) -> Result<(), Halt>,
     ) -> Result<(), Halt> {
+        self.note_begun_later().await?;
         self.start_alone().await?;
         let mut wanted: Vec<usize> = (0..self.records.len()).collect();
         loop {
@@ -120,6 +121,7 @@ impl Session<'_> {
         if !self.can_park() {
             return Err(Halt::no_park());
         }
+        self.rescues.set(true);
         let code = match condition {
             "RetryAttemptsExhausted" => "RetryAttemptsExhausted",
             "RecordAgeExceeded" => "RecordAgeExceeded",

@@ -64,9 +64,9 @@ struct Tried {
 
 /// One invocation's knowledge of its records.
 pub(super) struct Session<'s> {
-    keeping: &'s Keeping,
+    pub(super) keeping: &'s Keeping,
     /// As this invocation's consumer sees them.
-    park: Option<Park>,
+    pub(super) park: Option<Park>,
     progress: Option<Progress>,
     pub(super) records: &'s [Record<'s>],
     pub(super) layout: Layout<'s>,
@@ -74,10 +74,10 @@ pub(super) struct Session<'s> {
     pub(super) deadline: &'s Deadline<'s>,
     places: Vec<Place>,
     memory: Memory,
-    holds: RefCell<Holds>,
+    pub(super) holds: RefCell<Holds>,
     /// By what order keys are told, as settings write it.
     order: String,
-    before: Vec<Cell<Before>>,
+    pub(super) before: Vec<Cell<Before>>,
     pub(super) outcomes: Vec<Cell<Outcome>>,
     /// By lane: whether its records queue behind one parked in this invocation.
     held_lanes: Vec<Cell<bool>>,
@@ -87,6 +87,8 @@ pub(super) struct Session<'s> {
     tried: RefCell<BTreeMap<usize, Tried>>,
     /// The record that came alone, if its starts are marked.
     alone: Cell<Option<usize>>,
+    /// Whether the records were given up by the mapping, and are not run.
+    pub(super) rescues: Cell<bool>,
     pub(super) measures: RefCell<&'s mut Measures>,
 }
 
@@ -122,6 +124,7 @@ impl<'s> Session<'s> {
             pending: RefCell::default(),
             tried: RefCell::default(),
             alone: Cell::new(None),
+            rescues: Cell::new(false),
             measures: RefCell::new(measures),
         };
         session.recall().await?;
@@ -211,7 +214,7 @@ impl<'s> Session<'s> {
         let holds = self.holds.borrow();
         self.measure_holds(&holds);
         let mut asked = Vec::new();
-        if holds.is_empty() {
+        if !holds.has(&[State::Open, State::Skipped, State::Closed]) {
             return asked;
         }
         for (at, record) in self.records.iter().enumerate() {
@@ -219,7 +222,8 @@ impl<'s> Session<'s> {
                 continue;
             }
             let key = self.key(at, record);
-            let Some(entry) = holds.entry(&key.hash) else { continue };
+            let entry = holds.entry(&key.hash).filter(|entry| entry.state != State::Watched);
+            let Some(entry) = entry else { continue };
             let sort = self.sort(at);
             if entry.state == State::Open && self.is_behind(at, &sort, &entry.from) {
                 self.before[at].set(Before::Held);
@@ -239,7 +243,7 @@ impl<'s> Session<'s> {
     }
 
     /// What keeps a record in order, as the park of this consumer knows it.
-    fn key(&self, at: usize, record: &Record<'_>) -> Key {
+    pub(super) fn key(&self, at: usize, record: &Record<'_>) -> Key {
         let key = self.layout.key(at, record);
         match &self.park {
             Some(park) => park.key(key),
@@ -385,7 +389,7 @@ impl<'s> Session<'s> {
         self.progress.as_ref().filter(|_| !self.is_queue())
     }
 
-    fn is_queue(&self) -> bool {
+    pub(super) fn is_queue(&self) -> bool {
         self.records.first().is_some_and(|record| record.source().is_queue())
     }
 
@@ -428,7 +432,8 @@ impl<'s> Session<'s> {
             record_encoding: None,
         };
         self.queued[at].set(true);
-        let pending = Pending { record: at, sort: self.sort(at), envelope, failed };
+        let (sort, is_rescued) = (self.sort(at), self.rescues.get());
+        let pending = Pending { record: at, sort, envelope, failed, is_rescued };
         let mut queues = self.pending.borrow_mut();
         let (_, queue) = queues.entry(key.hash.clone()).or_insert_with(|| (key, Vec::new()));
         queue.push(pending);
@@ -555,7 +560,8 @@ impl<'s> Session<'s> {
 
     /// Remembers what is beyond the checkpoint, if the batch ends early.
     pub(super) async fn remember(&self) {
-        self.note_later().await;
+        self.note_finished_later().await;
+        self.watch_unfinished().await;
         let Some(progress) = self.progress() else { return };
         let is_finished = |at: usize| self.outcomes[at].get().is_finished();
         let lowest = (0..self.records.len()).find(|at| !is_finished(*at));
@@ -610,7 +616,7 @@ impl<'s> Session<'s> {
     /// The place among records unpacked from one depends on where AWS cut, so their content
     /// belongs to it; and where others with the same content may be beyond the cut, what tells
     /// a batch from the next, so that none of them is taken for parked because another is.
-    fn sort(&self, at: usize) -> String {
+    pub(super) fn sort(&self, at: usize) -> String {
         let record = &self.records[at];
         let sort = sort_key(record);
         let Some(data) = record.data_text().filter(|_| record.may_be_unpacked()) else {
@@ -646,38 +652,6 @@ impl<'s> Session<'s> {
             Err(error) => telemetry::progress_lost(self.call, &error),
         }
     }
-
-    /// Where later records flow past parked ones: which was the last of each such key.
-    async fn note_later(&self) {
-        let Some(park) = &self.park else { return };
-        let mut latest: BTreeMap<String, String> = BTreeMap::new();
-        {
-            let holds = self.holds.borrow();
-            if holds.is_empty() {
-                return;
-            }
-            for (at, record) in self.records.iter().enumerate() {
-                if self.outcomes[at].get() != Outcome::Applied {
-                    continue;
-                }
-                let key = self.key(at, record);
-                let is_skipped =
-                    holds.entry(&key.hash).is_some_and(|entry| entry.state == State::Skipped);
-                if is_skipped {
-                    let sort = self.sort(at);
-                    let last = latest.entry(key.hash).or_default();
-                    *last = sort.max(std::mem::take(last));
-                }
-            }
-        }
-        let ends = self.deadline.ends();
-        let notes = latest.iter().map(|(hash, sort)| park.note_later(hash, sort, ends));
-        for result in concurrent::all(notes).await {
-            if let Err(error) = result {
-                telemetry::progress_lost(self.call, &error);
-            }
-        }
-    }
 }
 
 /// The function's process ended whenever the record ran.
@@ -709,7 +683,7 @@ fn order_changed(held: &str, now: &Order) -> Halt {
     )
 }
 
-fn unreadable(error: StoreError) -> Halt {
+pub(super) fn unreadable(error: StoreError) -> Halt {
     Halt::new("KeepingUnreadable", "what is known of the records cannot be read or noted")
         .caused_by(error)
 }

@@ -40,6 +40,10 @@ pub const KEYS_MAX_DEFAULT: u32 = 4_096;
 /// stripes take.
 pub const KEYS_MAX_MAX: u32 = 100_000;
 
+/// How many keys of a row are watched at most: 512 in all. More would make every process read
+/// large rows again and again just when everything fails.
+const WATCHED_MAX: usize = 8;
+
 /// Sort key of the rows that are no record.
 pub(super) const SORT: &str = "S";
 
@@ -52,6 +56,15 @@ pub(crate) enum State {
     Skipped,
     /// None is parked any more; those that were are known.
     Closed,
+    /// None is parked, but one failed and may be given up by the mapping: the head row says
+    /// which later ones are begun and finished from here on.
+    Watched,
+}
+
+impl State {
+    fn has_parked(self) -> bool {
+        matches!(self, Self::Open | Self::Skipped)
+    }
 }
 
 /// One key's entry.
@@ -258,13 +271,23 @@ impl Holds {
 
     /// Hashes of the keys that have parked records.
     pub(crate) fn parked(&self) -> impl Iterator<Item = (&str, &Entry)> {
-        self.all().filter(|(_, entry)| entry.state != State::Closed)
+        self.all().filter(|(_, entry)| entry.state.has_parked())
+    }
+
+    /// Whether a key is in one of these states.
+    pub(crate) fn has(&self, states: &[State]) -> bool {
+        self.all().any(|(_, entry)| states.contains(&entry.state))
+    }
+
+    /// Hashes of the keys that are watched.
+    pub(crate) fn watched(&self) -> impl Iterator<Item = &str> {
+        self.all().filter(|(_, entry)| entry.state == State::Watched).map(|(hash, _)| hash)
     }
 
     /// Whether a key that has no parked records yet would be one too many.
     pub(crate) fn is_full(&self, hash: &str, keys: u32) -> bool {
-        let has_any = |entry: &Entry| entry.state != State::Closed;
-        !self.entry(hash).is_some_and(has_any) && self.parked().nth(keys as usize - 1).is_some()
+        let has_parked = |entry: &Entry| entry.state.has_parked();
+        !self.entry(hash).is_some_and(has_parked) && self.parked().nth(keys as usize - 1).is_some()
     }
 
     /// The changes that set an entry, which belong into one transaction, and the row as it is
@@ -281,12 +304,49 @@ impl Holds {
         }
         let place = stripe_of(hash);
         let mut stripe = self.stripes.get(&place).map(|it| (**it).clone()).unwrap_or_default();
-        let first = first_revision(entry.changed_s);
         stripe.entries.retain(|_, entry| {
             entry.state != State::Closed || entry.changed_s >= bounds.closed_since_s
         });
         stripe.entries.insert(hash.to_owned(), entry);
         stripe.make_room(hash)?;
+        let (change, stripe) = self.replace(of, place, stripe);
+        let announced = of.announce(&[(place, stripe.revision)]);
+        Ok(([change].into_iter().chain(announced).collect(), stripe))
+    }
+
+    /// The changes that watch keys from a place on, where there is room, or none any more. They
+    /// belong into one transaction. What was watched since before `expired_s` goes.
+    pub(crate) fn watch(
+        &self,
+        of: Rows<'_>,
+        keys: &BTreeMap<String, Option<String>>,
+        (now_s, expired_s): (i64, i64),
+    ) -> Vec<Change> {
+        let mut by_place: BTreeMap<u8, Vec<_>> = BTreeMap::new();
+        for key in keys {
+            by_place.entry(stripe_of(key.0)).or_default().push(key);
+        }
+        let (mut changes, mut revisions) = (Vec::new(), Vec::new());
+        for (place, keys) in by_place {
+            let before = self.stripes.get(&place).map(|it| (**it).clone()).unwrap_or_default();
+            let mut stripe = before.clone();
+            stripe.watch(&keys, (now_s, expired_s));
+            if stripe.entries != before.entries {
+                let (change, stripe) = self.replace(of, place, stripe);
+                changes.push(change);
+                revisions.push((place, stripe.revision));
+            }
+        }
+        if !changes.is_empty() {
+            changes.extend(of.announce(&revisions));
+        }
+        changes
+    }
+
+    fn replace(&self, of: Rows<'_>, place: u8, mut stripe: Stripe) -> (Change, Stripe) {
+        let before = stripe.revision;
+        let newest = stripe.entries.values().map(|entry| entry.changed_s).max();
+        let first = first_revision(newest.unwrap_or_default());
         let before = stripe.revision;
         stripe.revision = if before == 0 { first } else { before + 1 };
         stripe.order = self.order.clone().or(stripe.order);
@@ -296,8 +356,7 @@ impl Holds {
         } else {
             change.only_if("rev = :rev").value(":rev", number(before))
         };
-        let announced = of.announce(&[(place, stripe.revision)]).collect::<Vec<_>>();
-        Ok(([vec![change], announced].concat(), stripe))
+        (change, stripe)
     }
 
     /// Takes note of a row that was written.
@@ -335,18 +394,41 @@ impl Stripe {
         entries.filter_map(|(hash, it)| Some((hash.clone(), Entry::of_attribute(it)?))).collect()
     }
 
-    /// Where the row would be too large, closed entries go before their time, the oldest
-    /// first; if there are none, there is no room.
+    /// Watches keys from a place on, or none any more.
+    fn watch(&mut self, keys: &[(&String, &Option<String>)], (now_s, expired_s): (i64, i64)) {
+        self.entries
+            .retain(|_, entry| entry.state != State::Watched || entry.changed_s >= expired_s);
+        for (hash, from) in keys {
+            let known = self.entries.get(*hash);
+            let is_free = known.is_none_or(|entry| {
+                entry.state == State::Watched && from.as_ref().is_none_or(|it| *it < entry.from)
+            });
+            let watched = self.entries.values().filter(|it| it.state == State::Watched).count();
+            match from {
+                _ if !is_free => {}
+                None => drop(self.entries.remove(*hash)),
+                Some(_) if known.is_none() && watched >= WATCHED_MAX => {}
+                Some(from) => {
+                    let (state, from) = (State::Watched, from.clone());
+                    self.entries.insert((*hash).clone(), Entry { state, from, changed_s: now_s });
+                }
+            }
+        }
+    }
+
+    /// Where the row would be too large, watched entries go, and then closed ones before their
+    /// time, the oldest first; if there are none, there is no room.
     fn make_room(&mut self, new: &str) -> Result<(), Full> {
         // A map's member has its name, its value and a byte; numbers and states are short.
         let size = |(hash, entry): (&String, &Entry)| hash.len() + entry.from.len() + 24;
         let mut bytes: usize = self.entries.iter().map(size).sum();
         while bytes > STRIPE_BYTES_MAX {
-            let closed = self
+            let spare = self
                 .entries
                 .iter()
-                .filter(|(hash, entry)| entry.state == State::Closed && hash.as_str() != new);
-            let oldest = closed.min_by_key(|(_, entry)| entry.changed_s);
+                .filter(|(hash, entry)| !entry.state.has_parked() && hash.as_str() != new);
+            let rank = |entry: &Entry| (entry.state != State::Watched, entry.changed_s);
+            let oldest = spare.min_by_key(|(_, entry)| rank(entry));
             let (hash, entry) = oldest.map(|(hash, entry)| (hash.clone(), entry)).ok_or(Full)?;
             bytes -= size((&hash, entry));
             self.entries.remove(&hash);
@@ -361,6 +443,7 @@ impl Entry {
             State::Open => "open",
             State::Skipped => "skipped",
             State::Closed => "closed",
+            State::Watched => "watched",
         };
         text(format!("{state} {} {}", self.changed_s, self.from))
     }
@@ -371,6 +454,7 @@ impl Entry {
             "open" => State::Open,
             "skipped" => State::Skipped,
             "closed" => State::Closed,
+            "watched" => State::Watched,
             _ => return None,
         };
         let changed_s = parts.next()?.parse().ok()?;
@@ -432,6 +516,34 @@ mod tests {
         assert_eq!(operator.foreign_order(), None);
         read(&mut after, "01b", row);
         assert_eq!(after.foreign_order(), Some("key"));
+    }
+
+    #[test]
+    fn watched_keys_take_the_room_that_nobody_needs() {
+        let keys = |from: usize, to: usize, place: Option<&str>| {
+            let key = |at| (format!("00{at:04}"), place.map(str::to_owned));
+            (from..to).map(key).collect::<BTreeMap<_, _>>()
+        };
+        let mut holds = Holds::default();
+        let write = |holds: &mut Holds, changes: Vec<Change>| {
+            assert_eq!(changes.len(), 1 + usize::from(REPLICAS));
+            holds.read(OF, &[0], &[("t".to_owned(), changes[0].item.clone())]);
+        };
+        let changes = holds.watch(OF, &keys(0, WATCHED_MAX + 9, Some("R#5")), (10, 0));
+        write(&mut holds, changes);
+        assert_eq!(holds.watched().count(), WATCHED_MAX);
+        assert_eq!(holds.parked().count(), 0);
+        // What is watched from an earlier place stays; from a later one it changes nothing.
+        assert!(holds.watch(OF, &keys(0, 9, Some("R#6")), (11, 0)).is_empty());
+        set(&mut holds, "00x", entry(State::Open, 12), BOUNDS).unwrap();
+        assert_eq!(holds.watched().count(), WATCHED_MAX, "there was room");
+        let changes = holds.watch(OF, &keys(3, 4, None), (13, 0));
+        write(&mut holds, changes);
+        assert_eq!(holds.watched().count(), WATCHED_MAX - 1);
+        let changes = holds.watch(OF, &keys(1, 2, Some("R#1")), (90, 50));
+        write(&mut holds, changes);
+        assert_eq!(holds.watched().collect::<Vec<_>>(), ["000001"], "the others are expired");
+        assert_eq!(holds.parked().count(), 1);
     }
 
     #[test]

@@ -32,8 +32,11 @@ pub(crate) struct ParkedKey {
     pub(crate) key: Key,
     /// How many records are parked.
     pub(crate) parked: u64,
-    /// The last finished record, where later ones flow.
+    /// The last finished record that is known, and the last that was begun.
     later: Option<String>,
+    begun: Option<String>,
+    /// From where on these two are known.
+    known_from: Option<String>,
     is_open: bool,
 }
 
@@ -52,16 +55,33 @@ impl ParkedKey {
             key,
             parked: number_of(item, "parked").unwrap_or(0),
             later: text_of(item, "later").map(str::to_owned),
+            begun: text_of(item, "begun").map(str::to_owned),
+            known_from: text_of(item, "known_from").map(str::to_owned),
             is_open: item.get("is_open").and_then(|open| open.as_bool().ok()) == Some(&true),
         }
     }
 
-    /// Whether a later record of the key was processed.
+    /// Whether a later record of the key was processed: `yes`, `no`, or `unknown`.
+    ///
+    /// In a held key none is after one that failed in its turn. One that the mapping gave up may
+    /// have been overtaken before it was parked, unless all that happened since is known.
     pub(crate) fn superseded(&self, row: &Row) -> &'static str {
-        match &self.later {
-            _ if self.is_open => "no",
-            Some(later) if *later > row.sort => "yes",
+        let is_after = |noted: &Option<String>| noted.as_ref().is_some_and(|it| *it > row.sort);
+        let is_known = self.known_from.as_ref().is_some_and(|from| *from <= row.sort);
+        match row.is_rescued() {
+            false if self.is_open => "no",
+            _ if is_after(&self.later) => "yes",
+            true if self.is_open && is_known && !is_after(&self.begun) => "no",
             _ => "unknown",
+        }
+    }
+
+    /// Whether a redrive runs a record unless it is told to run overtaken ones.
+    pub(crate) fn runs_by_default(&self, row: &Row) -> bool {
+        match self.superseded(row) {
+            "no" => true,
+            "yes" => false,
+            _ => !row.is_rescued(),
         }
     }
 }
@@ -231,7 +251,8 @@ impl Park {
         owner: &str,
         (now, deadline): (Timestamp, Timestamp),
     ) -> Result<Vec<Change>, ParkError> {
-        let update = "SET is_open = :shut, parked = :none, #ttl = :ttl REMOVE since_ms, later";
+        let update = "SET is_open = :shut, parked = :none, #ttl = :ttl REMOVE since_ms, later, \
+                      begun, known_from";
         let head = Change::update(&self.table, rows::key(&key.hash, HEAD), update)
             .only_if("lease_owner = :me AND parked = :one")
             .name("#ttl", PARK_TTL)

@@ -10,7 +10,7 @@
 //! did not get its row in deletes its own. What it gives up: parts whose writer died before its
 //! row was in stay until the record is settled, or, if it is never parked, for good.
 
-use super::{Key, envelope::Envelope};
+use super::{Key, Pending, envelope::Envelope};
 use crate::{
     record::Timestamp,
     store::{
@@ -117,9 +117,10 @@ pub(crate) fn writer(request_id: &str, Timestamp(now): Timestamp) -> String {
 pub(crate) fn written(
     table: &str,
     key: &Key,
-    (sort, envelope): (&str, &Envelope),
+    pending: &Pending,
     (writer, Timestamp(now)): (&str, Timestamp),
 ) -> Written {
+    let Pending { sort, envelope, .. } = pending;
     let record = envelope.record.as_bytes();
     let packed = pack(record);
     let meta = Envelope { record: String::new(), ..envelope.clone() };
@@ -134,6 +135,9 @@ pub(crate) fn written(
         ("sha256", text(hex(&Sha256::digest(record)))),
     ] {
         item.insert(name.to_owned(), value);
+    }
+    if pending.is_rescued {
+        item.insert("rescued".to_owned(), AttributeValue::Bool(true));
     }
     let mut parts = None;
     if packed.len() <= PAYLOAD_MAX {
@@ -196,6 +200,11 @@ impl Row {
     /// When it was parked, in milliseconds since the epoch.
     pub(crate) fn parked_ms(&self) -> i64 {
         number_of(&self.item, "parked_ms").unwrap_or(0)
+    }
+
+    /// Whether the mapping gave it up, so that later ones may be finished.
+    pub(crate) fn is_rescued(&self) -> bool {
+        self.item.get("rescued").and_then(|it| it.as_bool().ok()) == Some(&true)
     }
 
     /// The record's text as it was delivered.

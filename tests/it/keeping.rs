@@ -1,6 +1,7 @@
 //! What a function keeps of its records, in an embedded store: parks in their order, whole
 //! payloads, attempts by class, errors of any length.
 
+mod rescued;
 mod time;
 
 use crate::support::{FOREVER, block_on, call, local_endpoint, order};
