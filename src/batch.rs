@@ -6,6 +6,7 @@
 //! as *not attempted*; it cannot say where Lambda is to stand, so it cannot move past a record
 //! it forgot.
 
+mod attempts;
 pub mod bisect;
 pub mod consumer;
 mod crew;

@@ -42,13 +42,10 @@ use crate::{
 use aws_sdk_dynamodb::types::AttributeValue;
 use envelope::Envelope;
 use holds::{Bounds, Entry, Full, Holds, KEYS_MAX_DEFAULT, State};
-use rows::{Parts, Written};
+use rows::{OwnParts, Parts, Written};
 use sha2::{Digest, Sha256};
 use space::{Cache, OldParks};
-use std::{
-    cell::RefCell,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::cell::RefCell;
 
 /// Names of the table's partition and sort key attributes.
 pub const PARK_KEYS: [&str; 2] = ["pk", "sk"];
@@ -130,21 +127,6 @@ pub(crate) struct Confirmed {
     pub(crate) lifted: Vec<usize>,
 }
 
-/// Parts that one park has written and no row refers to yet.
-struct OwnParts {
-    writer: String,
-    /// By place of the record.
-    names: BTreeMap<String, String>,
-    /// Those whose row may be written all the same: the answer was lost.
-    unsure: BTreeSet<String>,
-}
-
-impl OwnParts {
-    fn new(writer: String) -> Self {
-        Self { writer, names: BTreeMap::new(), unsure: BTreeSet::new() }
-    }
-}
-
 /// A record could not be set aside, so it stays unfinished.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -195,19 +177,6 @@ impl Key {
         let hash = rows::hex(&hash.finalize()[..16]);
         let readable = envelope::readable_key(readable);
         Self { hash, readable, source_arn: source_arn.to_owned() }
-    }
-}
-
-/// From where on everything is known that happened to a key, once this record opens it. Whoever
-/// fails in its turn has nothing later before it; one that was given up may have, unless the key
-/// was watched.
-fn known_from(entry: Option<&Entry>, next: &Pending) -> String {
-    let sort = &next.sort;
-    match entry {
-        Some(entry) if entry.state == State::Watched => (&entry.from).min(sort).clone(),
-        Some(Entry { state: State::Open | State::Skipped, .. }) => later::NOWHERE.to_owned(),
-        _ if next.is_rescued => later::NOWHERE.to_owned(),
-        _ => sort.clone(),
     }
 }
 
@@ -341,7 +310,7 @@ impl Park {
                 return Ok(());
             }
             let wanted = if holds_later { State::Open } else { State::Skipped };
-            let known_from = known_from(entry.as_ref(), next);
+            let known_from = later::known_from(entry.as_ref(), next);
             let standing =
                 entry.filter(|entry| matches!(entry.state, State::Open | State::Skipped));
             let from = match standing.as_ref().map(|entry| &entry.from) {

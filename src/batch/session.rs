@@ -10,11 +10,11 @@
 
 use super::{
     Call, Halt, Measures,
+    attempts::Tried,
     deadline::{Deadline, Expected},
     keeping::{Keeping, OnUnkeyed, OutOfTime},
     layout::{Layout, Order},
     progress::{Memory, Note, Place, Progress, Remembered},
-    retry::TRIES_IN_PLACE,
 };
 pub(super) use crate::park::envelope::chain;
 use crate::{
@@ -29,7 +29,7 @@ use crate::{
         sort_key,
         space::SpaceError,
     },
-    processor::{Class, Failure},
+    processor::Failure,
     record::Timestamp,
     store::StoreError,
     telemetry,
@@ -48,18 +48,6 @@ pub(super) enum Before {
     Finished,
     /// An earlier record of its key is parked, and it queues behind.
     Held,
-}
-
-/// How often a record has failed, in all invocations and in this one.
-#[derive(Debug, Clone, Copy, Default)]
-struct Tried {
-    attempts: u32,
-    /// Those of the attempts that failed without a class: they are bounded, because such a
-    /// record may never work. What is transient has all the time there is.
-    unclassified: u32,
-    unclassified_here: u32,
-    transient_here: u32,
-    first_failed_ms: i64,
 }
 
 /// One invocation's knowledge of its records.
@@ -84,7 +72,7 @@ pub(super) struct Session<'s> {
     queued: Vec<Cell<bool>>,
     /// By the key's hash.
     pending: RefCell<BTreeMap<String, (Key, Vec<Pending>)>>,
-    tried: RefCell<BTreeMap<usize, Tried>>,
+    pub(super) tried: RefCell<BTreeMap<usize, Tried>>,
     /// The record that came alone, if its starts are marked.
     alone: Cell<Option<usize>>,
     /// Whether the records were given up by the mapping, and are not run.
@@ -273,49 +261,6 @@ impl<'s> Session<'s> {
         self.places.get(at).map(|place| self.memory.of(place)).unwrap_or_default()
     }
 
-    fn tried(&self, at: usize) -> Tried {
-        let here = self.tried.borrow().get(&at).copied();
-        here.unwrap_or_else(|| {
-            let Remembered { attempts, unclassified, first_failed_ms, .. } = self.remembered(at);
-            let first_failed_ms = first_failed_ms.unwrap_or_else(|| self.deadline.now().0);
-            Tried { attempts, unclassified, first_failed_ms, ..Tried::default() }
-        })
-    }
-
-    /// Attempts of a record so far, those of earlier invocations included.
-    pub(super) fn attempts(&self, at: usize) -> u32 {
-        let here = self.tried.borrow().get(&at).map(|tried| tried.attempts);
-        here.unwrap_or_else(|| self.remembered(at).attempts)
-    }
-
-    /// Takes note of a failed attempt.
-    pub(super) fn note_attempt(&self, at: usize, failure: &Failure) {
-        let mut tried = self.tried(at);
-        let one_more = |count: &mut u32| *count = count.saturating_add(1);
-        one_more(&mut tried.attempts);
-        match failure.class() {
-            Class::Retry => one_more(&mut tried.transient_here),
-            Class::Unclassified => {
-                one_more(&mut tried.unclassified);
-                one_more(&mut tried.unclassified_here);
-            }
-            Class::Park | Class::Halt => {}
-        }
-        self.tried.borrow_mut().insert(at, tried);
-        self.measures.borrow_mut().count_failure(failure.code());
-    }
-
-    /// Whether a record whose last attempt, which was noted, failed with this class may be tried
-    /// again in this invocation.
-    pub(super) fn may_try_again(&self, at: usize, class: Class) -> bool {
-        let tried = self.tried(at);
-        match class {
-            Class::Retry => tried.transient_here < TRIES_IN_PLACE,
-            Class::Unclassified => tried.unclassified_here < self.keeping.max_attempts(),
-            Class::Park | Class::Halt => false,
-        }
-    }
-
     /// Marks a record that comes alone as started; those that have been started too often
     /// without any outcome are set aside instead. Tells whether the record may run.
     ///
@@ -346,16 +291,6 @@ impl<'s> Session<'s> {
         let marked = progress.mark_start((&self.places[at], &self.memory), starts + 1, times).await;
         self.deadline.learn_call(times.0);
         marked.map_err(unreadable)
-    }
-
-    /// Whether a failure means that the record is set aside.
-    pub(super) fn is_parked_by(&self, at: usize, class: Class) -> bool {
-        let is_due = match class {
-            Class::Park => true,
-            Class::Unclassified => self.tried(at).unclassified >= self.keeping.max_attempts(),
-            Class::Retry | Class::Halt => false,
-        };
-        is_due && self.can_park()
     }
 
     pub(super) fn can_park(&self) -> bool {

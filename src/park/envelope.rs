@@ -194,24 +194,24 @@ pub(crate) fn code(text: &str) -> String {
 struct Cut {
     text: String,
     room: usize,
-    cut_off: usize,
+    missing: usize,
 }
 
 impl Cut {
     fn new(room: usize) -> Self {
-        Self { text: String::new(), room, cut_off: 0 }
+        Self { text: String::new(), room, missing: 0 }
     }
 
     fn take(&mut self, text: &str) {
         // After a cut nothing is taken any more.
-        let room = if self.cut_off > 0 { 0 } else { self.room - self.text.len() };
+        let room = if self.missing > 0 { 0 } else { self.room - self.text.len() };
         let at = text.floor_char_boundary(room);
         self.text.push_str(&text[..at]);
-        self.cut_off += text.len() - at;
+        self.missing += text.len() - at;
     }
 
     fn told(self) -> String {
-        match self.cut_off {
+        match self.missing {
             0 => self.text,
             bytes => format!("{}… ({bytes} more bytes)", self.text),
         }

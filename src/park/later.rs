@@ -10,7 +10,11 @@
 //! watched, or no longer, is unknown. An invocation that read the holds before a zombie of an
 //! earlier one wrote its watch takes no note.
 
-use super::{HEAD, PARK_TTL, Park, holds::Holds, rows};
+use super::{
+    HEAD, PARK_TTL, Park, Pending,
+    holds::{Entry, Holds, State},
+    rows,
+};
 use crate::{
     concurrent,
     record::Timestamp,
@@ -22,7 +26,20 @@ use crate::{
 use std::collections::BTreeMap;
 
 /// A place behind all records: nothing is known of what happened before.
-pub(crate) const NOWHERE: &str = "~";
+const NOWHERE: &str = "~";
+
+/// From where on everything is known that happened to a key, once this record opens it. Whoever
+/// fails in its turn has nothing later before it; one that was given up may have, unless the key
+/// was watched.
+pub(super) fn known_from(entry: Option<&Entry>, next: &Pending) -> String {
+    let sort = &next.sort;
+    match entry {
+        Some(entry) if entry.state == State::Watched => (&entry.from).min(sort).clone(),
+        Some(Entry { state: State::Open | State::Skipped, .. }) => NOWHERE.to_owned(),
+        _ if next.is_rescued => NOWHERE.to_owned(),
+        _ => sort.clone(),
+    }
+}
 
 /// What is noted of a later record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +70,8 @@ impl Park {
         noted: Noted,
         times: (Timestamp, Timestamp),
     ) -> Result<(), StoreError> {
-        let notes = newest.iter().map(|(hash, sort)| self.note(hash, sort, noted, times));
-        concurrent::all_or_error(notes).await?;
+        let writes = newest.iter().map(|(hash, sort)| self.note(hash, sort, noted, times));
+        concurrent::all_or_error(writes).await?;
         Ok(())
     }
 

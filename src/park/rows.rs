@@ -22,6 +22,7 @@ use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use sha2::{Digest, Sha256};
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     io::{Read as _, Write as _},
 };
@@ -106,6 +107,22 @@ pub(crate) struct Parts {
     pub(crate) puts: Vec<Change>,
     /// What all their sort keys begin with.
     pub(crate) name: String,
+}
+
+/// Parts that one park has written and no row refers to yet.
+#[derive(Debug)]
+pub(crate) struct OwnParts {
+    pub(crate) writer: String,
+    /// By place of the record.
+    pub(crate) names: BTreeMap<String, String>,
+    /// Those whose row may be written all the same: the answer was lost.
+    pub(crate) unsure: BTreeSet<String>,
+}
+
+impl OwnParts {
+    pub(crate) fn new(writer: String) -> Self {
+        Self { writer, names: BTreeMap::new(), unsure: BTreeSet::new() }
+    }
 }
 
 /// Who writes parts: one park of one invocation, so that no two share theirs.

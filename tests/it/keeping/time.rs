@@ -130,7 +130,7 @@ mod sends {
             let Timestamp(now) = SystemClock.now();
             let call = Call { deadline: Timestamp(now + 2_000), ..call() };
             let event = batch(&[order(1, "INSERT", "a", None)]);
-            let limit = tokio::time::sleep(Duration::from_millis(2_000));
+            let limit = tokio::time::sleep(Duration::from_secs(2));
             tokio::select! {
                 reply = function.invoke(&event, &call) => {
                     let reply = serde_json::to_value(reply.unwrap()).unwrap();
