@@ -310,8 +310,9 @@ impl Holds {
         stripe.entries.insert(hash.to_owned(), entry);
         stripe.make_room(hash)?;
         let (change, stripe) = self.replace(of, place, stripe);
-        let announced = of.announce(&[(place, stripe.revision)]);
-        Ok(([change].into_iter().chain(announced).collect(), stripe))
+        let mut changes = vec![change];
+        changes.extend(of.announce(&[(place, stripe.revision)]));
+        Ok((changes, stripe))
     }
 
     /// The changes that watch keys from a place on, where there is room, or none any more. They
@@ -344,7 +345,6 @@ impl Holds {
     }
 
     fn replace(&self, of: Rows<'_>, place: u8, mut stripe: Stripe) -> (Change, Stripe) {
-        let before = stripe.revision;
         let newest = stripe.entries.values().map(|entry| entry.changed_s).max();
         let first = first_revision(newest.unwrap_or_default());
         let before = stripe.revision;
