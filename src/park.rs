@@ -17,6 +17,7 @@ pub mod envelope;
 pub mod holds;
 pub(crate) mod inventory;
 pub(crate) mod later;
+pub(crate) mod packed;
 pub(crate) mod rows;
 pub mod space;
 

@@ -365,6 +365,7 @@ impl<'s> Session<'s> {
             last_failed_ms: now,
             record: record.raw().to_owned(),
             record_encoding: None,
+            record_bytes: None,
         };
         self.queued[at].set(true);
         let (sort, is_rescued) = (self.sort(at), self.rescues.get());

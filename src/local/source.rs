@@ -214,6 +214,11 @@ impl FixtureError {
 enum Problem {
     #[error("{0}")]
     Unreadable(std::io::Error),
+    #[error(
+        "{what} has more than {megabytes} MiB, unpacked, and Lambda delivers no more than 6; one \
+         record a line goes into a `.jsonl` file"
+    )]
+    TooLong { what: &'static str, megabytes: u64 },
     #[error("a fixture is read twice and has to be a regular file")]
     NotAFile,
     #[error("a fixture ends in `.json` (a Lambda event) or `.jsonl` (one record a line), or `.gz`")]

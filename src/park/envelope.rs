@@ -6,14 +6,15 @@
 //! delivered it, so that a redrive needs nothing else; where a service's limit is smaller
 //! than that, it is compressed, and [`Envelope::record_text`] gives it back either way.
 
-use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use super::packed;
+use flate2::{Compression, write::GzEncoder};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::{
     borrow::Cow,
     error::Error,
     fmt::{self, Write},
-    io::{Read as _, Write as _},
+    io::Write as _,
 };
 
 /// Version of the document, its member `changefold`.
@@ -70,6 +71,10 @@ pub struct Envelope {
     /// How `record` is encoded: absent for the plain text, else [`GZIP_BASE64`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record_encoding: Option<String>,
+    /// Length of the record as plain text, in bytes; only with an encoding. Nothing beyond it is
+    /// decompressed. Envelopes of version 0.1.0 may lack it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record_bytes: Option<u64>,
     /// The record's JSON object, byte for byte as Lambda delivered it, as text.
     pub record: String,
 }
@@ -90,16 +95,8 @@ impl Envelope {
     /// # Errors
     /// The encoding is not known, or the text is not what the encoding says.
     pub fn record_text(&self) -> Result<Cow<'_, str>, RecordTextError> {
-        match self.record_encoding.as_deref() {
-            None => Ok(Cow::Borrowed(&self.record)),
-            Some(GZIP_BASE64) => {
-                let packed = base64_simd::STANDARD
-                    .decode_to_vec(self.record.as_bytes())
-                    .map_err(|_| RecordTextError::NotBase64)?;
-                unpack(&packed).map(Cow::Owned)
-            }
-            Some(_) => Err(RecordTextError::UnknownEncoding),
-        }
+        let Some(encoding) = &self.record_encoding else { return Ok(Cow::Borrowed(&self.record)) };
+        decoded(&self.record, encoding, self.record_bytes).map(Cow::Owned)
     }
 
     /// The same document with its record compressed; the same bytes every time.
@@ -117,6 +114,7 @@ impl Envelope {
         Cow::Owned(Self {
             record: base64_simd::STANDARD.encode_to_string(packed),
             record_encoding: Some(GZIP_BASE64.to_owned()),
+            record_bytes: Some(self.record.len() as u64),
             ..self.clone()
         })
     }
@@ -225,16 +223,28 @@ impl Write for Cut {
     }
 }
 
-fn unpack(packed: &[u8]) -> Result<String, RecordTextError> {
-    let mut bytes = Vec::new();
-    GzDecoder::new(packed)
-        .take(RECORD_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|_| RecordTextError::NotGzip)?;
-    if bytes.len() as u64 > RECORD_BYTES_MAX {
-        return Err(RecordTextError::TooLong);
+/// The record of an envelope with this encoding. It stops behind the length that was written,
+/// and behind the longest record where none was.
+pub(crate) fn decoded(
+    record: &str,
+    encoding: &str,
+    bytes: Option<u64>,
+) -> Result<String, RecordTextError> {
+    if encoding != GZIP_BASE64 {
+        return Err(RecordTextError::UnknownEncoding);
     }
-    String::from_utf8(bytes).map_err(|_| RecordTextError::NotUtf8)
+    let bytes_max = bytes.unwrap_or(RECORD_BYTES_MAX).min(RECORD_BYTES_MAX);
+    let packed = base64_simd::STANDARD
+        .decode_to_vec(record.as_bytes())
+        .map_err(|_| RecordTextError::NotBase64)?;
+    let text = packed::unpack(&*packed, bytes_max).map_err(|error| match error {
+        packed::UnpackError::NotGzip => RecordTextError::NotGzip,
+        packed::UnpackError::TooLong => RecordTextError::TooLong,
+    })?;
+    if bytes.is_some_and(|bytes| bytes != text.len() as u64) {
+        return Err(RecordTextError::OtherLength);
+    }
+    String::from_utf8(text).map_err(|_| RecordTextError::NotUtf8)
 }
 
 /// Why the record of an envelope cannot be read.
@@ -250,9 +260,12 @@ pub enum RecordTextError {
     /// The bytes are not gzip, or end early.
     #[error("`record` is not gzip, as `record_encoding` says, or ends early")]
     NotGzip,
-    /// More than any record has.
-    #[error("`record` decompresses to more than any record has (32 MiB)")]
+    /// More than was written, or than any record has.
+    #[error("`record` decompresses to more than `record_bytes` says, or any record has (32 MiB)")]
     TooLong,
+    /// Less than was written.
+    #[error("`record` decompresses to less than `record_bytes` says")]
+    OtherLength,
     /// The decompressed bytes are no text.
     #[error("`record` decompresses to something that is not UTF-8")]
     NotUtf8,
@@ -279,6 +292,7 @@ pub(crate) mod tests {
             first_failed_ms: 1,
             last_failed_ms: 2,
             record_encoding: None,
+            record_bytes: None,
             record: record.to_owned(),
         }
     }
@@ -356,6 +370,27 @@ pub(crate) mod tests {
         assert!(a != b && a.len() < 4_100 && a.contains("… (1 more bytes) "), "{a}");
         assert_eq!(readable_key("k".repeat(4_000)), "k".repeat(4_000));
         assert_eq!(code("Refused"), "Refused");
+    }
+
+    #[test]
+    fn a_record_is_unpacked_as_far_as_was_written_and_never_further_than_a_record() {
+        let plain = envelope(&"x".repeat(100));
+        let sent = plain.compressed().into_owned();
+        assert_eq!(sent.record_bytes, Some(100));
+        for (bytes, expected) in [
+            (None, Ok(&*plain.record)),
+            (Some(100), Ok(&*plain.record)),
+            (Some(99), Err(RecordTextError::TooLong)),
+            (Some(101), Err(RecordTextError::OtherLength)),
+        ] {
+            let envelope = Envelope { record_bytes: bytes, ..sent.clone() };
+            assert_eq!(envelope.record_text().as_deref().map_err(|error| *error), expected);
+        }
+        // How far it is unpacked is shown in `packed`: here, that the bound is handed on.
+        let gigabyte = base64_simd::STANDARD.encode_to_string(packed::tests::bomb(1024));
+        for bytes in [None, Some(10), Some(1 << 30), Some(u64::MAX)] {
+            assert_eq!(decoded(&gigabyte, GZIP_BASE64, bytes), Err(RecordTextError::TooLong));
+        }
     }
 
     #[test]
