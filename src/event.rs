@@ -18,9 +18,9 @@
 //!   read it.
 //!
 //! A message whose body is the [envelope](crate::park::envelope::Envelope) of a parked record
-//! is read as that record. An SNS notification is not: a queue that is subscribed to a topic
-//! without raw message delivery gets documents with `Type` and `Message`, and that is what is
-//! read.
+//! is read as that record, if its queue is [believed](Batch::believing). An SNS notification is
+//! not: a queue that is subscribed to a topic without raw message delivery gets documents with
+//! `Type` and `Message`, and that is what is read.
 //!
 //! [`Number`] and [`Value`] are exact where serde's own types cannot be.
 //!
@@ -50,6 +50,7 @@ mod value;
 
 pub use error::{DecodeError, DecodeReason, EventError};
 pub use number::Number;
+pub use sqs::ParkedQueues;
 pub use value::Value;
 
 use crate::record::{Change, SequenceNumber, Source, Timestamp};
@@ -122,6 +123,24 @@ impl<'a> Batch<'a> {
             first.ordinal = ordinal;
         }
         self
+    }
+
+    /// Believes the envelopes of parked records that come from these queues: such a message is
+    /// about the record in it. From other queues an envelope is a document like any other.
+    #[must_use]
+    pub fn believing(mut self, queues: &ParkedQueues) -> Self {
+        for record in self.records.as_mut().map_or(&mut [][..], |records| records) {
+            if let Body::Sqs(body) = &mut record.body {
+                body.believe(queues, record.stream_arn.as_deref());
+            }
+        }
+        self
+    }
+
+    /// The records themselves, to be sorted by what is in them.
+    #[cfg(feature = "destinations")]
+    pub(crate) fn into_records(self) -> Result<Vec<Record<'a>>, EventError> {
+        self.records
     }
 
     /// Whether the event belongs to a tumbling window (`TumblingWindowInSeconds`): Lambda
@@ -239,8 +258,9 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// The parked record that a queue's message brings back, if its body is one's envelope:
-    /// where it stood, when it arrived, from which stream. It is read anew each time.
+    /// The parked record that a queue's message brings back, if its body is one's envelope and
+    /// its queue is [believed](Batch::believing): where it stood, when it arrived, from which
+    /// stream. It is read anew each time.
     ///
     /// # Errors
     /// The body is no string, or an envelope of another version or of no record.

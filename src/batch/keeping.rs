@@ -8,10 +8,13 @@ use super::{Call, consumer::consumer, deadline::Deadline, progress::Progress};
 #[cfg(feature = "destinations")]
 use crate::{park::destination::Destination, telemetry};
 use crate::{
+    event::ParkedQueues,
     park::{Park, Pending},
     record::Timestamp,
     store::{Store, StoreError},
 };
+#[cfg(feature = "destinations")]
+use crate::{park::destination::Destination, telemetry};
 use std::num::NonZeroU32;
 
 /// How often an unclassified failure is tried before the record is parked, unless told
@@ -48,6 +51,7 @@ pub struct Keeping {
     pub(super) on_unkeyed: OnUnkeyed,
     #[cfg_attr(not(feature = "destinations"), expect(dead_code, reason = "there is none"))]
     on_full: OnFull,
+    pub(super) parked_queues: ParkedQueues,
     max_attempts: Option<NonZeroU32>,
     pub(super) function: String,
     pub(super) function_version: String,
@@ -91,6 +95,13 @@ impl Keeping {
     #[must_use]
     pub fn with_on_full(self, on_full: OnFull) -> Self {
         Self { on_full, ..self }
+    }
+
+    /// Believes the envelopes of parked records in messages of these queues, also when such a
+    /// message was parked itself and is redriven.
+    #[must_use]
+    pub fn with_parked_queues(self, parked_queues: ParkedQueues) -> Self {
+        Self { parked_queues, ..self }
     }
 
     /// Chooses how often an unclassified failure is tried, over all invocations.

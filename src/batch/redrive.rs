@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    event::{self, Record},
+    event::{self, ParkedQueues, Record},
     operation::{
         LIMIT_DEFAULT, Listed, Listing, NotRedriven, Operation, Redrive, Redriven, Selection,
     },
@@ -51,6 +51,8 @@ pub(super) trait Runner {
 pub(super) struct Operator<'o, R> {
     pub(super) runner: &'o R,
     pub(super) park: &'o Park,
+    /// Queues whose messages may bring parked records, also as parked messages.
+    pub(super) parked_queues: &'o ParkedQueues,
     pub(super) clock: &'o dyn Clock,
     pub(super) pauses: &'o Pauses,
     pub(super) call: &'o Call,
@@ -285,7 +287,9 @@ impl<R: Runner> Operator<'_, R> {
         };
         let event = format!(r#"{{"Records":[{payload}]}}"#);
         // Neighbours of one number were parked one by one: the place among them is kept.
-        let batch = event::parse(event.as_bytes()).with_ordinal(row.envelope.ordinal);
+        let batch = event::parse(event.as_bytes())
+            .believing(self.parked_queues)
+            .with_ordinal(row.envelope.ordinal);
         let record = match batch.records() {
             Ok([record]) => record,
             Ok(_) => return Ok(Err(Failure::park(NotOneRecord).with_code("PayloadDamaged"))),

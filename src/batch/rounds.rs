@@ -243,7 +243,8 @@ impl Means {
         let Some(park) = self.keeping.park_of(call) else { return Err(Halt::no_park()) };
         let park = &park;
         let (clock, pauses) = (&*self.clock, &self.pauses);
-        let operator = Operator { runner, park, clock, pauses, call };
+        let parked_queues = &self.keeping.parked_queues;
+        let operator = Operator { runner, park, parked_queues, clock, pauses, call };
         Box::pin(operator.operate(operation)).await
     }
 }

@@ -6,7 +6,7 @@
 //! quotes the value it refuses, so it is dropped; the place and the type's name remain.
 
 use super::json::{BadEnd, Cursor, Fault, Problem};
-use crate::record::SequenceNumberError;
+use crate::{park::envelope::RecordTextError, record::SequenceNumberError};
 use serde::de;
 use std::fmt;
 
@@ -157,6 +157,7 @@ impl DecodeError {
             DecodeReason::Refused { .. } => "Refused",
             DecodeReason::Version { .. } => "EnvelopeVersionUnknown",
             DecodeReason::Parked(_) => "ParkedRecordInvalid",
+            DecodeReason::Packed(_) => "ParkedRecordUnreadable",
         }
     }
 }
@@ -231,6 +232,9 @@ pub enum DecodeReason {
     /// The envelope of a parked record holds something else than a record.
     #[error("holds no record: {0}")]
     Parked(EventError),
+    /// The envelope of a parked record holds a text that cannot be decoded.
+    #[error("cannot be decoded: {0}")]
+    Packed(RecordTextError),
 }
 
 /// The error of our serde deserializers: a reason, and the path grown on the way out.

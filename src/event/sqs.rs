@@ -2,14 +2,16 @@
 //!
 //! The body is a JSON string. It is unescaped at the first question for it and kept by the
 //! record, so that what is read from it may borrow from it. If it is the envelope of a parked
-//! record, that record is what the message is about; the record's text is kept as well, and
-//! the record is read from it anew at each question, because a value cannot keep both a text
-//! and what borrows from it. A parked message that was parked in a message is opened down to
-//! the innermost.
+//! record, and its queue is one of [`ParkedQueues`], that record is what the message is about.
+//! From any other queue an envelope is a document like others: whoever may send to a queue
+//! could otherwise write changes of any key. The record's text is kept as well, and the record
+//! is read from it anew at each question, because a value cannot keep both a text and what
+//! borrows from it. A parked message that was parked in a message is opened down to the
+//! innermost; each of them has to come from a queue that is believed.
 //!
-//! What it gives up: a document of somebody else whose member `changefold` is a number cannot
-//! be told from an envelope of ours, and is refused or opened like one. Member names: AWS
-//! Lambda developer guide, "Using Lambda with Amazon SQS".
+//! What it gives up: in a queue that is believed, a document of somebody else whose member
+//! `changefold` is a number cannot be told from an envelope of ours, and is refused or opened
+//! like one. Member names: AWS Lambda developer guide, "Using Lambda with Amazon SQS".
 
 use super::{
     Body, Record, RecordKey,
@@ -19,11 +21,40 @@ use super::{
     members::{Members, known_members, read_text},
 };
 use crate::{
-    park::envelope::VERSION,
+    park::envelope::{self, VERSION},
     record::{Change, SequenceNumber, Timestamp},
 };
 use serde::Deserialize;
-use std::{borrow::Cow, sync::OnceLock};
+use std::{
+    borrow::Cow,
+    sync::{Arc, OnceLock},
+};
+
+/// The queues whose messages may bring parked records back, by ARN.
+///
+/// Only their owner may be able to send to them: an envelope stands for a change of any key,
+/// under any name. None are believed by default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ParkedQueues(Option<Arc<[String]>>);
+
+impl ParkedQueues {
+    /// The queues with these ARNs.
+    #[must_use]
+    pub fn new(arns: impl IntoIterator<Item = String>) -> Self {
+        let arns: Arc<[String]> = arns.into_iter().collect();
+        Self((!arns.is_empty()).then_some(arns))
+    }
+
+    /// Whether there are any.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn contains(&self, queue_arn: &str) -> bool {
+        self.0.iter().flat_map(|arns| arns.iter()).any(|arn| arn == queue_arn)
+    }
+}
 
 known_members!(Attribute {
     SequenceNumber = "SequenceNumber",
@@ -74,6 +105,8 @@ pub(super) struct SqsBody<'a> {
     attributes: Attributes<'a>,
     is_fifo: bool,
     body: Option<&'a str>,
+    /// The queues that are believed, if its own is one of them.
+    believed: Option<ParkedQueues>,
     text: OnceLock<Result<String, DecodeError>>,
     /// The parked record in the body, if it is one's envelope.
     parked: OnceLock<Result<Option<String>, DecodeError>>,
@@ -97,10 +130,18 @@ impl<'a> SqsBody<'a> {
             attributes,
             is_fifo,
             body,
+            believed: None,
             text: OnceLock::new(),
             parked: OnceLock::new(),
             document: OnceLock::new(),
         }
+    }
+
+    /// Lets the body be the envelope of a parked record, if its queue is one of these.
+    pub(super) fn believe(&mut self, queues: &ParkedQueues, queue_arn: Option<&str>) {
+        let is_believed = queue_arn.is_some_and(|arn| queues.contains(arn));
+        self.believed = is_believed.then(|| queues.clone());
+        (self.parked, self.document) = (OnceLock::new(), OnceLock::new());
     }
 
     /// The FIFO queue's number, or the place in the event where there is none. Nothing is
@@ -146,7 +187,8 @@ impl<'a> SqsBody<'a> {
     }
 
     fn parked(&self) -> Result<Option<&str>, DecodeError> {
-        let parked = self.parked.get_or_init(|| parked_record(self.text()?));
+        let Some(queues) = &self.believed else { return Ok(None) };
+        let parked = self.parked.get_or_init(|| parked_record(self.text()?, queues));
         parked.as_ref().map(Option::as_deref).map_err(Clone::clone)
     }
 
@@ -186,18 +228,22 @@ impl<'a> SqsBody<'a> {
     }
 }
 
-/// The text of the innermost record whose envelope `body` is, if it is one.
-fn parked_record(body: &str) -> Result<Option<String>, DecodeError> {
-    let Some(record) = enveloped(body)? else {
-        return Ok(None);
-    };
-    let inner = open_record(&record)?;
-    let innermost = match &inner.body {
-        Body::DynamoDb(_) | Body::Kinesis(_) => None,
-        Body::Sqs(message) => message.parked()?.map(str::to_owned),
-    };
-    drop(inner);
-    Ok(Some(innermost.unwrap_or_else(|| record.into_owned())))
+/// The text of the innermost record whose envelope `body` is, if it is one. One text at a time
+/// is kept on the way, however often a record was parked.
+fn parked_record(body: &str, queues: &ParkedQueues) -> Result<Option<String>, DecodeError> {
+    let mut innermost = None;
+    let mut next = enveloped(body)?.map(Cow::into_owned);
+    while let Some(text) = next.take() {
+        let record = open_record(&text)?;
+        if let Body::Sqs(message) = &record.body
+            && record.stream_arn().is_some_and(|arn| queues.contains(arn))
+        {
+            next = enveloped(message.text()?)?.map(Cow::into_owned);
+        }
+        drop(record);
+        innermost = Some(text);
+    }
+    Ok(innermost)
 }
 
 fn open_record(text: &str) -> Result<Record<'_>, DecodeError> {
@@ -226,18 +272,22 @@ fn enveloped(body: &str) -> Result<Option<Cow<'_, str>>, DecodeError> {
         let reason = DecodeReason::Version { known: VERSION };
         return Err(DecodeError::new("body.changefold", reason));
     }
-    if envelope.encoding.is_some_and(|encoding| encoding != "null") {
-        let expected = "none, for a record as text; a later version may know it".to_owned();
-        let reason = DecodeReason::UnknownName { expected };
-        return Err(DecodeError::new("body.record_encoding", reason));
-    }
-    read_text(envelope.record, "body.record").map(Some)
+    let record = read_text(envelope.record, "body.record")?;
+    let Some(encoding) = envelope.encoding.filter(|encoding| *encoding != "null") else {
+        return Ok(Some(record));
+    };
+    let encoding = read_text(Some(encoding), "body.record_encoding")?;
+    let bytes = envelope.bytes.and_then(|bytes| bytes.parse().ok());
+    envelope::decoded(&record, &encoding, bytes)
+        .map(|record| Some(Cow::Owned(record)))
+        .map_err(|error| DecodeError::new("body.record", DecodeReason::Packed(error)))
 }
 
 known_members!(EnvelopeMember {
     Version = "changefold",
     Record = "record",
     Encoding = "record_encoding",
+    Bytes = "record_bytes",
 });
 
 /// The members that tell an envelope, each still as text.
@@ -246,6 +296,7 @@ struct Envelope<'a> {
     version: Option<&'a str>,
     record: Option<&'a str>,
     encoding: Option<&'a str>,
+    bytes: Option<&'a str>,
     repeated: Option<&'static str>,
 }
 
@@ -261,6 +312,7 @@ impl<'a> Envelope<'a> {
                 EnvelopeMember::Version => envelope.version = value,
                 EnvelopeMember::Record => envelope.record = value,
                 EnvelopeMember::Encoding => envelope.encoding = value,
+                EnvelopeMember::Bytes => envelope.bytes = value,
             }
         }
         cursor.end()?;

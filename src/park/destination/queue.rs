@@ -166,6 +166,63 @@ mod tests {
     }
 
     #[test]
+    fn whatever_is_sent_is_read_behind_the_queue() {
+        let arn = "arn:aws:sqs:eu-central-1:123456789012:parked";
+        let believed = crate::event::ParkedQueues::new([arn.to_owned()]);
+        let data = |size: usize| "A\u{fffe}\u{ffff}\"\\ü\n".repeat(size / 10);
+        let of_table = |size| {
+            serde_json::json!({
+                "eventSource": "aws:dynamodb", "eventName": "INSERT",
+                "eventSourceARN": "arn:aws:dynamodb:r:1:table/t/stream/l",
+                "dynamodb": {"SequenceNumber": "7", "Keys": {"k": {"S": data(10)}},
+                             "NewImage": {"a": {"S": data(size)}}},
+            })
+        };
+        let of_stream = |size| {
+            let data = base64_simd::STANDARD.encode_to_string(data(size));
+            serde_json::json!({
+                "eventSource": "aws:kinesis", "eventSourceARN": "arn:aws:kinesis:r:1:stream/s",
+                "eventID": "shardId-1:7",
+                "kinesis": {"sequenceNumber": "7", "partitionKey": "p", "data": data},
+            })
+        };
+        let of_queue = |size| {
+            serde_json::json!({
+                "eventSource": "aws:sqs", "eventSourceARN": arn, "messageId": "m",
+                "body": data(size),
+            })
+        };
+        let refused = || error(400, "InvalidParameterValue");
+        // Plain, compressed after a refusal, and compressed because it is too long.
+        for (size, answers) in [
+            (1_000, vec![ok(SENT)]),
+            (300_000, vec![refused(), ok(SENT)]),
+            (1_500_000, vec![ok(SENT)]),
+        ] {
+            for record in [of_table(size), of_stream(size), of_queue(size)] {
+                let record = record.to_string();
+                let sent = check(&envelope(&record), answers.clone(), FOREVER, Ok(()));
+                let body = json(sent.last().unwrap());
+                let message = serde_json::json!({"Records": [{
+                    "eventSource": "aws:sqs", "eventSourceARN": arn, "messageId": "n",
+                    "body": body,
+                }]});
+                let message = message.to_string();
+                let batch = crate::event::parse(message.as_bytes()).believing(&believed);
+                let [message] = batch.records().unwrap() else { panic!("one message") };
+                let inner = message.inner().unwrap().expect("the record that was sent");
+                assert_eq!(inner.raw(), record);
+                let wrapped = format!(r#"{{"Records":[{record}]}}"#);
+                let alone = crate::event::parse(wrapped.as_bytes());
+                let alone = &alone.records().unwrap()[0];
+                assert!(message.data().is_ok());
+                assert_eq!(message.keys(), alone.keys());
+                assert_eq!(inner.data(), alone.data());
+            }
+        }
+    }
+
+    #[test]
     fn an_origin_is_scheme_and_host() {
         assert_eq!(origin("http://127.0.0.1:4566/0/q"), Some("http://127.0.0.1:4566"));
         assert_eq!(origin("https://host"), Some("https://host"));

@@ -189,6 +189,11 @@ fn the_body_is_the_document() {
     }
 }
 
+/// The queue of these tests is believed.
+fn parse_believing(event: &str) -> event::Batch<'_> {
+    event::parse(event.as_bytes()).believing(&event::ParkedQueues::new([ARN.to_owned()]))
+}
+
 #[test]
 fn a_parked_change_of_a_table_is_unwrapped() {
     let images = r#""Keys":{"id":{"S":"o"}},"NewImage":{"n":{"N":"2"}},"OldImage":{"n":{"N":"1"}}"#;
@@ -201,7 +206,7 @@ fn a_parked_change_of_a_table_is_unwrapped() {
     ] {
         let body = envelope(&dynamodb_event(name, &[images]));
         let event = event_of(&[standard("a", &body)]);
-        let batch = event::parse(event.as_bytes());
+        let batch = parse_believing(&event);
         let record = &batch.records().unwrap()[0];
         assert_eq!(record.values(), Ok(expected));
         let key = RecordKey::Item(vec![("id".into(), Value::Text("o".into()))]);
@@ -219,7 +224,7 @@ fn a_parked_kinesis_record_is_unwrapped() {
     let parked = kinesis_event(br#"{"name":"x"}"#);
     let check = |body: &str, inner_source: Source| {
         let event = event_of(&[fifo("a", "1", "g", body)]);
-        let batch = event::parse(event.as_bytes());
+        let batch = parse_believing(&event);
         let record = &batch.records().unwrap()[0];
         let expected = Value::Map(vec![("name".into(), Value::Text("x".into()))]);
         assert_eq!(record.values(), Ok(Change::Insert { new: Some(expected) }));
@@ -237,10 +242,36 @@ fn a_parked_kinesis_record_is_unwrapped() {
 }
 
 #[test]
+fn an_envelope_of_a_queue_that_is_not_believed_is_a_document() {
+    let forged = envelope(&dynamodb_event("REMOVE", &[r#""Keys":{"id":{"S":"victim"}}"#]));
+    let event = event_of(&[standard("a", &forged)]);
+    let other = event::ParkedQueues::new([format!("{ARN}-of-another")]);
+    for batch in [
+        event::parse(event.as_bytes()),
+        event::parse(event.as_bytes()).believing(&other),
+        parse_believing(&event).believing(&event::ParkedQueues::default()),
+    ] {
+        let record = &batch.records().unwrap()[0];
+        assert!(record.inner().unwrap().is_none());
+        assert_eq!(record.keys(), Ok(RecordKey::Partition("a".into())));
+        let Change::Insert { new: Some(value) } = record.values().unwrap() else { panic!() };
+        assert_eq!(value, serde_json::from_str::<Whole>(&forged).unwrap().0);
+    }
+    // A message that was parked itself came from where it came from, whoever brings it back.
+    let foreign = standard("b", &forged).replace(ARN, &format!("{ARN}-of-another"));
+    for (message, key) in [(foreign, "Partition(\"b\")"), (standard("b", &forged), "victim")] {
+        let event = event_of(&[standard("a", &envelope(&event_of(&[message])))]);
+        let batch = parse_believing(&event);
+        let record = &batch.records().unwrap()[0];
+        assert!(format!("{:?}", record.keys().unwrap()).contains(key), "{key}");
+    }
+}
+
+#[test]
 fn an_envelope_that_cannot_be_opened_is_the_messages_error() {
     let check = |body: &str, code: &str, message: &str| {
         let event = event_of(&[standard("a", body), standard("b", "{}")]);
-        let batch = event::parse(event.as_bytes());
+        let batch = parse_believing(&event);
         let records = batch.records().unwrap();
         let error = records[0].values().unwrap_err();
         assert_eq!((error.code(), error.to_string().as_str()), (code, message), "{body}");
@@ -265,12 +296,21 @@ fn an_envelope_that_cannot_be_opened_is_the_messages_error() {
         "Repeated",
         "`body.changefold` is there twice",
     );
-    check(
-        r#"{"changefold":1,"record":"H4s","record_encoding":"gzip"}"#,
-        "UnknownName",
-        "`body.record_encoding` is an unknown name, expected none, for a record as text; a \
-         later version may know it",
-    );
+    for (encoding, record, reason) in [
+        (
+            "gzip",
+            "H4s",
+            "`record_encoding` is not known here: only `gzip+base64` is; update \
+                         changefold",
+        ),
+        ("gzip+base64", "?", "`record` is not base64, as `record_encoding` says"),
+        ("gzip+base64", "AAAA", "`record` is not gzip, as `record_encoding` says, or ends early"),
+    ] {
+        let body = serde_json::json!({"changefold": 1, "record": record,
+                                      "record_encoding": encoding});
+        let message = format!("`body.record` cannot be decoded: {reason}");
+        check(&body.to_string(), "ParkedRecordUnreadable", &message);
+    }
     check(
         r#"{"changefold":1,"record":"{","record_encoding":null}"#,
         "ParkedRecordInvalid",
@@ -337,7 +377,7 @@ proptest! {
             if replace { text[at] = new } else { text.insert(at, new) }
         }
         let text: String = text.into_iter().collect();
-        let batch = event::parse(text.as_bytes());
+        let batch = parse_believing(&text);
         for record in batch.records().unwrap_or_default() {
             let id = record.message_id();
             prop_assert!(id.is_some_and(|id| !id.is_empty()));

@@ -1,14 +1,18 @@
 //! Replies to a queue: every unfinished message by its id, and nothing else.
 
 use super::{Event, Player, Scripted, any_record, play_event, scripted};
-use crate::support::{block_on, call, order};
+use crate::support::{block_on, call, embedded, order};
 use changefold::{
     batch::{
         Call,
+        keeping::Keeping,
         lanes::{Lanes, Order},
     },
     clock::{Clock, SystemClock},
+    event::ParkedQueues,
     handler::Function,
+    operation::{self, Operation, Redrive},
+    park::{OnPark, Park},
     processor,
     record::{Change, Timestamp},
 };
@@ -130,7 +134,10 @@ fn a_processor_sees_the_message_and_the_record_parked_in_it() {
     let body = serde_json::to_string(&parked.to_string()).unwrap();
     let payload = event(&scripted("a b"), false);
     let payload = payload.replacen(r#""{\"fate\":\"ok\",\"yields\":1}""#, &body, 1);
-    let function = Function::new(Lanes::new(looks, Arc::new(SystemClock)), Arc::new(SystemClock));
+    let function = Function::new(Lanes::new(looks, Arc::new(SystemClock)), Arc::new(SystemClock))
+        .with_parked_queues(ParkedQueues::new([
+            "arn:aws:sqs:us-east-2:123456789012:jobs".to_owned()
+        ]));
     let reply = block_on(function.invoke(payload.as_bytes(), &call())).unwrap();
     drop(function);
     assert_eq!(serde_json::to_string(&reply).unwrap(), reply_of([]));
@@ -143,6 +150,42 @@ fn a_processor_sees_the_message_and_the_record_parked_in_it() {
             "arn:aws:sqs:us-east-2:123456789012:jobs/m1 none Partition(\"m1\")",
         ]
     );
+}
+
+#[test]
+fn a_message_that_was_parked_is_believed_as_before_when_it_is_redriven() {
+    let queue = "arn:aws:sqs:us-east-2:123456789012:jobs";
+    let parked = serde_json::json!({"changefold": 1, "record": order(7, "REMOVE", "o", None)});
+    let body = serde_json::to_string(&parked.to_string()).unwrap();
+    let payload = event(&scripted("a"), false);
+    let payload = payload.replacen(r#""{\"fate\":\"ok\",\"yields\":1}""#, &body, 1);
+    for (believed, name) in [(vec![queue.to_owned()], "orders"), (vec![], "none")] {
+        let queues = ParkedQueues::new(believed);
+        let seen = RefCell::new(Vec::new());
+        let refuses = processor::from_fn(async |_: Change<serde::de::IgnoredAny>, context| {
+            let inner = context.inner();
+            let inner = inner.as_ref().and_then(|inner| inner.stream_name()).unwrap_or("none");
+            seen.borrow_mut().push(inner.to_owned());
+            Err(processor::Failure::park("it refuses everything"))
+        });
+        let store = embedded(1);
+        let keeping = Keeping::nothing().with_parked_queues(queues.clone()).with_park(Park::new(
+            store,
+            "park".to_owned(),
+            OnPark::Hold,
+            24,
+        ));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        block_on(keeping.ensure_tables(Timestamp(i64::MAX))).unwrap();
+        let lanes = Lanes::new(refuses, Arc::clone(&clock)).with_keeping(keeping);
+        let function = Function::new(lanes, clock).with_parked_queues(queues);
+        let redrive = operation::event(Operation::Redrive(Redrive::default()));
+        for event in [payload.as_bytes(), &redrive] {
+            block_on(function.invoke(event, &call())).unwrap();
+        }
+        drop(function);
+        assert_eq!(seen.into_inner(), [name, name], "live, and redriven");
+    }
 }
 
 proptest! {
