@@ -6,6 +6,7 @@
 //! variable is a fault too, because a misspelt setting would silently be the default.
 
 pub mod keep;
+pub mod rescue;
 
 use crate::{
     batch::lanes::{CONCURRENCY_DEFAULT, Order},
@@ -486,7 +487,7 @@ impl Reader {
 }
 
 fn known() -> impl Iterator<Item = &'static str> {
-    KNOWN.into_iter().chain(keep::KNOWN)
+    KNOWN.into_iter().chain(keep::KNOWN).chain(rescue::KNOWN)
 }
 
 fn is_table_name(text: &str) -> bool {

@@ -7,19 +7,19 @@
 use crate::{
     batch::{Call, Halt, Work},
     clock::Clock,
-    event::{self, Batch},
+    event::{self, ParkedQueues, Record},
     operation,
     outcome::{Answer, Outcome, Reply},
     telemetry::{self, Counts},
 };
 #[cfg(feature = "destinations")]
 use crate::{
-    park::{
-        notice::{self, Notices},
-        services::Services,
-    },
-    rescue::rescue,
+    event::Batch,
+    park::notice::{self, Found, Notices},
+    rescue::{Kind, Part, Rescue, Rescuer, parts},
 };
+#[cfg(feature = "destinations")]
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The function: what Lambda invokes and what the local mapping drives.
@@ -27,8 +27,9 @@ use std::sync::Arc;
 pub struct Function<W> {
     work: W,
     clock: Arc<dyn Clock>,
+    parked_queues: ParkedQueues,
     #[cfg(feature = "destinations")]
-    services: Option<Services>,
+    rescue: Option<Rescue>,
 }
 
 impl<W: Work> Function<W> {
@@ -37,17 +38,30 @@ impl<W: Work> Function<W> {
         Self {
             work,
             clock,
+            parked_queues: ParkedQueues::default(),
             #[cfg(feature = "destinations")]
-            services: None,
+            rescue: None,
         }
     }
 
+    /// Believes the envelopes of parked records in messages of these queues.
+    #[must_use]
+    pub fn with_parked_queues(self, parked_queues: ParkedQueues) -> Self {
+        Self { parked_queues, ..self }
+    }
+
     /// Lets the function fetch what the mapping gave up: its on-failure messages become an
-    /// input ([`rescue`](crate::rescue)).
+    /// input ([`rescue`](crate::rescue)). Without, they are refused.
     #[cfg(feature = "destinations")]
     #[must_use]
-    pub fn with_services(self, services: Option<Services>) -> Self {
-        Self { services, ..self }
+    pub fn with_rescue(self, rescue: Option<Rescue>) -> Self {
+        Self { rescue, ..self }
+    }
+
+    /// What it takes back of what the mapping gave up.
+    #[cfg(all(test, feature = "destinations"))]
+    pub(crate) fn rescue(&self) -> Option<&Rescue> {
+        self.rescue.as_ref()
     }
 
     /// The work it does.
@@ -76,49 +90,122 @@ impl<W: Work> Function<W> {
             telemetry::operation_finished(call, answer.as_ref().err());
             return answer.map(Answer::Operation);
         }
-        let batch = event::parse(payload);
+        let batch = event::parse(payload).believing(&self.parked_queues);
         #[cfg(feature = "destinations")]
-        if let Some(notices) = notices(payload, &batch) {
-            let services = self.services.as_ref().ok_or_else(|| {
-                Halt::new("RescueUnsupported", "the streams cannot be reached: set AWS_REGION")
-            })?;
-            return Box::pin(rescue(&self.work, services, notices, call)).await;
+        let batch = match self.route(payload, batch) {
+            Route::Batch(batch) => batch,
+            Route::Notices(notices) => {
+                let rescuer = Rescuer::new(&self.work, self.rescue.as_ref(), call);
+                return Box::pin(rescuer.event(&notices)).await.map(Answer::Operation);
+            }
+            Route::Parts(parts) => {
+                return Box::pin(self.in_parts(parts, call)).await.map(Answer::Reply);
+            }
+        };
+        let is_windowed = batch.is_windowed();
+        let records = batch
+            .records()
+            .map_err(unreadable)
+            .and_then(|records| if is_windowed { Err(windowed()) } else { Ok(records) });
+        match records {
+            Ok(records) => {
+                let outcomes = Box::pin(self.process(records, call)).await?;
+                Ok(Answer::Reply(Reply::of(records, &outcomes)))
+            }
+            Err(halt) => {
+                telemetry::invocation_finished(call, &Counts::default(), Some(&halt));
+                Err(halt)
+            }
         }
-        let mut counts = Counts::default();
-        let reply = Box::pin(self.process(&batch, call, &mut counts)).await;
-        telemetry::invocation_finished(call, &counts, reply.as_ref().err());
-        reply.map(Answer::Reply)
     }
 
-    async fn process(
-        &self,
-        batch: &Batch<'_>,
-        call: &Call,
-        counts: &mut Counts,
-    ) -> Result<Reply, Halt> {
-        let records = batch.records().map_err(unreadable)?;
-        if batch.is_windowed() {
-            return Err(windowed());
-        }
+    /// Works on records, and tells what became of each.
+    async fn process(&self, records: &[Record<'_>], call: &Call) -> Result<Vec<Outcome>, Halt> {
+        let mut counts = Counts::default();
         counts.receive(records, self.clock.now());
-
         let mut outcomes = vec![Outcome::default(); records.len()];
         let worked = self.work.work(records, &mut outcomes, &mut counts.measures, call).await;
         counts.finish(&outcomes);
-        worked?;
-
-        Ok(Reply::of(records, &outcomes))
+        telemetry::invocation_finished(call, &counts, worked.as_ref().err());
+        worked.map(|()| outcomes)
     }
 }
 
-/// The mapping's own on-failure messages, if this is such an event. A stream's records are none,
-/// so a batch of them is not searched.
+/// What an event is taken for.
 #[cfg(feature = "destinations")]
-fn notices(payload: &[u8], batch: &Batch<'_>) -> Option<Notices> {
-    let is_of_stream = batch
-        .records()
-        .is_ok_and(|records| records.first().is_none_or(|record| !record.source().is_queue()));
-    if is_of_stream { None } else { notice::recognise(payload) }
+enum Route<'a> {
+    /// Records to work on.
+    Batch(Batch<'a>),
+    /// On-failure messages that no queue has brought.
+    Notices(Notices),
+    /// A queue's batch with on-failure messages in it.
+    Parts(Vec<Part<'a>>),
+}
+
+#[cfg(feature = "destinations")]
+impl<W: Work> Function<W> {
+    /// Finds the mapping's own on-failure messages. A stream's records are none, so a batch of
+    /// them is not searched.
+    fn route<'a>(&self, payload: &[u8], batch: Batch<'a>) -> Route<'a> {
+        let Ok(records) = batch.records() else {
+            return notice::recognise(payload).map_or(Route::Batch(batch), Route::Notices);
+        };
+        let rescue = self.rescue.as_ref();
+        let is_ordinary = |found: &Found| Rescue::is_to_be_passed(rescue, found);
+        let found = notice::of_queue(records);
+        let Some(found) = found.filter(|found| !found.iter().all(is_ordinary)) else {
+            return Route::Batch(batch);
+        };
+        let records = batch.into_records().into_iter().flatten();
+        Route::Parts(parts(records.zip(found), is_ordinary))
+    }
+
+    /// Deals with a batch that holds on-failure messages beside others. What is behind an
+    /// unfinished message of its FIFO group stays with it. Where the work halts, its messages are
+    /// named like failed ones: the records that were rescued beside them need not come again.
+    ///
+    /// # Errors
+    /// The work halted, and no message is finished.
+    async fn in_parts(&self, parts: Vec<Part<'_>>, call: &Call) -> Result<Reply, Halt> {
+        let rescuer = Rescuer::new(&self.work, self.rescue.as_ref(), call);
+        let (mut records, mut outcomes) = (Vec::new(), Vec::new());
+        let mut halted = None;
+        let mut stopped: BTreeSet<String> = BTreeSet::new();
+        for Part { kind, messages } in parts {
+            let is_behind = |record: &Record<'_>| {
+                record.message_group().is_some_and(|group| stopped.contains(group))
+            };
+            let (behind, messages): (Vec<_>, Vec<_>) =
+                messages.into_iter().partition(|(record, _)| is_behind(record));
+            outcomes.extend(behind.iter().map(|_| Outcome::NotAttempted));
+            records.extend(behind.into_iter().map(|(record, _)| record));
+            let (ended, dealt_with) = match kind {
+                Kind::Ordinary => {
+                    let ordinary: Vec<_> = messages.into_iter().map(|(record, _)| record).collect();
+                    let ended = Box::pin(self.process(&ordinary, call)).await;
+                    let ended = ended.unwrap_or_else(|halt| {
+                        halted.get_or_insert(halt);
+                        vec![Outcome::NotAttempted; ordinary.len()]
+                    });
+                    (ended, ordinary)
+                }
+                Kind::Notices => {
+                    let ended = Box::pin(rescuer.messages(&messages)).await;
+                    (ended, messages.into_iter().map(|(record, _)| record).collect())
+                }
+            };
+            let unfinished = dealt_with.iter().zip(&ended).filter(|(_, it)| !it.is_finished());
+            let groups = unfinished.filter_map(|(record, _)| record.message_group());
+            stopped.extend(groups.map(str::to_owned));
+            records.extend(dealt_with);
+            outcomes.extend(ended);
+        }
+        rescuer.finish();
+        if let Some(halt) = halted.filter(|_| !outcomes.iter().any(|it| it.is_finished())) {
+            return Err(halt);
+        }
+        Ok(Reply::of(&records, &outcomes))
+    }
 }
 
 fn unreadable(error: &event::EventError) -> Halt {

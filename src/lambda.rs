@@ -10,6 +10,7 @@ use crate::{
     batch::{Call, Work},
     clock::{Clock, SystemClock},
     config::{self, Config, ConfigError},
+    event::ParkedQueues,
     handler::Function,
     record::Timestamp,
     telemetry::{self, Telemetry, TelemetryError},
@@ -65,11 +66,15 @@ pub fn start<S, W: Work>(
     let runtime = runtime.expect("a process at its start can have one reactor");
     runtime.block_on(async {
         #[cfg(feature = "destinations")]
-        let services = settings.as_ref().ok().and_then(|settings| {
+        let rescue = settings.as_ref().ok().and_then(|settings| {
             let clock: Arc<dyn Clock> = Arc::new(SystemClock);
             let seed = clock.now().0.cast_unsigned();
-            common(settings).keep.services(&clock, seed)
+            common(settings).keep.rescue(&clock, seed)
         });
+        let parked_queues = settings.as_ref().map_or_else(
+            |_| ParkedQueues::default(),
+            |settings| common(settings).keep.parked_queues.clone(),
+        );
         let timeout_ms = settings.as_ref().map_or(0, |settings| common(settings).timeout_ms);
         let made = match settings {
             Ok(settings) => open(settings, Arc::new(SystemClock)).await,
@@ -82,9 +87,9 @@ pub fn start<S, W: Work>(
                 return ExitCode::FAILURE;
             }
         };
-        let function = Function::new(work, Arc::new(SystemClock));
+        let function = Function::new(work, Arc::new(SystemClock)).with_parked_queues(parked_queues);
         #[cfg(feature = "destinations")]
-        let function = function.with_services(services);
+        let function = function.with_rescue(rescue);
         match serve(&function, &telemetry, timeout_ms).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {

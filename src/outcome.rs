@@ -90,16 +90,6 @@ impl From<Checkpoint<'_>> for Reply {
 }
 
 impl Reply {
-    /// The reply to a queue that is to keep these messages. An empty id cannot be told, and
-    /// would fail the whole batch, so there is none among them.
-    #[cfg(feature = "destinations")]
-    pub(crate) fn keeping(message_ids: impl Iterator<Item = String>) -> Self {
-        let ids = message_ids.filter(|id| !id.is_empty());
-        let batch_item_failures =
-            ids.map(|item_identifier| BatchItemFailure { item_identifier }).collect();
-        Self { batch_item_failures }
-    }
-
     /// The reply to a batch: of a stream the lowest unfinished sequence number, of a queue every
     /// unfinished message. A record without an outcome is unfinished.
     ///

@@ -58,6 +58,8 @@ pub mod metric {
     pub const RECORDS_RESCUED: &str = "RecordsRescued";
     /// Records that the mapping gave up and that the stream no longer has.
     pub const RECORDS_LOST: &str = "RecordsLost";
+    /// On-failure messages that were not believed, or lead nowhere.
+    pub const NOTICES_REFUSED: &str = "NoticesRefused";
     /// Failed attempts; its second dimension `Code` is the failure's code.
     pub const FAILURES: &str = "Failures";
     /// Records tried and not finished.
@@ -276,10 +278,17 @@ pub(crate) fn rescue_finished(
 
 /// Records the mapping gave up could not be taken in; their message is kept.
 #[cfg(feature = "destinations")]
-pub(crate) fn rescue_failed(call: &Call, message_id: Option<&str>, error: &(dyn Error + 'static)) {
+pub(crate) fn rescue_failed(
+    call: &Call,
+    message_id: Option<&str>,
+    (code, is_refusal): (&'static str, bool),
+    error: &(dyn Error + 'static),
+) {
+    metrics::counter!(metric::NOTICES_REFUSED).increment(u64::from(is_refusal));
     tracing::error!(
         request_id = call.request_id,
         message_id,
+        code,
         error = %Chain(error),
         "RecordRescueError"
     );

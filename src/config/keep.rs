@@ -1,11 +1,6 @@
 //! Settings of what a processor's function keeps: parks, progress, attempts.
 
 use super::{ConfigError, Fault, Reader};
-#[cfg(feature = "destinations")]
-use crate::park::{
-    destination::Address,
-    services::{Endpoints, Services},
-};
 use crate::{
     batch::{
         keeping::{Keeping, MAX_ATTEMPTS_DEFAULT, OnFull, OnUnkeyed},
@@ -13,12 +8,21 @@ use crate::{
         progress::{self, Progress},
     },
     clock::Clock,
+    event::ParkedQueues,
     park::{
         OnPark, Park,
         holds::{self, KEYS_MAX_DEFAULT},
         space::OldParks,
     },
     store::{Endpoint, Roots, Store},
+};
+#[cfg(feature = "destinations")]
+use crate::{
+    park::{
+        destination::Address,
+        services::{Endpoints, Services},
+    },
+    rescue::{Rescue, Trust},
 };
 use std::{num::NonZeroU32, sync::Arc};
 
@@ -114,6 +118,11 @@ pub struct KeepConfig {
     /// How to reach the services that destinations and rescues need, where a Region is known.
     #[cfg(feature = "destinations")]
     pub endpoints: Option<Endpoints>,
+    /// Which on-failure messages are taken in; none, and all are refused.
+    #[cfg(feature = "destinations")]
+    pub trust: Option<Trust>,
+    /// Queues whose messages may bring parked records back.
+    pub parked_queues: ParkedQueues,
     #[cfg(feature = "destinations")]
     roots: Roots,
     /// Who works on the stream, in place of the function and its alias.
@@ -123,10 +132,16 @@ pub struct KeepConfig {
 }
 
 impl KeepConfig {
-    /// The services that destinations and rescues need.
+    /// What a rescue needs, if there is one.
     #[cfg(feature = "destinations")]
     #[must_use]
-    pub fn services(&self, clock: &Arc<dyn Clock>, seed: u64) -> Option<Services> {
+    pub fn rescue(&self, clock: &Arc<dyn Clock>, seed: u64) -> Option<Rescue> {
+        Some(Rescue::new(self.services(clock, seed)?, self.trust.clone()?))
+    }
+
+    /// The services that destinations and rescues need.
+    #[cfg(feature = "destinations")]
+    fn services(&self, clock: &Arc<dyn Clock>, seed: u64) -> Option<Services> {
         let endpoints = self.endpoints.clone()?;
         Some(Services::new(self.roots.network(), endpoints, Arc::clone(clock), seed))
     }
@@ -143,6 +158,7 @@ impl KeepConfig {
             .with_max_attempts(self.max_attempts)
             .with_on_unkeyed(self.on_unkeyed)
             .with_on_full(self.on_full)
+            .with_parked_queues(self.parked_queues.clone())
             .of_function(&self.function, &self.function_version);
         if let Some(consumer) = &self.consumer {
             keeping = keeping.of_consumer(consumer);
@@ -282,12 +298,20 @@ impl Reader {
         if self.get(DESTINATION).is_some() {
             self.invalid(DESTINATION, "a build with the feature `destinations`");
         }
+        #[cfg(not(feature = "destinations"))]
+        self.refuse_rescue();
         let consumer = self.consumer(has_table);
+        let parked_queues = self.parked_queues();
         let of = |name, default: &str| self.get(name).unwrap_or(default).to_owned();
+        let function = of("AWS_LAMBDA_FUNCTION_NAME", "local");
+        let function_version = of("AWS_LAMBDA_FUNCTION_VERSION", "local");
         KeepConfig {
             consumer,
-            function: of("AWS_LAMBDA_FUNCTION_NAME", "local"),
-            function_version: of("AWS_LAMBDA_FUNCTION_VERSION", "local"),
+            #[cfg(feature = "destinations")]
+            trust: self.trust(&function),
+            parked_queues,
+            function,
+            function_version,
             park_table,
             progress_table,
             on_park,
@@ -316,8 +340,8 @@ impl Reader {
         if text.is_some() && address.is_none() {
             self.invalid(DESTINATION, "a queue's URL, the ARN of a queue or topic, or s3://BUCKET");
         }
-        // Without a Region there is nobody to ask; only a destination needs one for sure.
-        if address.is_none() && self.get("AWS_REGION").is_none() {
+        // Without a Region there is nobody to ask; only these two need one for sure.
+        if address.is_none() && !self.rescues() && self.get("AWS_REGION").is_none() {
             return (None, None);
         }
         let Endpoint { region, credentials, .. } = self.endpoint();

@@ -20,6 +20,7 @@ use super::{
     services::{CallError, Services, client_config},
 };
 use crate::record::{SequenceNumber, Source, Timestamp};
+use aws_sdk_s3::primitives::{ByteStream, ByteStreamError};
 use shard::Shard;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ use std::time::Duration;
 /// Source: DynamoDB developer guide, "Change data capture for DynamoDB Streams".
 const DYNAMODB_RETENTION: Duration = Duration::from_hours(24);
 /// An on-failure object holds one event of at most 6 MiB, escaped.
-const OBJECT_BYTES_MAX: i64 = 64 << 20;
+const OBJECT_BYTES_MAX: usize = 64 << 20;
 
 /// The streams, and the bucket the mapping's on-failure objects are in.
 #[derive(Debug, Clone)]
@@ -38,23 +39,12 @@ pub struct Streams {
     s3: aws_sdk_s3::Client,
 }
 
-/// All records of a range, and what is missing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fetched {
-    /// The records as Lambda delivers them, one `Records[]` element each.
-    pub records: Vec<String>,
-    /// What the stream no longer has of the range.
-    pub lost: Option<Lost>,
-    /// How long the stream would have kept the first record from now on: zero if it is due,
-    /// `None` if its arrival or the stream's retention is not known.
-    pub time_left: Option<Duration>,
-}
-
 /// Records of a range that the stream no longer has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lost {
     /// How many: those given up, less those read. With a filter or a parallelization factor
-    /// there were others between them, so that more may be lost.
+    /// there were others between them, so that more may be lost. Those that were read once and
+    /// trimmed since are among them.
     pub records: u64,
     /// Where they begin: position of the first, or of the last record before them.
     pub from: SequenceNumber<'static>,
@@ -143,14 +133,22 @@ impl Streams {
         }
     }
 
-    /// Fetches an on-failure object: the document, for [`Notice::read`].
+    /// Fetches an on-failure object: the document, for [`Notice::read`]. S3 gives it only if the
+    /// bucket belongs to the account `owner`.
     ///
     /// # Errors
-    /// The object is not there or may not be read, or S3 cannot be reached in time.
-    pub async fn object(&self, object: &Object, deadline: Timestamp) -> Result<String, FetchError> {
+    /// The object is not there, may not be read or is larger than the mapping's are; or S3 cannot
+    /// be reached in time.
+    pub async fn object(
+        &self,
+        object: &Object,
+        owner: &str,
+        deadline: Timestamp,
+    ) -> Result<String, FetchError> {
         let place = || format!("s3://{}/{}", object.bucket, object.key);
         let attempt = || {
             let request = self.s3.get_object().bucket(&object.bucket).key(&object.key);
+            let request = request.expected_bucket_owner(owner);
             request.set_version_id(object.version_id.clone()).send()
         };
         // The body is part of the call: one that breaks off is worth another try.
@@ -158,15 +156,13 @@ impl Streams {
         loop {
             let answer = self.services.call("GetObject", deadline, attempt).await;
             let answer = answer.map_err(|source| FetchError::Call { place: place(), source })?;
-            if answer.content_length().is_some_and(|bytes| bytes > OBJECT_BYTES_MAX) {
-                return Err(FetchError::ObjectTooLarge { place: place() });
-            }
-            match answer.body.collect().await {
-                Ok(body) => {
+            match body(answer.body).await {
+                Ok(Some(body)) => {
                     let what = "bytes that are not UTF-8, so no on-failure message";
-                    return String::from_utf8(body.to_vec())
+                    return String::from_utf8(body)
                         .map_err(|_| FetchError::Unreadable { place: place(), what });
                 }
+                Ok(None) => return Err(FetchError::ObjectTooLarge { place: place() }),
                 Err(error) if breaks == 2 => {
                     let source = CallError::broken_off("GetObject", &error);
                     return Err(FetchError::Call { place: place(), source });
@@ -182,22 +178,8 @@ impl Streams {
         Range::new(self, notice)
     }
 
-    /// All records of a notice at once: as much memory as they take.
-    ///
-    /// # Errors
-    /// As [`Range::page`].
-    pub async fn fetch(&self, notice: &Notice, deadline: Timestamp) -> Result<Fetched, FetchError> {
-        let mut range = self.range(notice);
-        let mut records = Vec::new();
-        while let Some(page) = range.page(deadline).await? {
-            records.extend(page);
-        }
-        let time_left = self.time_left(notice, deadline).await;
-        Ok(Fetched { records, lost: range.lost(), time_left })
-    }
-
-    /// How long the stream will keep the first record of a notice from now on; see
-    /// [`Fetched::time_left`].
+    /// How long the stream will keep the first record of a notice from now on: zero if it is due,
+    /// `None` if its arrival or the stream's retention is not known.
     pub async fn time_left(&self, notice: &Notice, deadline: Timestamp) -> Option<Duration> {
         let arrival = notice.first_arrival?;
         let retention = match notice.source {
@@ -209,6 +191,18 @@ impl Streams {
             arrival.0.saturating_add(retention_ms).saturating_sub(self.services.clock().now().0);
         Some(Duration::from_millis(u64::try_from(left_ms).unwrap_or(0)))
     }
+}
+
+/// The bytes of an object; `None` if they are too many, whatever was announced.
+async fn body(mut body: ByteStream) -> Result<Option<Vec<u8>>, ByteStreamError> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = body.try_next().await? {
+        if bytes.len() + chunk.len() > OBJECT_BYTES_MAX {
+            return Ok(None);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(Some(bytes))
 }
 
 #[cfg(test)]

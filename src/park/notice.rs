@@ -1,31 +1,32 @@
 //! What the mapping says of records it gave up: its own on-failure messages, as input.
 //!
-//! They reach a function as a queue's event, a topic's, a topic's inside a queue's, a
-//! bucket's notification of a new object (by any of these ways), or by hand. Separate from
-//! the stream events because such a message tells positions, not records; fetching those is
-//! `fetch`'s part. What it gives up: an event that carries no such message at all is not
-//! judged here, only passed over.
+//! They reach a function as messages of a queue ([`of_queue`]), or as an event of its own
+//! ([`recognise`]): a topic's, a bucket's notification of a new object, or the document by hand;
+//! a topic's or a bucket's may also stand inside a queue's message. Separate from the stream
+//! events because such a message tells positions, not records; fetching those is `fetch`'s
+//! part, and whether it is believed `rescue`'s. It keeps one invariant: what is not known for
+//! an on-failure message is [`Found::Other`], so that nothing else is ever taken for done.
 
 mod document;
 
 pub use document::{Notice, NoticeError};
 
+use crate::event::Record;
 use serde::Deserialize;
+use std::str;
 
-/// An event that carries on-failure messages.
+/// An event that carries on-failure messages, and no queue's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notices {
     /// How they came.
     pub carrier: Carrier,
     /// Every message of the event, in its order.
-    pub messages: Vec<Message>,
+    pub messages: Vec<Found>,
 }
 
 /// How on-failure messages reached the function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Carrier {
-    /// A queue: the reply may name the messages that are to come again.
-    Queue,
     /// A topic.
     Topic,
     /// A bucket's notification.
@@ -34,14 +35,19 @@ pub enum Carrier {
     Direct,
 }
 
-/// One message of an event.
+/// What a message turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    /// The queue's message id, for the reply; none where no queue is the carrier.
-    pub id: Option<String>,
-    /// What is in it: one, or as many as a bucket's notification names. None at all: there
-    /// is nothing to do, as for the message that tests a bucket's configuration.
-    pub contents: Vec<Result<Content, NoticeError>>,
+pub enum Found {
+    /// Something else.
+    Other,
+    /// What the mapping gave up: one document, or as many objects as a bucket's notification
+    /// names. What else stands beside these is an error.
+    Notices(Vec<Result<Content, NoticeError>>),
+    /// The message by which S3 tests where a bucket's notifications go: there is nothing to do.
+    Test {
+        /// The bucket.
+        bucket: String,
+    },
 }
 
 /// What a message brings.
@@ -72,27 +78,55 @@ const OBJECT_PREFIX: &str = "aws/lambda/";
 /// A queue's message holds a topic's, which holds a bucket's; no deeper.
 const DEPTH_MAX: u32 = 3;
 
-/// Reads an event that carries on-failure messages of a mapping; `None` for any other, be it
-/// a stream's records, changefold's own envelopes, or no JSON at all.
-///
-/// Nearly every event is another, so they are told apart by a search for a few words before
-/// anything is parsed. One such message makes the event one of these; what else is in it is
-/// then an error of its message.
+/// Reads an event of a topic, of a bucket or by hand that carries on-failure messages of a
+/// mapping; `None` for any other, be it a stream's or a queue's records, changefold's own
+/// envelopes, or no JSON at all.
 #[must_use]
 pub fn recognise(payload: &[u8]) -> Option<Notices> {
-    let text = std::str::from_utf8(payload).ok()?;
-    if !["BatchInfo", "aws:s3", "s3:TestEvent"].iter().any(|word| text.contains(word)) {
+    let text = str::from_utf8(payload).ok().filter(|text| may_be_notice(text))?;
+    let outer: Outer = serde_json::from_str(text).ok()?;
+    let (carrier, messages) = match outer.records {
+        None => (Carrier::Direct, vec![found(text, DEPTH_MAX)]),
+        Some(records) => match records.first()?.source.as_deref()? {
+            "aws:sns" => (Carrier::Topic, records.into_iter().map(of_topic).collect()),
+            "aws:s3" => (Carrier::Bucket, vec![of_bucket(records)]),
+            _ => return None,
+        },
+    };
+    messages.iter().any(Found::is_ours).then_some(Notices { carrier, messages })
+}
+
+/// What each of a queue's messages is; `None` if none of them is an on-failure message, as in
+/// nearly every batch.
+#[must_use]
+pub fn of_queue(records: &[Record<'_>]) -> Option<Vec<Found>> {
+    if !records.first().is_some_and(|record| record.source().is_queue()) {
         return None;
     }
-    let (carrier, messages) = event(text)?;
-    let contents = || messages.iter().flat_map(|message| &message.contents);
-    let is_ours = |content: &Result<Content, NoticeError>| match content {
-        Ok(_) => true,
-        Err(error) => error.is_of_notice(),
+    let of_message = |record: &Record<'_>| {
+        // A body that cannot be read is an error of its record.
+        let body = record.data().ok().flatten();
+        let text = body.and_then(|body| str::from_utf8(body).ok());
+        text.filter(|text| may_be_notice(text)).map_or(Found::Other, |text| found(text, DEPTH_MAX))
     };
-    // Of a message without contents, only the test of a configuration is known.
-    let is_known = contents().any(is_ours) || contents().next().is_none();
-    (is_known && !messages.is_empty()).then_some(Notices { carrier, messages })
+    // Spares other batches the reading of their bodies. AWS writes none of the words escaped.
+    if !records.iter().any(|record| may_be_notice(record.raw())) {
+        return None;
+    }
+    let messages: Vec<Found> = records.iter().map(of_message).collect();
+    messages.iter().any(Found::is_ours).then_some(messages)
+}
+
+/// Nearly every text is another one, so they are told apart by a search for a few words before
+/// anything is parsed.
+fn may_be_notice(text: &str) -> bool {
+    ["BatchInfo", "aws:s3", "s3:TestEvent"].iter().any(|word| text.contains(word))
+}
+
+impl Found {
+    fn is_ours(&self) -> bool {
+        !matches!(self, Self::Other)
+    }
 }
 
 /// Members an event, a document or a message may have: whatever is there tells what it is.
@@ -106,6 +140,8 @@ struct Outer {
     message: Option<String>,
     #[serde(rename = "Event")]
     event: Option<String>,
+    #[serde(rename = "Bucket")]
+    bucket: Option<String>,
 }
 
 /// One element of `Records`, whoever sent it.
@@ -115,9 +151,6 @@ struct Carried {
     source: Option<String>,
     #[serde(rename = "eventName")]
     event_name: Option<String>,
-    #[serde(rename = "messageId")]
-    message_id: Option<String>,
-    body: Option<String>,
     #[serde(rename = "Sns")]
     sns: Option<TopicMessage>,
     s3: Option<BucketMessage>,
@@ -147,57 +180,31 @@ struct ObjectName {
     version_id: Option<String>,
 }
 
-fn event(text: &str) -> Option<(Carrier, Vec<Message>)> {
-    let outer: Outer = serde_json::from_str(text).ok()?;
-    let Some(records) = outer.records else {
-        let contents = contents(text, DEPTH_MAX);
-        return Some((Carrier::Direct, vec![Message { id: None, contents }]));
-    };
-    let carrier = match records.first()?.source.as_deref()? {
-        "aws:sqs" => Carrier::Queue,
-        "aws:sns" => Carrier::Topic,
-        "aws:s3" => Carrier::Bucket,
-        _ => return None,
-    };
-    let messages = records.into_iter().map(|record| Message {
-        id: record.message_id.clone(),
-        contents: of_record(record, DEPTH_MAX),
-    });
-    Some((carrier, messages.collect()))
+fn of_topic(record: Carried) -> Found {
+    record.sns.map_or(Found::Other, |sns| found(&sns.message, DEPTH_MAX))
 }
 
-fn of_record(record: Carried, depth: u32) -> Vec<Result<Content, NoticeError>> {
-    if let Some(text) = record.body.or(record.sns.map(|sns| sns.message)) {
-        return contents(&text, depth);
-    }
-    match record.s3 {
-        Some(s3) if is_created(record.event_name.as_deref()) => {
-            vec![object(s3).map(Content::Object)]
-        }
-        Some(_) => Vec::new(),
-        None => vec![Err(NoticeError::UnknownShape)],
-    }
+/// A bucket's notification. It is about on-failure objects if it names one that was created.
+fn of_bucket(records: Vec<Carried>) -> Found {
+    let objects = records.into_iter().map(|record| object(record).map(Content::Object));
+    let contents: Vec<_> = objects.collect();
+    if contents.iter().any(Result::is_ok) { Found::Notices(contents) } else { Found::Other }
 }
 
 /// What a message's text holds: a document, or another carrier around one.
-fn contents(text: &str, depth: u32) -> Vec<Result<Content, NoticeError>> {
-    let Ok(outer) = serde_json::from_str::<Outer>(text) else {
-        return vec![Err(NoticeError::UnknownShape)];
-    };
-    let Some(depth) = depth.checked_sub(1) else {
-        return vec![Err(NoticeError::UnknownShape)];
-    };
+fn found(text: &str, depth: u32) -> Found {
+    let Ok(outer) = serde_json::from_str::<Outer>(text) else { return Found::Other };
+    let Some(depth) = depth.checked_sub(1) else { return Found::Other };
     match outer {
-        Outer { records: Some(records), .. } => {
-            let is_buckets = !records.is_empty() && records.iter().all(|it| it.s3.is_some());
-            if !is_buckets {
-                return vec![Err(NoticeError::UnknownShape)];
-            }
-            records.into_iter().flat_map(|record| of_record(record, depth)).collect()
+        Outer { records: Some(records), .. } => of_bucket(records),
+        Outer { topic: Some(_), message: Some(message), .. } => found(&message, depth),
+        Outer { event: Some(event), bucket: Some(bucket), .. } if event == "s3:TestEvent" => {
+            Found::Test { bucket }
         }
-        Outer { topic: Some(_), message: Some(message), .. } => contents(&message, depth),
-        Outer { event: Some(event), .. } if event == "s3:TestEvent" => Vec::new(),
-        _ => vec![Notice::read(text).map(|notice| Content::Notice(Box::new(notice)))],
+        _ => match Notice::read(text) {
+            Err(error) if !error.is_of_notice() => Found::Other,
+            read => Found::Notices(vec![read.map(|notice| Content::Notice(Box::new(notice)))]),
+        },
     }
 }
 
@@ -207,7 +214,10 @@ fn is_created(event_name: Option<&str>) -> bool {
         .is_none_or(|name| name.strip_prefix("s3:").unwrap_or(name).starts_with("ObjectCreated:"))
 }
 
-fn object(s3: BucketMessage) -> Result<Object, NoticeError> {
+/// The object that was created, if it is one of a mapping's.
+fn object(record: Carried) -> Result<Object, NoticeError> {
+    let is_created = is_created(record.event_name.as_deref());
+    let s3 = record.s3.filter(|_| is_created).ok_or(NoticeError::OtherObject)?;
     let key = decoded(&s3.object.key).filter(|key| key.starts_with(OBJECT_PREFIX));
     let key = key.ok_or(NoticeError::OtherObject)?;
     Ok(Object { bucket: s3.bucket.name, key, version_id: s3.object.version_id })

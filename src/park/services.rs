@@ -224,7 +224,7 @@ fn is_transient(code: Option<&str>, status: u16) -> bool {
 }
 
 #[cfg(test)]
-pub(super) mod scripted;
+pub(crate) mod scripted;
 
 #[cfg(test)]
 mod tests {

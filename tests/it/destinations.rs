@@ -14,7 +14,7 @@ use changefold::{
         destination,
         envelope::{Envelope, VERSION},
         fetch::Streams,
-        notice::{Content, Notice, Object, recognise},
+        notice::{Content, Found, Notice, Object, recognise},
         services::{Endpoints, Services},
     },
     store,
@@ -57,6 +57,7 @@ fn envelope(number: u32, record: &str) -> Envelope {
         first_failed_ms: 2,
         last_failed_ms: 3,
         record_encoding: None,
+        record_bytes: None,
         record: record.to_owned(),
     }
 }
@@ -70,7 +71,12 @@ fn envelopes() -> Vec<Envelope> {
 
 fn same_record(found: &Envelope, sent: &Envelope) {
     assert_eq!(found.record_text().unwrap(), sent.record);
-    let plain = Envelope { record: sent.record.clone(), record_encoding: None, ..found.clone() };
+    let plain = Envelope {
+        record: sent.record.clone(),
+        record_encoding: None,
+        record_bytes: None,
+        ..found.clone()
+    };
     assert_eq!(&plain, sent);
 }
 
@@ -209,11 +215,12 @@ async fn the_mappings_object_is_fetched(s3: &aws_sdk_s3::Client, server: &str) {
         key.replace('(', "%28").replace(')', "%29").replace(' ', "+")
     );
     let notices = recognise(event.as_bytes()).unwrap();
-    let Ok(Content::Object(object)) = &notices.messages[0].contents[0] else { panic!() };
+    let Found::Notices(contents) = &notices.messages[0] else { panic!() };
+    let Ok(Content::Object(object)) = &contents[0] else { panic!() };
     let streams = Streams::new(&services(server));
-    let found = streams.object(object, FOREVER).await.unwrap();
+    let found = streams.object(object, "000000000000", FOREVER).await.unwrap();
     assert_eq!(Notice::read(&found).unwrap().payload.as_deref(), Some(r#"{"Records":[]}"#));
     let missing = Object { key: "aws/lambda/none".to_owned(), ..object.clone() };
-    let error = streams.object(&missing, FOREVER).await.unwrap_err();
+    let error = streams.object(&missing, "000000000000", FOREVER).await.unwrap_err();
     assert!(!error.is_transient(), "{error:?}");
 }

@@ -361,13 +361,14 @@ async fn kept_function<W: Work>(
         |endpoint: &_| store.insert(Store::new(client, endpoint, Arc::clone(&clock), seed)).clone();
     let keeping = config.keep.keeping(open, (&clock, seed));
     keeping.ensure_tables(deadline).await?;
+    let parked_queues = config.keep.parked_queues.clone();
     #[cfg(feature = "destinations")]
-    let services = config.keep.services(&clock, seed);
+    let rescue = config.keep.rescue(&clock, seed);
     let Config { order, concurrency, .. } = config;
     let setup = Setup { order, concurrency, keeping, clock: Arc::clone(&clock), seed };
-    let function = Function::new(make(setup), clock);
+    let function = Function::new(make(setup), clock).with_parked_queues(parked_queues);
     #[cfg(feature = "destinations")]
-    let function = function.with_services(services);
+    let function = function.with_rescue(rescue);
     Ok((function, store))
 }
 

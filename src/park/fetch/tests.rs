@@ -53,6 +53,19 @@ fn retention() -> Answer {
         "OpenShardCount":1}}"#)
 }
 
+/// All pages of a range.
+async fn read(
+    streams: &Streams,
+    notice: &Notice,
+) -> Result<(Vec<String>, Option<Lost>), FetchError> {
+    let mut range = streams.range(notice);
+    let mut records = Vec::new();
+    while let Some(page) = range.page(FOREVER).await? {
+        records.extend(page);
+    }
+    Ok((records, range.lost()))
+}
+
 /// Numbers read, and from, until, count and reason of what is lost.
 type Outcome<'a> = (Vec<u32>, Option<(&'a str, Option<&'a str>, u64, Why)>);
 
@@ -64,13 +77,14 @@ fn check(notice: &Notice, answers: Vec<Answer>, expected: &Outcome<'_>) -> Vec<S
     }
     let script = Script::new(answers);
     let streams = Streams::new(&script.services(None));
-    let fetched = block_on(streams.fetch(notice, FOREVER)).unwrap();
+    let (records, lost) = block_on(read(&streams, notice)).unwrap();
+    let left = block_on(streams.time_left(notice, FOREVER)).unwrap();
     let number = |record: &String| {
         let event = format!(r#"{{"Records":[{record}]}}"#);
         let batch = crate::event::parse(event.as_bytes());
         batch.records().unwrap()[0].sequence_number().as_str().parse().unwrap()
     };
-    let lost = fetched.lost.as_ref().map(|lost| {
+    let lost = lost.as_ref().map(|lost| {
         (
             lost.from.as_str(),
             lost.until.as_ref().map(SequenceNumber::as_str),
@@ -78,9 +92,8 @@ fn check(notice: &Notice, answers: Vec<Answer>, expected: &Outcome<'_>) -> Vec<S
             lost.why,
         )
     });
-    let read: Vec<u32> = fetched.records.iter().map(number).collect();
+    let read: Vec<u32> = records.iter().map(number).collect();
     assert_eq!((read, lost), *expected);
-    let left = fetched.time_left.unwrap();
     assert!(left <= Duration::from_hours(23) && left > Duration::from_hours(22), "{left:?}");
     let requests = script.requests();
     for request in &requests {
@@ -227,6 +240,21 @@ fn near_the_deadline_it_stops_and_can_go_on() {
 fn a_refusal_is_no_loss() {
     let script = Script::new([iterator(), error(400, "AccessDeniedException")]);
     let streams = Streams::new(&script.services(None));
-    let error = block_on(streams.fetch(&notice(KINESIS, 3, 9, 2), FOREVER)).unwrap_err();
+    let error = block_on(read(&streams, &notice(KINESIS, 3, 9, 2))).unwrap_err();
     assert!(matches!(error, FetchError::Call { .. }) && !error.is_transient(), "{error}");
+}
+
+#[test]
+fn an_object_is_fetched_of_its_owner_only_and_as_far_as_it_may_be_long() {
+    let object =
+        Object { bucket: "given-up".to_owned(), key: "aws/lambda/k".to_owned(), version_id: None };
+    let script = Script::new([ok("{}"), ok(&"x".repeat(OBJECT_BYTES_MAX + 1))]);
+    let streams = Streams::new(&script.services(Some("http://127.0.0.1:9")));
+    let fetch = || block_on(streams.object(&object, "123456789012", FOREVER));
+    assert_eq!(fetch().as_deref(), Ok("{}"));
+    let error = fetch().unwrap_err();
+    assert!(matches!(error, FetchError::ObjectTooLarge { .. }), "{error}");
+    for request in script.requests() {
+        assert_eq!(request.expected_bucket_owner.as_deref(), Some("123456789012"));
+    }
 }

@@ -153,10 +153,10 @@ pub enum NoticeError {
          messages only, or send them elsewhere"
     )]
     UnknownShape,
-    /// An object that is not one of the mapping's.
+    /// An object that is not one of the mapping's, or one that was not created.
     #[error(
-        "the object is none that a mapping writes (aws/lambda/…); give the notification that \
-         prefix"
+        "the object is none that a mapping has written (aws/lambda/…); notify of \
+         s3:ObjectCreated:* with that prefix only"
     )]
     OtherObject,
     /// The final call of a tumbling window failed: it has no records to fetch.

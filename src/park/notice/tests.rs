@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    event,
     park::envelope::tests::envelope,
     record::{SequenceNumber, SequenceNumberError, Source, Timestamp},
 };
@@ -76,19 +77,23 @@ fn bucket(event_name: &str, keys: &[&str]) -> String {
     json!({"Records": keys.iter().map(record).collect::<Vec<_>>()}).to_string()
 }
 
-fn messages_of(event: &str) -> Vec<Message> {
-    recognise(event.as_bytes()).expect("it carries on-failure messages").messages
+/// What a queue's event, or another, holds.
+fn found(event: &str) -> Option<Vec<Found>> {
+    let batch = event::parse(event.as_bytes());
+    match batch.records() {
+        Ok(records) => of_queue(records),
+        Err(_) => recognise(event.as_bytes()).map(|notices| notices.messages),
+    }
 }
 
-fn message(id: Option<&str>, contents: Vec<Result<Content, NoticeError>>) -> Message {
-    Message { id: id.map(str::to_owned), contents }
+fn document(text: &str) -> Found {
+    Found::Notices(vec![Notice::read(text).map(|notice| Content::Notice(Box::new(notice)))])
 }
 
 #[track_caller]
-fn check(event: &str, carrier: Carrier, id: Option<&str>, document: &str) {
-    let notice = Content::Notice(Box::new(Notice::read(document).unwrap()));
-    let expected = Notices { carrier, messages: vec![message(id, vec![Ok(notice)])] };
-    assert_eq!(recognise(event.as_bytes()), Some(expected));
+fn check(event: &str, carrier: Option<Carrier>, text: &str) {
+    assert_eq!(found(event), Some(vec![document(text)]), "{event}");
+    assert_eq!(recognise(event.as_bytes()).map(|notices| notices.carrier), carrier, "{event}");
 }
 
 #[test]
@@ -149,10 +154,10 @@ fn a_document_that_leads_nowhere_says_why() {
 #[test]
 fn it_comes_by_queue_topic_topic_in_queue_and_hand() {
     for document in [DYNAMODB, KINESIS] {
-        check(&queue(&[document]), Carrier::Queue, Some("m-0"), document);
-        check(&topic(document), Carrier::Topic, None, document);
-        check(&queue(&[&topic_in_queue(document)]), Carrier::Queue, Some("m-0"), document);
-        check(document, Carrier::Direct, None, document);
+        check(&queue(&[document]), None, document);
+        check(&topic(document), Some(Carrier::Topic), document);
+        check(&queue(&[&topic_in_queue(document)]), None, document);
+        check(document, Some(Carrier::Direct), document);
     }
 }
 
@@ -164,32 +169,46 @@ fn a_bucket_names_the_object_by_every_way() {
         key: "aws/lambda/8a3e/shardId-1/2026/09/17/2026-09-17T13.03.40-a(b) c".to_owned(),
         version_id: None,
     };
-    let contents = vec![Ok(Content::Object(object))];
-    for (event, id) in [
-        (event.clone(), None),
-        (topic(&event), None),
-        (queue(&[&event]), Some("m-0")),
-        (queue(&[&topic_in_queue(&event)]), Some("m-0")),
-    ] {
-        assert_eq!(messages_of(&event), [message(id, contents.clone())], "{event}");
+    let expected = Some(vec![Found::Notices(vec![Ok(Content::Object(object))])]);
+    for event in [event.clone(), topic(&event), queue(&[&event]), queue(&[&topic_in_queue(&event)])]
+    {
+        assert_eq!(found(&event), expected, "{event}");
     }
-    assert_eq!(recognise(bucket("ObjectCreated:Put", &["reports/1.csv"]).as_bytes()), None);
-    let mixed = messages_of(&bucket("ObjectCreated:Put", &[KEY, "aws/lambda%2"]));
-    assert_eq!(mixed[1].contents, [Err(NoticeError::OtherObject)]);
-    let test = r#"{"Service":"Amazon S3","Event":"s3:TestEvent","Bucket":"failed"}"#;
-    assert_eq!(messages_of(&queue(&[test])), [message(Some("m-0"), vec![])]);
-    let removed = bucket("ObjectRemoved:Delete", &[KEY]);
-    assert_eq!(messages_of(&removed), [message(None, vec![])]);
+    let mixed = found(&bucket("ObjectCreated:Put", &[KEY, "aws/lambda%2"])).unwrap();
+    let Found::Notices(contents) = &mixed[0] else { panic!("{mixed:?}") };
+    assert!(contents[0].is_ok());
+    assert_eq!(contents[1], Err(NoticeError::OtherObject));
 }
 
 #[test]
-fn the_other_messages_of_an_event_fail_alone() {
+fn what_a_bucket_says_of_anything_else_is_no_notice() {
+    let events = [
+        bucket("ObjectRemoved:Delete", &[KEY]),
+        bucket("ObjectCreated:Put", &["reports/1.csv"]),
+        bucket("ObjectCreated:Put", &[]),
+        bucket("LifecycleExpiration:Delete", &[KEY]),
+        r#"{"Event":"s3:TestEvent","Service":"Amazon S3"}"#.to_owned(),
+    ];
+    for event in &events {
+        for event in [event.clone(), topic(event), queue(&[event])] {
+            assert_eq!(found(&event), None, "{event}");
+        }
+        let beside = found(&queue(&[event, DYNAMODB])).unwrap();
+        assert_eq!(beside, [Found::Other, document(DYNAMODB)], "{event}");
+    }
+    let test = r#"{"Service":"Amazon S3","Event":"s3:TestEvent","Bucket":"failed"}"#;
+    let expected = Some(vec![Found::Test { bucket: "failed".to_owned() }]);
+    for event in [test.to_owned(), topic(test), queue(&[test])] {
+        assert_eq!(found(&event), expected, "{event}");
+    }
+}
+
+#[test]
+fn the_other_messages_of_an_event_stand_beside_it() {
     let own = serde_json::to_string(&envelope(DYNAMODB)).unwrap();
-    let found = messages_of(&queue(&[&own, DYNAMODB, "no JSON", WINDOW]));
-    let errors: Vec<_> =
-        found.into_iter().map(|mut message| message.contents.remove(0).err()).collect();
-    let unknown = Some(NoticeError::UnknownShape);
-    assert_eq!(errors, [unknown.clone(), None, unknown, Some(NoticeError::Window)]);
+    let found = found(&queue(&[&own, DYNAMODB, "no JSON", WINDOW])).unwrap();
+    let window = Found::Notices(vec![Err(NoticeError::Window)]);
+    assert_eq!(found, [Found::Other, document(DYNAMODB), Found::Other, window]);
 }
 
 #[test]
@@ -211,13 +230,13 @@ fn no_other_event_is_taken_for_one() {
         "BatchInfo".to_owned(),
         String::new(),
     ] {
-        assert_eq!(recognise(event.as_bytes()), None, "{event}");
+        assert_eq!(found(&event), None, "{event}");
     }
     let mut deep = DYNAMODB.to_owned();
     for _ in 0..3 {
         deep = topic_in_queue(&deep);
     }
-    assert_eq!(recognise(queue(&[&deep]).as_bytes()), None);
+    assert_eq!(found(&queue(&[&deep])), None);
 }
 
 proptest! {
@@ -246,8 +265,10 @@ proptest! {
         let mut bytes = event.into_bytes();
         let at = at.index(bytes.len());
         bytes[at] = byte;
-        for message in recognise(&bytes).into_iter().flat_map(|notices| notices.messages) {
-            prop_assert!(message.contents.len() <= 1);
+        for found in found(&String::from_utf8_lossy(&bytes)).into_iter().flatten() {
+            if let Found::Notices(contents) = found {
+                prop_assert_eq!(contents.len(), 1);
+            }
         }
         let mut bytes = document.as_bytes().to_vec();
         let at = at % bytes.len();

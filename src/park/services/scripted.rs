@@ -28,12 +28,12 @@ use std::{
 };
 
 /// When the script begins: 2026-09-17T13:00:00Z.
-pub(in crate::park) const START: Timestamp = Timestamp(1_789_650_000_000);
-pub(in crate::park) const FOREVER: Timestamp = Timestamp(i64::MAX);
+pub(crate) const START: Timestamp = Timestamp(1_789_650_000_000);
+pub(crate) const FOREVER: Timestamp = Timestamp(i64::MAX);
 
 /// What comes back.
 #[derive(Debug, Clone)]
-pub(in crate::park) enum Answer {
+pub(crate) enum Answer {
     /// A status and a body.
     Told(u16, String),
     /// Nothing, though the request may have been served.
@@ -42,35 +42,37 @@ pub(in crate::park) enum Answer {
 
 /// A request: where it went, and its body.
 #[derive(Debug, Clone)]
-pub(in crate::park) struct Request {
-    pub(in crate::park) url: String,
-    pub(in crate::park) operation: String,
-    pub(in crate::park) body: String,
+pub(crate) struct Request {
+    pub(crate) url: String,
+    pub(crate) operation: String,
+    pub(crate) body: String,
+    /// S3's header of the account that a bucket has to belong to.
+    pub(crate) expected_bucket_owner: Option<String>,
 }
 
 #[derive(Debug, Clone, Default)]
-pub(in crate::park) struct Script {
+pub(crate) struct Script {
     answers: Arc<Mutex<VecDeque<Answer>>>,
     requests: Arc<Mutex<Vec<Request>>>,
     now: Arc<AtomicI64>,
 }
 
 impl Script {
-    pub(in crate::park) fn new(answers: impl IntoIterator<Item = Answer>) -> Self {
+    pub(crate) fn new(answers: impl IntoIterator<Item = Answer>) -> Self {
         let script = Self::default();
         script.answers.lock().unwrap().extend(answers);
         script.now.store(START.0, Ordering::Relaxed);
         script
     }
 
-    pub(in crate::park) fn services(&self, url: Option<&str>) -> Services {
+    pub(crate) fn services(&self, url: Option<&str>) -> Services {
         let credentials = Credentials::new("id", "secret", None, None, "test");
         let endpoints = Endpoints::new("eu-west-1", &credentials, |_| url.map(str::to_owned));
         Services::new(SharedHttpClient::new(self.clone()), endpoints, Arc::new(self.clone()), 1)
     }
 
     /// The requests made, and whether the script was used up.
-    pub(in crate::park) fn requests(&self) -> Vec<Request> {
+    pub(crate) fn requests(&self) -> Vec<Request> {
         assert!(self.answers.lock().unwrap().is_empty(), "answers are left over");
         self.requests.lock().unwrap().clone()
     }
@@ -109,7 +111,10 @@ impl HttpConnector for Script {
         let body = request.body().bytes().unwrap_or_default();
         let body = String::from_utf8(body.to_vec()).unwrap();
         let url = request.uri().to_owned();
-        self.requests.lock().unwrap().push(Request { url, operation, body });
+        let owner = request.headers().get("x-amz-expected-bucket-owner");
+        let expected_bucket_owner = owner.map(str::to_owned);
+        let request = Request { url, operation, body, expected_bucket_owner };
+        self.requests.lock().unwrap().push(request);
         let answer = self.answers.lock().unwrap().pop_front().expect("the script has an answer");
         HttpConnectorFuture::ready(match answer {
             Answer::Told(status, body) => {
@@ -122,15 +127,15 @@ impl HttpConnector for Script {
 }
 
 /// An answer of the services that speak JSON.
-pub(in crate::park) fn ok(body: &str) -> Answer {
+pub(crate) fn ok(body: &str) -> Answer {
     Answer::Told(200, body.to_owned())
 }
 
 /// An error of the services that speak JSON.
-pub(in crate::park) fn error(status: u16, code: &str) -> Answer {
+pub(crate) fn error(status: u16, code: &str) -> Answer {
     Answer::Told(status, format!(r#"{{"__type":"com.amazonaws#{code}","message":"told"}}"#))
 }
 
-pub(in crate::park) fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }

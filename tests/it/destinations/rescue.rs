@@ -16,6 +16,7 @@ use changefold::{
     park::{OnPark, Park, destination, envelope::Envelope, services::Services},
     processor::{self, Context, Failure, Processor},
     record::Change,
+    rescue::{Bucket, Rescue, Trust},
     store::{Store, embedded},
 };
 use serde::de::IgnoredAny;
@@ -33,13 +34,21 @@ async fn keeping() -> Keeping {
     keeping
 }
 
-/// A function whose processor sees nothing that works.
-fn function(keeping: Keeping, services: Option<Services>) -> Function<Lanes<impl Processor>> {
+/// A function `f` whose processor sees nothing that works; it takes back what the mapping gave
+/// up of one stream, also out of the bucket `given-up`.
+fn function(
+    keeping: Keeping,
+    rescued: Option<(Services, &str)>,
+) -> Function<Lanes<impl Processor>> {
     let refuses = processor::from_fn(async |_: Change<IgnoredAny>, _: &Context<'_>| {
         Err(Failure::park("it refuses everything").with_code("Refused"))
     });
     let lanes = Lanes::new(refuses, Arc::new(SystemClock)).with_keeping(keeping);
-    Function::new(lanes, Arc::new(SystemClock)).with_services(services)
+    let rescue = rescued.map(|(services, stream)| {
+        let bucket = Bucket { name: "given-up".to_owned(), owner: "000000000000".to_owned() };
+        Rescue::new(services, Trust::new("f", vec![stream.to_owned()], vec![bucket]))
+    });
+    Function::new(lanes, Arc::new(SystemClock)).with_rescue(rescue)
 }
 
 async fn ask(function: &Function<Lanes<impl Processor>>, event: &[u8]) -> Value {
@@ -111,7 +120,7 @@ fn what_the_mapping_gave_up_of_kinesis_is_parked_once_and_held() {
             numbers.push(put.sequence_number);
             shard = put.shard_id;
         }
-        let function = function(keeping().await, Some(services(&server)));
+        let function = function(keeping().await, Some((services(&server), &stream_arn)));
         let range = document("KinesisBatchInfo", &stream_arn, &shard, &numbers[5..15]);
         let nowhere = document("KinesisBatchInfo", &stream_arn, "shardId-9", &numbers[5..15]);
         // A message whose records cannot be saved is kept, by its id.
@@ -148,7 +157,7 @@ fn what_the_mapping_gave_up_of_a_table_is_parked_and_the_lost_is_counted() {
         let shard = described.stream_description.unwrap().shards.unwrap().remove(0);
         let shard = shard.shard_id.unwrap();
         let numbers = sequence_numbers(&api, &stream_arn, &shard).await;
-        let function = function(keeping().await, Some(services(&server)));
+        let function = function(keeping().await, Some((services(&server), &stream_arn)));
         // One record before the oldest there is: the stream has trimmed it.
         let asked = [&["1".to_owned()], &numbers[..4]].concat();
         let range = document("DDBStreamBatchInfo", &stream_arn, &shard, &asked);
@@ -177,7 +186,7 @@ fn a_buckets_object_has_the_records_itself() {
             "eventVersion": "2.1", "eventSource": "aws:s3", "eventName": "ObjectCreated:Put",
             "s3": {"bucket": {"name": "given-up"}, "object": {"key": key.replace(':', "%3A")}},
         }]});
-        let function = function(keeping().await, Some(services(&server)));
+        let function = function(keeping().await, Some((services(&server), stream)));
         let answer = ask(&function, event.to_string().as_bytes()).await;
         assert_eq!(answer["rescued"], json!(1), "{answer}");
         let expected = ("pk=a".to_owned(), "RetryAttemptsExhausted".to_owned(), 0);

@@ -11,7 +11,7 @@ use changefold::{
     clock::{Clock, SystemClock},
     event::{self, Value},
     park::{
-        fetch::{Fetched, Streams, Why},
+        fetch::{Lost, Streams, Why},
         notice::Notice,
     },
     record::{Change, RemoveCause, SequenceNumber, Source, Timestamp},
@@ -33,6 +33,23 @@ fn notice(source: Source, stream_arn: &str, shard_id: &str, numbers: &[String]) 
         payload: None,
         function_arn: String::new(),
     }
+}
+
+/// All pages of a range, what is lost of it, and how long the rest is kept.
+struct Fetched {
+    records: Vec<String>,
+    lost: Option<Lost>,
+    time_left: Option<Duration>,
+}
+
+async fn fetch(streams: &Streams, notice: &Notice) -> Fetched {
+    let mut range = streams.range(notice);
+    let mut records = Vec::new();
+    while let Some(page) = range.page(FOREVER).await.unwrap() {
+        records.extend(page);
+    }
+    let time_left = streams.time_left(notice, FOREVER).await;
+    Fetched { records, lost: range.lost(), time_left }
 }
 
 fn event_of(fetched: &Fetched) -> String {
@@ -79,7 +96,7 @@ fn a_range_of_kinesis_is_what_was_written() {
         let streams = Streams::new(&services(&server));
         let consumer = format!("{}/consumer/c:1", summary.stream_arn);
         let range = notice(Source::Kinesis, &consumer, &shard, &numbers[5..35]);
-        let fetched = streams.fetch(&range, FOREVER).await.unwrap();
+        let fetched = fetch(&streams, &range).await;
         assert_eq!(fetched.lost, None);
         nearly_a_day(fetched.time_left);
         let text = event_of(&fetched);
@@ -106,15 +123,15 @@ fn a_range_of_kinesis_is_what_was_written() {
         assert_eq!((sizes, pages.lost()), (vec![2, 28], None));
 
         let no_shard = Notice { shard_id: "shardId-000000000009".to_owned(), ..range.clone() };
-        let fetched = streams.fetch(&no_shard, FOREVER).await.unwrap();
+        let fetched = fetch(&streams, &no_shard).await;
         all_lost(&fetched, &no_shard, &[Why::NoShard]);
         let no_stream = summary.stream_arn.replace("clicks", "none");
         let no_stream = Notice { stream_arn: no_stream, ..range.clone() };
-        let fetched = streams.fetch(&no_stream, FOREVER).await.unwrap();
+        let fetched = fetch(&streams, &no_stream).await;
         all_lost(&fetched, &no_stream, &[Why::NoShard]);
         assert_eq!(fetched.time_left, None);
         let strange = notice(Source::Kinesis, &consumer, &shard, &["1".to_owned(), "2".to_owned()]);
-        let fetched = streams.fetch(&strange, FOREVER).await.unwrap();
+        let fetched = fetch(&streams, &strange).await;
         // AWS knows the shard and not the position; this server looks for the shard in it.
         let any = [Why::Trimmed, Why::NoShard, Why::UnknownPosition];
         all_lost(&fetched, &strange, &any);
@@ -174,7 +191,7 @@ fn a_range_of_a_tables_stream_is_what_was_written() {
 
         let streams = Streams::new(&services(&server));
         let range = notice(Source::DynamoDb, &stream_arn, &shard, &numbers[4..]);
-        let fetched = streams.fetch(&range, FOREVER).await.unwrap();
+        let fetched = fetch(&streams, &range).await;
         assert_eq!(fetched.lost, None);
         nearly_a_day(fetched.time_left);
         let text = event_of(&fetched);
@@ -197,12 +214,12 @@ fn a_range_of_a_tables_stream_is_what_was_written() {
         assert!(sized, "{text}");
 
         let no_shard = Notice { shard_id: shard.replace(char::is_numeric, "0"), ..range.clone() };
-        let fetched = streams.fetch(&no_shard, FOREVER).await.unwrap();
+        let fetched = fetch(&streams, &no_shard).await;
         all_lost(&fetched, &no_shard, &[Why::NoShard, Why::Trimmed]);
         // Before the oldest record: what a trimmed range looks like.
         let early = vec!["1".to_owned(), numbers[0].clone(), numbers[1].clone()];
         let early = notice(Source::DynamoDb, &stream_arn, &shard, &early);
-        let fetched = streams.fetch(&early, FOREVER).await.unwrap();
+        let fetched = fetch(&streams, &early).await;
         let lost = fetched.lost.expect("the first is not there");
         assert_eq!((fetched.records.len(), lost.records), (2, 1));
         assert_eq!(lost.until.unwrap().as_str(), numbers[0]);
