@@ -2,7 +2,8 @@
 """Checks infra/template.yaml before AWS does.
 
 1. Translated to CloudFormation, then linted against AWS's own resource schemas.
-2. The mappings' settings that the code relies on have the values it relies on.
+2. The mappings' settings that the code relies on have the values it relies on; what is given
+   up comes back through a queue that keeps it.
 3. Tables, role and the views in views/ name the same things.
 
 Then the same checks meet copies of the template with one fault each, and must refuse every
@@ -69,6 +70,26 @@ def contract(template):
         destination = properties.get("DestinationConfig", {}).get("OnFailure", {})
         if destination.get("Type") != "S3":
             faults.append(f"{name}: the on-failure destination is not S3, which has the payload")
+    return faults
+
+
+def rescue(template):
+    """Where what Lambda gave up could be lost on its way back."""
+    resources = template["Resources"]
+    mapping = resources["FunctionGivenUp"]["Properties"]
+    queue = resources["GivenUp"]["Properties"]
+    timeout = resources["Function"]["Properties"]["Timeout"]
+    faults = []
+    if mapping.get("FunctionResponseTypes") != ["ReportBatchItemFailures"]:
+        faults.append("FunctionGivenUp: what the answer names is deleted")
+    if "RedrivePolicy" not in queue:
+        faults.append("GivenUp: what is refused has no dead-letter queue")
+    if queue.get("VisibilityTimeout", 30) < 6 * timeout:
+        faults.append("GivenUp: a message comes again while it is worked on")
+    variables = resources["Function"]["Properties"]["Environment"]["Variables"]
+    for name in ("CHANGEFOLD_RESCUE_STREAMS", "CHANGEFOLD_RESCUE_BUCKETS"):
+        if variables.get(name, {}).get("Fn::If", [None])[0] != "Rescues":
+            faults.append(f"Function: {name} does not follow the parameter Rescue")
     return faults
 
 
@@ -140,6 +161,23 @@ def controls(template):
         fault("no such position", lint, setting("StartingPosition", "EARLIEST")),
         fault("answers ignored", contract, setting("FunctionResponseTypes", [])),
         fault(
+            "answers to the queue ignored",
+            rescue,
+            lambda broken: broken["Resources"]["FunctionGivenUp"]["Properties"].pop(
+                "FunctionResponseTypes"
+            ),
+        ),
+        fault(
+            "a queue that forgets",
+            rescue,
+            lambda broken: broken["Resources"]["GivenUp"]["Properties"].pop("RedrivePolicy"),
+        ),
+        fault(
+            "a longer function",
+            rescue,
+            lambda broken: broken["Resources"]["Function"]["Properties"].update(Timeout=61),
+        ),
+        fault(
             "an attribute that does not exist",
             lint,
             lambda broken: broken["Outputs"]["OrdersTable"].update(
@@ -164,7 +202,7 @@ def controls(template):
 def main():
     template = translate.load()
     failed = False
-    for check in (lint, contract, names):
+    for check in (lint, contract, rescue, names):
         for fault in check(template):
             failed = True
             print(f"error: infra/template.yaml: {fault}", file=sys.stderr)
