@@ -7,10 +7,10 @@ use super::{
 };
 use crate::support::{block_on, call, environment, local_endpoint};
 use aws_sdk_dynamodb::types::AttributeValue;
-use aws_smithy_types::Blob;
+use aws_smithy_types::{Blob, DateTime, date_time::Format};
 use changefold::{
     batch::{keeping::Keeping, lanes::Lanes, progress::Progress},
-    clock::SystemClock,
+    clock::{Clock as _, SystemClock},
     handler::Function,
     operation::{self, Listing, Operation, Selection},
     park::{OnPark, Park, destination, envelope::Envelope, services::Services},
@@ -64,8 +64,9 @@ async fn parked(function: &Function<Lanes<impl Processor>>) -> Vec<(String, Stri
     parked
 }
 
-/// The mapping's own document.
+/// The mapping's own document; the records are young enough to be kept for nearly a day.
 fn document(kind: &str, stream_arn: &str, shard: &str, numbers: &[String]) -> Value {
+    let now = DateTime::from_millis(SystemClock.now().0).fmt(Format::DateTime).unwrap();
     json!({
         "requestContext": {
             "requestId": "a", "functionArn": "arn:aws:lambda:us-east-1:1:function:f",
@@ -78,8 +79,7 @@ fn document(kind: &str, stream_arn: &str, shard: &str, numbers: &[String]) -> Va
         kind: {
             "shardId": shard,
             "startSequenceNumber": numbers.first(), "endSequenceNumber": numbers.last(),
-            "approximateArrivalOfFirstRecord": "2026-11-21T10:00:00.000Z",
-            "approximateArrivalOfLastRecord": "2026-11-21T10:00:00.000Z",
+            "approximateArrivalOfFirstRecord": now, "approximateArrivalOfLastRecord": now,
             "batchSize": numbers.len(), "streamArn": stream_arn,
         },
     })
@@ -176,7 +176,8 @@ fn a_buckets_object_has_the_records_itself() {
         let s3 = aws_sdk_s3::Client::from_conf(config);
         s3.create_bucket().bucket("given-up").send().await.unwrap();
         let record = crate::support::order(7, "INSERT", "a", None);
-        let stream = "arn:aws:dynamodb:us-east-1:1:table/orders/stream/2026-09-17T12:50:51.000";
+        let stream =
+            "arn:aws:dynamodb:us-east-1:123456789012:table/orders/stream/2026-09-17T12:50:51.000";
         let mut document = document("DDBStreamBatchInfo", stream, "shardId-1", &["7".to_owned()]);
         document["payload"] = json!(format!(r#"{{"Records":[{record}]}}"#));
         let key = "aws/lambda/uuid/shardId-1/2026/11/21/2026-11-21T10.00.00-x";
