@@ -239,7 +239,8 @@ impl<'r, W: Work> Rescuer<'r, W> {
         notice: &Notice,
         is_object: bool,
     ) -> Result<(), RescueError> {
-        rescue.trust.check(notice, (is_object, None))?;
+        let invoked_arn = self.call.function_arn.as_deref();
+        rescue.trust.check(notice, (is_object, invoked_arn))?;
         let streams = self.streams(rescue);
         match &notice.payload {
             Some(payload) => self.batch(notice, payload.as_bytes(), check_payload).await?,

@@ -342,7 +342,7 @@ mod tests {
     #[test]
     fn what_is_to_be_sent_and_parked_has_its_time() {
         let clock = Counted::default();
-        let call = Call { request_id: String::new(), deadline: Timestamp(60_000) };
+        let call = Call::new("", Timestamp(60_000));
         let deadline = Deadline::new(&clock, &call);
         let limit = |records, of_one_key, are_sent| {
             deadline.expect(Expected { records, of_one_key, are_sent });

@@ -5,8 +5,6 @@
 //! stays unfinished.
 
 use super::{Call, consumer::consumer, deadline::Deadline, progress::Progress};
-#[cfg(feature = "destinations")]
-use crate::{park::destination::Destination, telemetry};
 use crate::{
     event::ParkedQueues,
     park::{Park, Pending},

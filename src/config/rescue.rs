@@ -1,9 +1,9 @@
 //! Settings of whom the function believes: which on-failure messages it takes in, and which
 //! queues bring parked records back.
 
-#[cfg(feature = "destinations")]
-use super::Fault;
 use super::Reader;
+#[cfg(feature = "destinations")]
+use super::{Fault, keep::CONSUMER};
 use crate::event::ParkedQueues;
 #[cfg(feature = "destinations")]
 use crate::rescue::{Bucket, Trust};
@@ -59,7 +59,8 @@ impl Reader {
             }
             return None;
         }
-        Some(Trust::new(function, streams, buckets))
+        let is_named = self.get(CONSUMER).is_some();
+        Some(Trust::new(function, streams, buckets).of_any_alias(is_named))
     }
 
     /// A bucket without an account belongs to that of the streams.

@@ -167,7 +167,7 @@ impl Shop {
     }
 
     fn ask(&self, event: &str) -> Result<Value, Halt> {
-        let call = Call { request_id: "r".to_owned(), deadline: Timestamp(i64::MAX) };
+        let call = Call::new("r", Timestamp(i64::MAX));
         let answer = block_on(self.function.invoke(event.as_bytes(), &call));
         answer.map(|answer| serde_json::to_value(answer).unwrap())
     }
@@ -299,7 +299,7 @@ fn a_message_that_halts_the_work_keeps_no_notice_from_its_rescue() {
 #[track_caller]
 fn check_refused(shop: &Shop, content: &Value, code: &str) {
     let found = |text: &str| crate::park::notice::recognise(text.as_bytes()).unwrap().messages;
-    let call = Call { request_id: "r".to_owned(), deadline: Timestamp(i64::MAX) };
+    let call = Call::new("r", Timestamp(i64::MAX));
     let rescuer = Rescuer::new(shop.function.work(), shop.function.rescue(), &call);
     let error = block_on(rescuer.try_message(&found(&content.to_string())[0])).unwrap_err();
     assert_eq!((error.code(), error.is_refusal()), (code, true), "{content}");

@@ -20,6 +20,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trust {
     function: String,
+    any_alias: bool,
     streams: Vec<String>,
     buckets: Vec<Bucket>,
 }
@@ -38,7 +39,13 @@ impl Trust {
     /// stands for all of its streams, a data stream's for its consumers too.
     #[must_use]
     pub fn new(function: impl Into<String>, streams: Vec<String>, buckets: Vec<Bucket>) -> Self {
-        Self { function: function.into(), streams, buckets }
+        Self { function: function.into(), any_alias: false, streams, buckets }
+    }
+
+    /// Believes messages of every alias of the function, because a setting names the consumer.
+    #[must_use]
+    pub fn of_any_alias(self, any_alias: bool) -> Self {
+        Self { any_alias, ..self }
     }
 
     /// Whether a bucket is one of those that objects are fetched from.
@@ -86,7 +93,10 @@ impl Trust {
         if found.name != self.function {
             return false;
         }
-        invoked_arn.and_then(FunctionArn::read).is_none_or(|own| own == found)
+        let invoked = invoked_arn.and_then(FunctionArn::read);
+        invoked.is_none_or(|own| {
+            own.place == found.place && (self.any_alias || own.alias == found.alias)
+        })
     }
 }
 
