@@ -8,6 +8,8 @@
 //!
 //! Without tables a session knows nothing and keeps nothing.
 
+mod unpacked;
+
 use super::{
     Call, Halt, Measures,
     attempts::Tried,
@@ -25,8 +27,6 @@ use crate::{
         Key, OnPark, Park, ParkError, Pending,
         envelope::{self, Envelope, HELD, VERSION},
         holds::{Holds, State},
-        rows::hex,
-        sort_key,
         space::SpaceError,
     },
     processor::Failure,
@@ -34,7 +34,6 @@ use crate::{
     store::StoreError,
     telemetry,
 };
-use sha2::{Digest as _, Sha256};
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
@@ -220,14 +219,6 @@ impl<'s> Session<'s> {
             }
         }
         asked
-    }
-
-    /// Whether a record comes after the first that is parked of its key. Records unpacked from
-    /// one, of which a cut may have hidden some, all do.
-    fn is_behind(&self, at: usize, sort: &str, from: &str) -> bool {
-        let neighbours = sort_key(&self.records[at]);
-        let place = neighbours.rsplit_once('#').map_or("", |(place, _)| place);
-        sort >= from || self.may_have_twins_elsewhere(at) && from.starts_with(place)
     }
 
     /// What keeps a record in order, as the park of this consumer knows it.
@@ -536,38 +527,6 @@ impl<'s> Session<'s> {
         let remembered = progress.remember(&notes, &self.memory, times);
         let remembered = self.deadline.until(self.deadline.writes_end(), remembered).await;
         self.note_remembered(remembered.unwrap_or(Ok(0)));
-    }
-
-    /// Whether records that nothing tells apart from this one may have come, or be about to
-    /// come, in another batch: what a producer packed into one record of the stream may be cut
-    /// at either end of a batch.
-    fn may_have_twins_elsewhere(&self, at: usize) -> bool {
-        let record = &self.records[at];
-        let is_at_end = |end: Option<&Record<'_>>| end.is_some_and(|end| record.shares_unit(end));
-        record.may_be_unpacked()
-            && (is_at_end(self.records.first()) || is_at_end(self.records.last()))
-    }
-
-    /// Where a record stands among those of its key, and what it is known by once it is parked.
-    /// The place among records unpacked from one depends on where AWS cut, so their content
-    /// belongs to it; and where others with the same content may be beyond the cut, what tells
-    /// a batch from the next, so that none of them is taken for parked because another is.
-    pub(super) fn sort(&self, at: usize) -> String {
-        let record = &self.records[at];
-        let sort = sort_key(record);
-        let Some(data) = record.data_text().filter(|_| record.may_be_unpacked()) else {
-            return sort;
-        };
-        let mut hash = Sha256::new();
-        hash.update(data);
-        hash.update([0]);
-        hash.update(record.keys().map_or_else(|_| String::new(), |key| key.canonical()));
-        let mut sort = format!("{sort}#{}", hex(&hash.finalize()[..8]));
-        if self.may_have_twins_elsewhere(at) {
-            let batch = Sha256::digest(&self.call.request_id);
-            sort = format!("{sort}#{}", hex(&batch[..4]));
-        }
-        sort
     }
 
     /// Takes back the mark of a record that came alone: the process lives, whatever happened.

@@ -125,17 +125,14 @@ impl Park {
         (now, deadline): (Timestamp, Timestamp),
     ) -> Result<Holds, SpaceError> {
         let settled = self.cached(&self.consumer, |known| known.has_old);
-        let (has_old, revisions) = match settled {
-            Some(has_old) => (has_old, self.of().revisions_in(rows)),
-            None => match self.owner_in(rows) {
-                Some(owner) => (owner == self.consumer, self.of().revisions_in(rows)),
-                None => {
-                    let has_old = self.settle_owner(now, deadline).await?;
-                    // Written by the settling, or by somebody else meanwhile.
-                    let row = [self.of().revisions(0)];
-                    (has_old, self.of().revisions_in(&self.store.read(&row, deadline).await?))
-                }
-            },
+        let settled = settled.or_else(|| Some(self.owner_in(rows)? == self.consumer));
+        let (has_old, revisions) = if let Some(has_old) = settled {
+            (has_old, self.of().revisions_in(rows))
+        } else {
+            let has_old = self.settle_owner(now, deadline).await?;
+            // Written by the settling, or by somebody else meanwhile.
+            let row = [self.of().revisions(0)];
+            (has_old, self.of().revisions_in(&self.store.read(&row, deadline).await?))
         };
         self.has_old = has_old;
         self.cached(&self.consumer, |known| known.has_old = Some(has_old));

@@ -108,9 +108,9 @@ fn a_row_is_bounded_by_what_it_holds_when_it_is_written() {
             let all = (0..30_000).map(marked);
             all.filter(|place| is(memory.of(place))).count()
         };
-        let (marks, tries) = (count(|it| it.finished), count(|it| it.attempts == 2));
-        assert!((MARKS_MAX..MARKS_MAX + MARKS_PER_WRITE).contains(&marks), "{marks}");
-        assert!((TRIED_MAX..TRIED_MAX + TRIED_PER_WRITE).contains(&tries), "{tries}");
+        let (finished, attempted) = (count(|it| it.finished), count(|it| it.attempts == 2));
+        assert!((MARKS_MAX..MARKS_MAX + MARKS_PER_WRITE).contains(&finished), "{finished}");
+        assert!((TRIED_MAX..TRIED_MAX + TRIED_PER_WRITE).contains(&attempted), "{attempted}");
         let bytes = Change::put("progress", rows[0].1.clone()).size();
         assert!(bytes < 400_000, "{bytes} bytes");
 
