@@ -10,6 +10,8 @@
 //! another, each in the process of its shard. The layout before this one is played by its
 //! requests alone: eight rows of holds for everybody and four rows of progress.
 
+#![expect(clippy::cast_precision_loss, reason = "units are few, and measured as the store does")]
+
 use super::{Column, print};
 use crate::support::{self, FOREVER};
 use aws_smithy_runtime_api::client::{
@@ -387,9 +389,9 @@ async fn before(case: Case) -> Ran {
         for _ in 0..case.shards * PER_SHARD {
             let answer = limited.read("X.BatchGetItem", &asked);
             let mut meter = limited.meter.lock().unwrap();
-            let has_progress =
-                (0..4).map(|row| meter.take(&format!("progress {row}"), 1.0, false)).all(|it| it);
-            let is_whole = answer["UnprocessedKeys"].as_object().is_none_or(|it| it.is_empty());
+            let has_progress = (0..4).all(|row| meter.take(&format!("progress {row}"), 1.0, false));
+            let is_whole =
+                answer["UnprocessedKeys"].as_object().is_none_or(serde_json::Map::is_empty);
             failed += usize::from(!is_whole || !has_progress);
             invocations += 1;
         }
