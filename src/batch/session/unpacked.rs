@@ -30,7 +30,7 @@ impl Session<'_> {
     /// The place among records unpacked from one depends on where AWS cut, so their content
     /// belongs to it; and where others with the same content may be beyond the cut, what tells
     /// a batch from the next, so that none of them is taken for parked because another is.
-    pub(super) fn sort(&self, at: usize) -> String {
+    pub(in crate::batch) fn sort(&self, at: usize) -> String {
         let record = &self.records[at];
         let sort = sort_key(record);
         let Some(data) = record.data_text().filter(|_| record.may_be_unpacked()) else {
