@@ -195,12 +195,16 @@ impl<'de> Attribute<'_, 'de> {
     }
 
     #[inline]
-    fn map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn map<V: Visitor<'de>>(
+        self,
+        names: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         if self.cursor.peek() != Some(b'{') {
             return Err(Error::json_type(self.cursor, "an object of attribute values"));
         }
         let closing = Closing(self);
-        containers::map::<Typed, V>(closing.0.cursor, visitor)
+        containers::map::<Typed, V>(closing.0.cursor, names, visitor)
     }
 
     fn set<T>(
@@ -327,7 +331,7 @@ impl<'de> Deserializer<'de> for Attribute<'_, 'de> {
             Tag::Scalar(kind) => self.scalar(kind)?.deserialize_any(visitor),
             Tag::Set(kind) => self.set(kind, |set| visitor.visit_seq(set)),
             Tag::List => self.list(visitor),
-            Tag::Map => self.map(visitor),
+            Tag::Map => self.map(&[], visitor),
         }
     }
 
@@ -443,7 +447,7 @@ impl<'de> Deserializer<'de> for Attribute<'_, 'de> {
     #[inline]
     fn deserialize_map<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Error> {
         match self.open()? {
-            Tag::Map => self.map(visitor),
+            Tag::Map => self.map(&[], visitor),
             tag => Self::mismatch(tag, &visitor),
         }
     }
@@ -452,11 +456,11 @@ impl<'de> Deserializer<'de> for Attribute<'_, 'de> {
     fn deserialize_struct<V: Visitor<'de>>(
         mut self,
         _: &'static str,
-        _: &'static [&'static str],
+        fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
         match self.open()? {
-            Tag::Map => self.map(visitor),
+            Tag::Map => self.map(fields, visitor),
             Tag::List => self.list(visitor),
             tag => Self::mismatch(tag, &visitor),
         }
@@ -474,7 +478,7 @@ impl<'de> Deserializer<'de> for Attribute<'_, 'de> {
                 if self.cursor.peek() != Some(b'{') {
                     return Err(Error::json_type(self.cursor, "an object of attribute values"));
                 }
-                let value = containers::variant::<Typed, V>(self.cursor, visitor)?;
+                let value = containers::variant::<Typed, V>(self.cursor, variants, visitor)?;
                 self.close()?;
                 Ok(value)
             }

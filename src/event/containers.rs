@@ -9,7 +9,7 @@
 //! in hand would copy it.
 
 use super::{
-    error::Error,
+    error::{Error, UNKNOWN_NAME},
     json::{BadEnd, Cursor, Problem},
     key::Key,
 };
@@ -27,14 +27,17 @@ pub(super) trait Notation {
     fn node<'c, 'de>(cursor: &'c mut Cursor<'de>) -> Self::Node<'c, 'de>;
 }
 
-/// Reads the object that comes next.
+/// Reads the object that comes next. `names` are those the reader's type knows: only they
+/// come into an error's path.
 #[inline]
 pub(super) fn map<'de, N: Notation, V: Visitor<'de>>(
     cursor: &mut Cursor<'de>,
+    names: &'static [&'static str],
     visitor: V,
 ) -> Result<V::Value, Error> {
     cursor.enter()?;
-    let mut members = Members::<N> { cursor, first: true, open: true, name: 0, of: PhantomData };
+    let of = PhantomData;
+    let mut members = Members::<N> { cursor, first: true, open: true, name: 0, names, of };
     visitor.visit_map(&mut members)
 }
 
@@ -52,10 +55,12 @@ pub(super) fn list<'de, N: Notation, V: Visitor<'de>>(
 /// Reads the object that comes next as `{"variant": content}`.
 pub(super) fn variant<'de, N: Notation, V: Visitor<'de>>(
     cursor: &mut Cursor<'de>,
+    names: &'static [&'static str],
     visitor: V,
 ) -> Result<V::Value, Error> {
     cursor.enter()?;
-    let value = visitor.visit_enum(Variant::<N> { cursor: &mut *cursor, of: PhantomData })?;
+    let variant = Variant::<N> { cursor: &mut *cursor, names, of: PhantomData };
+    let value = visitor.visit_enum(variant)?;
     if let Some(end) = cursor.bad_end() {
         return Err(end.into());
     }
@@ -74,6 +79,7 @@ struct Members<'c, 'de, N> {
     open: bool,
     /// Where the last member begins, at its name or at the comma before it.
     name: usize,
+    names: &'static [&'static str],
     of: PhantomData<N>,
 }
 
@@ -89,8 +95,14 @@ impl<'de, N> Members<'_, 'de, N> {
     /// What is wrong with the value of the last member. Its name is read again for it.
     #[cold]
     fn in_last(&self, error: Error) -> Error {
-        error.in_member(&self.cursor.name_at(self.name))
+        error.in_member(known(&self.cursor.name_at(self.name), self.names))
     }
+}
+
+/// A member's name as the reader's type spells it. Any other name, a map's key above all, is
+/// the payload's, and stays out of errors.
+fn known(name: &str, names: &'static [&'static str]) -> &'static str {
+    names.iter().find(|known| **known == name).copied().unwrap_or(UNKNOWN_NAME)
 }
 
 impl<N> Drop for Members<'_, '_, N> {
@@ -191,6 +203,7 @@ impl<N> Drop for Elements<'_, '_, N> {
 
 struct Variant<'c, 'de, N> {
     cursor: &'c mut Cursor<'de>,
+    names: &'static [&'static str],
     of: PhantomData<N>,
 }
 
@@ -203,20 +216,21 @@ impl<'c, 'de, N: Notation> EnumAccess<'de> for Variant<'c, 'de, N> {
         seed: S,
     ) -> Result<(S::Value, Self::Variant), Error> {
         let name = self.cursor.name()?;
-        let variant = seed.deserialize(Key(name.clone()))?;
-        Ok((variant, Content { cursor: self.cursor, name, of: PhantomData }))
+        let known = known(&name, self.names);
+        let variant = seed.deserialize(Key(name))?;
+        Ok((variant, Content { cursor: self.cursor, name: known, of: PhantomData }))
     }
 }
 
 struct Content<'c, 'de, N> {
     cursor: &'c mut Cursor<'de>,
-    name: Cow<'de, str>,
+    name: &'static str,
     of: PhantomData<N>,
 }
 
 impl<'c, 'de, N: Notation> Content<'c, 'de, N> {
     fn read<T>(self, read: impl FnOnce(N::Node<'c, 'de>) -> Result<T, Error>) -> Result<T, Error> {
-        read(N::node(self.cursor)).map_err(|error| error.in_member(&self.name))
+        read(N::node(self.cursor)).map_err(|error| error.in_member(self.name))
     }
 }
 

@@ -267,7 +267,7 @@ impl<'de> Deserializer<'de> for Document<'_, 'de> {
     #[inline]
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.cursor.peek() {
-            Some(b'{') => containers::map::<Plain, V>(self.cursor, visitor),
+            Some(b'{') => containers::map::<Plain, V>(self.cursor, &[], visitor),
             _ => Err(mismatch(self.cursor, &visitor)),
         }
     }
@@ -276,11 +276,11 @@ impl<'de> Deserializer<'de> for Document<'_, 'de> {
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
-        _: &'static [&'static str],
+        fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
         match self.cursor.peek() {
-            Some(b'{') => containers::map::<Plain, V>(self.cursor, visitor),
+            Some(b'{') => containers::map::<Plain, V>(self.cursor, fields, visitor),
             _ => self.deserialize_seq(visitor),
         }
     }
@@ -292,7 +292,7 @@ impl<'de> Deserializer<'de> for Document<'_, 'de> {
         visitor: V,
     ) -> Result<V::Value, Error> {
         match self.cursor.peek() {
-            Some(b'{') => containers::variant::<Plain, V>(self.cursor, visitor),
+            Some(b'{') => containers::variant::<Plain, V>(self.cursor, variants, visitor),
             Some(b'"') => {
                 let text = self.cursor.string()?;
                 Scalar { kind: ScalarKind::Text, text }.deserialize_enum(name, variants, visitor)

@@ -1,14 +1,18 @@
 //! What can be wrong with an event and with one record of it.
 //!
 //! Two types, because two people act on them: an [`EventError`] fails the invocation, a
-//! [`DecodeError`] is one record's. Neither ever holds a payload's values: attribute names,
-//! types, expectations and places only. A type's own message (`serde`'s `custom`) often
-//! quotes the value it refuses, so it is dropped; the place and the type's name remain.
+//! [`DecodeError`] is one record's. Neither ever holds a payload's values, nor the keys of its
+//! maps: names that the reader's type knows, types, expectations and places only. A type's own
+//! message (`serde`'s `custom`) often quotes the value it refuses, so it is dropped; the place
+//! and the type's name remain.
 
 use super::json::{BadEnd, Cursor, Fault, Problem};
 use crate::{park::envelope::RecordTextError, record::SequenceNumberError};
 use serde::de;
 use std::fmt;
+
+/// Stands in a path for a name that the reader's type does not know: the key of a map.
+pub(super) const UNKNOWN_NAME: &str = "*";
 
 /// No record of the payload can be trusted; the invocation has to fail.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -96,7 +100,8 @@ impl EventError {
 /// One record, or a part of it, cannot be read.
 ///
 /// The path starts at the part asked for (`Keys`, `NewImage`, `OldImage`, `data`, `body`, …), and
-/// goes on in attribute names and list positions: `NewImage.lines[2].price`.
+/// goes on in the names of fields and list positions: `NewImage.lines[2].price`. A name that only
+/// the payload knows, as a map's key, is `*`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{path}` {reason}")]
 pub struct DecodeError {
@@ -250,7 +255,7 @@ struct Inner {
 
 #[derive(Debug)]
 enum Segment {
-    Name(String),
+    Name(&'static str),
     Index(usize),
 }
 
@@ -282,8 +287,8 @@ impl Error {
     }
 
     #[cold]
-    pub(super) fn in_member(mut self, name: &str) -> Self {
-        self.0.path.push(Segment::Name(name.to_owned()));
+    pub(super) fn in_member(mut self, name: &'static str) -> Self {
+        self.0.path.push(Segment::Name(name));
         self
     }
 
@@ -354,8 +359,8 @@ impl de::Error for Error {
         Self::new(DecodeReason::UnknownName { expected: one_of(expected) })
     }
 
-    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        Self::new(DecodeReason::UnknownName { expected: one_of(expected) }).in_member(field)
+    fn unknown_field(_: &str, expected: &'static [&'static str]) -> Self {
+        Self::new(DecodeReason::UnknownName { expected: one_of(expected) }).in_member(UNKNOWN_NAME)
     }
 
     fn missing_field(field: &'static str) -> Self {

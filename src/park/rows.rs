@@ -81,7 +81,7 @@ pub(crate) enum PayloadError {
     /// It is not what was written.
     #[error("the parked record {place} is damaged: {fault}")]
     Damaged {
-        /// Its position.
+        /// Its position, and the key's name in the table: keys themselves stay out of messages.
         place: String,
         /// What is wrong with it.
         fault: &'static str,
@@ -236,8 +236,13 @@ impl Row {
         key: &Key,
         deadline: Timestamp,
     ) -> Result<String, PayloadError> {
-        let damaged =
-            |fault| PayloadError::Damaged { place: self.envelope.sequence_number.clone(), fault };
+        let damaged = |fault| PayloadError::Damaged {
+            place: format!(
+                "{} of the key with the hash {}",
+                self.envelope.sequence_number, key.hash
+            ),
+            fault,
+        };
         let mut packed = Vec::new();
         let parts = self.parts();
         if parts == 0 {

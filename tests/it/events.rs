@@ -325,8 +325,44 @@ fn a_message_of_the_type_itself_is_dropped() {
         }
     }
     let error = image::<BTreeMap<String, Option<Card>>>(r#"{"card":{"S":"4111"}}"#).unwrap_err();
-    assert_eq!((error.code(), error.path()), ("Refused", "NewImage.card"));
+    assert_eq!((error.code(), error.path()), ("Refused", "NewImage.*"));
     assert!(!format!("{error} {error:?}").contains("4111"), "{error:?}");
+}
+
+/// A path names the fields of the type; the keys of a map are the payload's, as its values are.
+#[test]
+fn the_key_of_a_map_stays_out_of_a_path() {
+    #[derive(Debug, Deserialize)]
+    #[expect(dead_code, reason = "only decoded")]
+    struct Visits {
+        by_person: BTreeMap<String, Visit>,
+    }
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only decoded")]
+    struct Visit {
+        minutes: Option<u32>,
+        way: Option<Way>,
+    }
+    #[derive(Debug, Deserialize)]
+    #[expect(dead_code, reason = "only decoded")]
+    enum Way {
+        Bus { line: u32 },
+    }
+    let check = |visit: &str, path: &str| {
+        let attributes = format!(r#"{{"by_person":{{"M":{{"Ada Byron":{{"M":{{{visit}}}}}}}}}}}"#);
+        let error = image::<Visits>(&attributes).unwrap_err();
+        assert_eq!(error.path(), path);
+        let told = format!("{error} {error:?}");
+        assert!(!told.contains("Ada") && !told.contains("Byron"), "{told}");
+    };
+    check(r#""minutes":{"S":"Byron"}"#, "NewImage.by_person.*.minutes");
+    check(r#""Byron":{"N":"1"}"#, "NewImage.by_person.*.*");
+    check(
+        r#""way":{"M":{"Bus":{"M":{"line":{"S":"Byron"}}}}}"#,
+        "NewImage.by_person.*.way.Bus.line",
+    );
+    check(r#""way":{"M":{"Byron":{"M":{}}}}"#, "NewImage.by_person.*.way");
 }
 
 #[test]
