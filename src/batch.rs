@@ -129,7 +129,7 @@ pub struct Measures {
     pub held: u64,
     /// Records that the park had no room for, and that only the destination has.
     pub sent_past_park: u64,
-    /// Keys with parked records when the invocation began.
+    /// Keys with parked records when the invocation ended, as far as it knows.
     pub keys_parked: u64,
     /// Seconds since the first of them was parked.
     pub oldest_parked_s: u64,
@@ -174,8 +174,7 @@ impl Halt {
     pub(crate) fn no_park() -> Self {
         Self::new(
             "OperationUnsupported",
-            "this function parks no records: views quarantine items in their ledger, and a \
-             processor needs CHANGEFOLD_PARK_TABLE",
+            "this function parks no records: a processor needs CHANGEFOLD_PARK_TABLE for it",
         )
     }
 

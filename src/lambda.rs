@@ -13,7 +13,7 @@ use crate::{
     event::ParkedQueues,
     handler::Function,
     record::Timestamp,
-    telemetry::{self, Telemetry, TelemetryError},
+    telemetry::{self, LogErrors, Telemetry, TelemetryError},
 };
 use bytes::Bytes;
 use lambda_runtime::{Diagnostic, LambdaEvent, LambdaInvocation, Runtime, service_fn};
@@ -54,12 +54,13 @@ pub fn start<S, W: Work>(
     common: impl Fn(&S) -> &Config,
     open: impl AsyncFnOnce(S, Arc<dyn Clock>) -> Result<W, Refusal>,
 ) -> ExitCode {
-    let (log, name) = settings.as_ref().map_or((config::LOG_DEFAULT, ""), |settings| {
+    let default = (config::LOG_DEFAULT, "", LogErrors::default());
+    let (log, name, errors) = settings.as_ref().map_or(default, |settings| {
         let config = common(settings);
-        (&*config.log, &*config.function_name)
+        (&*config.log, &*config.function_name, config.log_errors)
     });
     let telemetry = match telemetry::init(log, name) {
-        Ok(telemetry) => telemetry,
+        Ok(telemetry) => telemetry.telling_of_errors(errors),
         Err(error) => return unlogged(&error),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -128,7 +129,11 @@ pub async fn serve<W: Work>(
         }
         let reply = function.invoke(&payload, &call).await;
         telemetry.flush(&call.request_id);
-        reply.map_err(|halt| diagnostic(halt.code, &halt.message, halt.source()))
+        reply.map_err(|halt| {
+            // The cause may be a processor's error: it is told as the log tells it.
+            let source = halt.source().filter(|_| !telemetry::is_codes_alone());
+            diagnostic(halt.code, &halt.message, source)
+        })
     });
     Runtime::new(handler).layer(RawBodyLayer).run().await
 }
@@ -154,7 +159,7 @@ async fn refuse_to_start(code: &str, error: &(dyn Error + 'static)) {
 
 /// The message and what is below it, so that the console shows the whole reason.
 fn diagnostic(code: &str, message: &str, source: Option<&(dyn Error + 'static)>) -> Diagnostic {
-    let below = source.map(|source| format!(": {}", telemetry::Chain(source)));
+    let below = source.map(|source| format!(": {}", telemetry::Bounded(source)));
     let error_message = format!("{message}{}", below.unwrap_or_default());
     Diagnostic { error_type: code.to_owned(), error_message }
 }

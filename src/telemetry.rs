@@ -8,25 +8,32 @@
 //! Counters are plain numbers of the batch, handed to the `metrics` facade once when the
 //! invocation ends. Without [`init`] (on the desk) nobody listens and nothing is written.
 
+pub mod filter;
+mod text;
+
+pub(crate) use text::{Bounded, Chain, is_codes_alone};
+pub use text::{ERROR_BYTES_MAX, LogErrors};
+
 use crate::{
     batch::{Call, Halt, Measures},
     event::Record,
     outcome::Outcome,
-    park::envelope::Envelope,
+    park::{ParkError, envelope::Envelope},
     record::Timestamp,
     store::StoreError,
+    view::quarantine::Quarantine,
 };
 #[cfg(feature = "destinations")]
 use crate::{
     park::{fetch::Lost, notice::Notice},
     record::SequenceNumber,
 };
+use filter::Filter;
 use metrics_cloudwatch_embedded::Collector;
 use std::{error::Error, fmt, io::Write};
+use text::told;
 use tracing_subscriber::{
-    filter::{LevelFilter, Targets},
-    layer::SubscriberExt as _,
-    util::SubscriberInitExt as _,
+    filter::LevelFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
 /// `CloudWatch` namespace of the function's metrics.
@@ -46,10 +53,15 @@ pub mod metric {
     pub const RECORDS_HELD: &str = "RecordsHeld";
     /// Records that the park had no room for, and that only the destination has.
     pub const RECORDS_SENT_PAST_PARK: &str = "RecordsSentPastPark";
-    /// Keys that had parked records when the invocation began.
+    /// Keys that have parked records when the invocation ends, as far as it knows: what it
+    /// parked itself is among them.
     pub const KEYS_PARKED: &str = "KeysParked";
     /// Seconds since the first of those was parked.
     pub const OLDEST_PARKED_AGE: &str = "OldestParkedAge";
+    /// Times that a record could not be parked, because no room is left for its key.
+    pub const PARK_FULL: &str = "ParkFull";
+    /// Items that a view leaves out from now on, because it cannot evaluate their change.
+    pub const RECORDS_QUARANTINED: &str = "RecordsQuarantined";
     /// Tries beyond the first of a record in one invocation.
     pub const RETRIES_IN_PLACE: &str = "RetriesInPlace";
     /// Invocations that ended early for want of time.
@@ -129,7 +141,7 @@ pub fn record_failed(record: &Record<'_>, call: &Call, code: &str, error: &(dyn 
         ordinal = record.ordinal(),
         message_id = record.message_id(),
         code,
-        error = %Chain(error),
+        error = told(error),
         "RecordProcessError"
     );
 }
@@ -149,7 +161,7 @@ pub(crate) fn bulk_call_failed(
         message_id = first.message_id(),
         unfinished,
         code,
-        error = %Chain(error),
+        error = told(error),
         "BulkProcessError"
     );
 }
@@ -162,7 +174,7 @@ pub fn record_parking(record: &Record<'_>, call: &Call, code: &str, error: &(dyn
         ordinal = record.ordinal(),
         message_id = record.message_id(),
         code,
-        error = %Chain(error),
+        error = told(error),
         "RecordParked"
     );
 }
@@ -180,7 +192,41 @@ pub(crate) fn parked_record_dropped(call: &Call, envelope: &Envelope) {
 
 /// Records could not be set aside; they stay unfinished.
 pub(crate) fn park_failed(call: &Call, code: &str, error: &(dyn Error + 'static)) {
-    tracing::error!(request_id = call.request_id, code, error = %Chain(error), "RecordParkError");
+    metrics::counter!(metric::PARK_FULL).increment(u64::from(code == ParkError::Full.code()));
+    tracing::error!(request_id = call.request_id, code, error = told(error), "RecordParkError");
+}
+
+/// A view leaves an item out from now on: what it needs and what is there, by type.
+pub(crate) fn item_quarantined(call: &Call, view: &str, quarantine: &Quarantine) {
+    let Quarantine { poison, sequence_number } = quarantine;
+    tracing::warn!(
+        request_id = call.request_id,
+        code = "ItemUnfit",
+        view,
+        attribute = poison.attribute,
+        expected = poison.expected,
+        found = poison.found,
+        sequence_number,
+        "ItemQuarantined"
+    );
+}
+
+/// So many items are quarantined from now on, with so many reasons that were not told.
+pub(crate) fn items_quarantined(call: &Call, items: u64, untold: usize) {
+    metrics::counter!(metric::RECORDS_QUARANTINED).increment(items);
+    if untold > 0 {
+        tracing::warn!(request_id = call.request_id, code = "ItemUnfit", untold, "ItemQuarantined");
+    }
+}
+
+/// A ledger has another owner from now on, because a setting says so.
+pub(crate) fn ledger_taken(former: &str, owner: &str) {
+    tracing::warn!(former, owner, "LedgerTaken");
+}
+
+/// A view is no longer served.
+pub(crate) fn view_dropped(view: &str) {
+    tracing::warn!(view, "ViewDropped: its rows no longer follow the source");
 }
 
 /// The park has no room for the record's key: the record is at the destination alone, and later
@@ -206,14 +252,14 @@ pub(crate) fn progress_lost(call: &Call, error: &StoreError) {
     tracing::warn!(
         request_id = call.request_id,
         code = error.code,
-        error = %Chain(error),
+        error = told(error),
         "ProgressWriteError"
     );
 }
 
 /// The store did not do what a record asked for; the record will be delivered again.
 pub(crate) fn store_unfinished(error: &StoreError) {
-    tracing::warn!(code = error.code, error = %Chain(error), "StoreCallError");
+    tracing::warn!(code = error.code, error = told(error), "StoreCallError");
 }
 
 /// An invocation ended: its counts go to the metrics, its end to the log.
@@ -258,7 +304,7 @@ pub fn invocation_finished(call: &Call, counts: &Counts, halt: Option<&Halt>) {
     tracing::error!(
         request_id = call.request_id,
         code = halt.code,
-        error = %Chain(halt),
+        error = told(halt),
         "InvocationFinishError"
     );
 }
@@ -289,7 +335,7 @@ pub(crate) fn rescue_failed(
         request_id = call.request_id,
         message_id,
         code,
-        error = %Chain(error),
+        error = told(error),
         "RecordRescueError"
     );
 }
@@ -315,7 +361,7 @@ pub(crate) fn operation_finished(call: &Call, halt: Option<&Halt>) {
         Some(halt) => tracing::error!(
             request_id = call.request_id,
             code = halt.code,
-            error = %Chain(halt),
+            error = told(halt),
             "OperationFinishError"
         ),
     }
@@ -333,12 +379,12 @@ pub fn deadline_unusable(call: &Call, received: u64, assumed: Timestamp) {
 
 /// The function cannot start.
 pub fn start_failed(code: &str, error: &(dyn Error + 'static)) {
-    tracing::error!(code, error = %Chain(error), "FunctionStartError");
+    tracing::error!(code, error = told(error), "FunctionStartError");
 }
 
 /// Lambda's Runtime API does not answer, so the process has to end.
 pub fn serving_ended(error: &(dyn Error + 'static)) {
-    tracing::error!(code = "RuntimeApiUnreachable", error = %Chain(error), "FunctionServeError");
+    tracing::error!(code = "RuntimeApiUnreachable", error = told(error), "FunctionServeError");
 }
 
 /// The log and the metrics of a function that Lambda runs.
@@ -366,19 +412,15 @@ pub enum TelemetryError {
 
 /// Sends the log, as JSON lines, and the metrics, as one embedded-metric line per
 /// invocation, to standard output, where Lambda collects both. Panics are logged by their
-/// place in the code; their message, which may quote a payload, is not.
+/// place in the code; their message, which may quote a payload, is not. Dependencies that would
+/// print what passes through them are held ([`filter`]); that is said once if `log` asks for
+/// more.
 ///
 /// # Errors
 /// The process has telemetry already, or `log` is neither a level nor
 /// `TARGET=LEVEL` with commas between.
 pub fn init(log: &str, function_name: &str) -> Result<Telemetry, TelemetryError> {
-    // Lambda's runtime logs a failed invocation, and a panic with its message, on its own: we
-    // have said the first already and do not want the second.
-    let log = format!("lambda_runtime::layers::panic=off,{log}");
-    let filter: Targets =
-        log.parse().map_err(|error: tracing_subscriber::filter::ParseError| {
-            TelemetryError::Log(error.into())
-        })?;
+    let filter = Filter::of(log).map_err(|error| TelemetryError::Log(error.into()))?;
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
@@ -386,9 +428,13 @@ pub fn init(log: &str, function_name: &str) -> Result<Telemetry, TelemetryError>
         .with_span_list(false)
         .with_max_level(LevelFilter::TRACE) // the targets decide
         .finish()
-        .with(filter)
+        .with(filter.targets)
         .try_init()
         .map_err(|error| TelemetryError::Twice(error.into()))?;
+    if filter.is_held {
+        let at_most = tracing::field::display(filter::HELD_LEVEL);
+        tracing::warn!(at_most, "DependenciesHeld: what they log in detail are payloads");
+    }
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "CodePanicError");
@@ -408,6 +454,8 @@ pub fn init(log: &str, function_name: &str) -> Result<Telemetry, TelemetryError>
         metric::RECORDS_PARKED,
         metric::RECORDS_HELD,
         metric::KEYS_PARKED,
+        metric::PARK_FULL,
+        metric::RECORDS_QUARANTINED,
         metric::RETRIES_IN_PLACE,
         metric::DEADLINE_STOPS,
         metric::RECORDS_RESCUED,
@@ -424,6 +472,13 @@ pub fn init(log: &str, function_name: &str) -> Result<Telemetry, TelemetryError>
 }
 
 impl Telemetry {
+    /// How much of an error is logged, in this process.
+    #[must_use]
+    pub fn telling_of_errors(self, errors: LogErrors) -> Self {
+        errors.install();
+        self
+    }
+
     /// Writes the invocation's metrics to standard output, as one line of the embedded metric
     /// format.
     pub fn flush(&self, request_id: &str) {
@@ -444,18 +499,70 @@ impl Telemetry {
     }
 }
 
-/// An error with everything it came from, outermost first.
-pub(crate) struct Chain<'e>(pub(crate) &'e (dyn Error + 'static));
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Trouble;
+    use ::metrics::{
+        Counter, CounterFn, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+    };
+    use std::{
+        collections::BTreeMap,
+        sync::{Arc, Mutex},
+    };
 
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut next = Some(self.0);
-        let mut separator = "";
-        while let Some(error) = next {
-            write!(f, "{separator}{error}")?;
-            separator = ": ";
-            next = error.source();
+    /// Keeps the sum of each counter.
+    #[derive(Default)]
+    struct Sums(Arc<Mutex<BTreeMap<String, u64>>>);
+
+    struct Sum(Arc<Mutex<BTreeMap<String, u64>>>, String);
+
+    impl CounterFn for Sum {
+        fn increment(&self, value: u64) {
+            *self.0.lock().unwrap().entry(self.1.clone()).or_default() += value;
         }
-        Ok(())
+
+        fn absolute(&self, value: u64) {
+            self.0.lock().unwrap().insert(self.1.clone(), value);
+        }
+    }
+
+    impl Recorder for Sums {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+            Counter::from_arc(Arc::new(Sum(Arc::clone(&self.0), key.name().to_owned())))
+        }
+
+        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::noop()
+        }
+
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::noop()
+        }
+    }
+
+    #[test]
+    fn a_full_park_is_told_from_one_that_does_not_answer() {
+        let sums = Sums::default();
+        let call = Call { request_id: "r".to_owned(), deadline: Timestamp(0) };
+        let throttled = StoreError {
+            operation: "TransactWriteItems",
+            endpoint: "here".to_owned(),
+            trouble: Trouble::Throttled,
+            code: "ThrottlingException".to_owned(),
+            message: String::new(),
+        };
+        ::metrics::with_local_recorder(&sums, || {
+            for error in [ParkError::Full, ParkError::Store(throttled), ParkError::Full] {
+                park_failed(&call, error.code(), &error);
+            }
+        });
+        assert_eq!(sums.0.lock().unwrap()[metric::PARK_FULL], 2);
     }
 }

@@ -403,6 +403,8 @@ impl<'s> Session<'s> {
             self.before[*at].set(Before::Free);
             self.held_lanes[self.layout.lane(*at)].set(false);
         }
+        // What was parked just now is there at the end, and no later batch may come to tell.
+        self.measure_holds(&self.holds.borrow());
         lifted
     }
 

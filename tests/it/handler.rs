@@ -109,8 +109,8 @@ fn event(records: &[Scripted]) -> String {
     let element = |(record, position): (&Scripted, u64)| {
         let Scripted { key, fate, yields, .. } = record;
         let data = match *fate {
-            "unreadable" => "not JSON".to_owned(),
-            fate => format!(r#"{{"fate":"{fate}","yields":{yields}}}"#),
+            "unreadable" => "not JSON planted-7f3a".to_owned(),
+            fate => format!(r#"{{"fate":"{fate}","yields":{yields},"note":"planted-7f3a"}}"#),
         };
         let data = base64_simd::STANDARD.encode_to_string(data);
         format!(

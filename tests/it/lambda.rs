@@ -99,6 +99,7 @@ fn run(program: &mut Command, events: &[(u64, String)]) -> (Vec<Told>, Vec<Value
     drop(listener);
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(crate::secrets::found(&text), None, "{text}");
     let lines = text.lines().filter(|line| line.starts_with('{'));
     let lines = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
     (told, lines, output.status.success())

@@ -7,6 +7,8 @@
 )]
 
 #[cfg(feature = "local")]
+mod alarms;
+#[cfg(feature = "local")]
 mod bisect;
 #[cfg(feature = "local")]
 mod cli;
@@ -25,6 +27,8 @@ mod handler;
 mod keeping;
 #[cfg(all(feature = "local", feature = "lambda"))]
 mod lambda;
+#[cfg(all(feature = "local", feature = "lambda"))]
+mod ledgers;
 #[cfg(feature = "local")]
 mod mapping;
 #[cfg(feature = "local")]
@@ -35,6 +39,8 @@ mod parked;
 mod readme;
 #[cfg(all(feature = "local", feature = "lambda"))]
 mod runtime_api;
+#[cfg(feature = "local")]
+mod secrets;
 mod shipped;
 #[cfg(feature = "local")]
 mod simulate;

@@ -1,7 +1,7 @@
 //! Parked records of a deployed function, over Lambda's Invoke API: the real command line
 //! against a real function, with a server of the test between them.
 
-use crate::support::{FOREVER, call, local_endpoint, order};
+use crate::support::{FOREVER, block_on, call, local_endpoint, order};
 use changefold::{
     batch::{Call, keeping::Keeping, lanes::Lanes},
     clock::{Clock, SystemClock},
@@ -28,8 +28,7 @@ const FUNCTION: &str = "arn:aws:lambda:eu-west-1:123456789012:function:orders";
 
 /// Serves one function; what it refuses at first works when `fixed` is set.
 fn serve(listener: TcpListener, fixed: Arc<AtomicBool>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
+    block_on(async {
         let client = embedded::open(None).unwrap();
         let store = Store::new(client, &local_endpoint(None), Arc::new(SystemClock), 1);
         let park = Park::new(store, "park".to_owned(), OnPark::Hold, 24);

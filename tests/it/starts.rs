@@ -26,7 +26,8 @@ struct Told {
 /// Two Kinesis records of one aggregate.
 fn aggregate(fates: [&str; 2]) -> String {
     let element = |fate: &str| {
-        let data = base64_simd::STANDARD.encode_to_string(format!(r#"{{"fate":"{fate}"}}"#));
+        let data = base64_simd::STANDARD
+            .encode_to_string(format!(r#"{{"fate":"{fate}","note":"planted-7f3a"}}"#));
         format!(
             r#"{{"kinesis":{{"partitionKey":"a","sequenceNumber":"1","data":"{data}","approximateArrivalTimestamp":1545084650.987}},"eventSource":"aws:kinesis","eventID":"shardId-000000000006:1","eventSourceARN":"arn:aws:kinesis:us-east-2:123456789012:stream/clicks"}}"#
         )

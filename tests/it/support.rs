@@ -6,13 +6,15 @@ use changefold::{
     handler::Function,
     record::Timestamp,
     store::{self, Endpoint, Store},
-    view::{OpenError, Views, rows::Listing, sql},
+    view::{OpenError, Views, registry::Owner, rows::Listing, sql},
 };
 use std::{future::Future, sync::Arc};
 
 pub(crate) const FOREVER: Timestamp = Timestamp(i64::MAX);
 
+/// Runs a future; what is logged meanwhile is searched for what payloads hold.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    crate::secrets::watch();
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
@@ -60,7 +62,8 @@ pub(crate) async fn try_function(
     let views = sql::parse(views).unwrap();
     let ledger = format!("{prefix}ledger");
     Views::ensure_tables(&views, store, &ledger, prefix, FOREVER).await.unwrap();
-    let views = Views::open(views, store.clone(), &ledger, prefix, FOREVER).await?;
+    let views =
+        Views::open(views, store.clone(), (&ledger, prefix), &Owner::new("test"), FOREVER).await?;
     Ok(Function::new(views, Arc::new(SystemClock)))
 }
 
@@ -73,7 +76,7 @@ pub(crate) fn order(
 ) -> String {
     let new_image = new.map_or_else(String::new, |(region, amount, status)| {
         format!(
-            r#""NewImage":{{"pk":{{"S":"{key}"}},"region":{{"S":"{region}"}},"amount":{{"N":"{amount}"}},"status":{{"S":"{status}"}}}},"#
+            r#""NewImage":{{"pk":{{"S":"{key}"}},"region":{{"S":"{region}"}},"amount":{{"N":"{amount}"}},"status":{{"S":"{status}"}},"note":{{"M":{{"planted-7f3a-map-key":{{"S":"planted-7f3a-value"}}}}}}}},"#
         )
     });
     format!(

@@ -191,8 +191,8 @@ pub(super) fn event(records: &[Scripted], from: usize) -> String {
     let elements = elements.filter(|(_, (_, number))| *number >= from);
     let elements = elements.map(|(at, (Scripted { key, fate, .. }, number))| {
         let data = match fate.as_str() {
-            "unreadable" => "not JSON".to_owned(),
-            fate => format!(r#"{{"id":{},"key":"{key}","fate":"{fate}"}}"#, at + 1),
+            "unreadable" => "not JSON planted-7f3a".to_owned(),
+            fate => format!(r#"{{"id":{},"key":"{key}","fate":"{fate}","note":"planted-7f3a"}}"#, at + 1),
         };
         let data = base64_simd::STANDARD.encode_to_string(data);
         format!(

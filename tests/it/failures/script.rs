@@ -159,14 +159,14 @@ impl Script {
     fn body(&self, n: usize, key: &str, number: &str, fate: &str, shard: usize) -> String {
         let at = 1_772_442_000 + 3 * n;
         if self.source == Source::Kinesis {
-            let data =
-                base64_simd::STANDARD.encode_to_string(format!(r#"{{"n":{n},"fate":"{fate}"}}"#));
+            let data = format!(r#"{{"n":{n},"fate":"{fate}","note":"planted-7f3a"}}"#);
+            let data = base64_simd::STANDARD.encode_to_string(data);
             return format!(
                 r#"{{"kinesis":{{"kinesisSchemaVersion":"1.0","partitionKey":"{key}","sequenceNumber":"{number}","data":"{data}","approximateArrivalTimestamp":{at}.5}},"eventSource":"aws:kinesis","eventVersion":"1.0","eventID":"shardId-00000000000{shard}:{number}","eventName":"aws:kinesis:record","awsRegion":"us-east-1","eventSourceARN":"arn:aws:kinesis:us-east-1:123456789012:stream/steps"}}"#
             );
         }
         format!(
-            r#"{{"eventID":"{number}","eventName":"INSERT","eventVersion":"1.1","eventSource":"aws:dynamodb","awsRegion":"us-east-1","dynamodb":{{"ApproximateCreationDateTime":{at}.0,"Keys":{{"pk":{{"S":"{key}"}}}},"NewImage":{{"pk":{{"S":"{key}"}},"n":{{"N":"{n}"}},"fate":{{"S":"{fate}"}}}},"SequenceNumber":"{number}","SizeBytes":1,"StreamViewType":"NEW_AND_OLD_IMAGES"}},"eventSourceARN":"arn:aws:dynamodb:us-east-1:123456789012:table/steps/stream/2026-03-02T08:00:00.000"}}"#
+            r#"{{"eventID":"{number}","eventName":"INSERT","eventVersion":"1.1","eventSource":"aws:dynamodb","awsRegion":"us-east-1","dynamodb":{{"ApproximateCreationDateTime":{at}.0,"Keys":{{"pk":{{"S":"{key}"}}}},"NewImage":{{"pk":{{"S":"{key}"}},"n":{{"N":"{n}"}},"fate":{{"S":"{fate}"}},"note":{{"S":"planted-7f3a"}}}},"SequenceNumber":"{number}","SizeBytes":1,"StreamViewType":"NEW_AND_OLD_IMAGES"}},"eventSourceARN":"arn:aws:dynamodb:us-east-1:123456789012:table/steps/stream/2026-03-02T08:00:00.000"}}"#
         )
     }
 

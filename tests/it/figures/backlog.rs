@@ -88,7 +88,9 @@ fn line(made: &Made, shard: usize) -> String {
     let Made { number, key, fate } = made;
     let data = match *fate {
         "unreadable" => "no JSON".to_owned(),
-        fate => format!(r#"{{"fate":"{fate}","key":"{key}","number":{number}}}"#),
+        fate => {
+            format!(r#"{{"fate":"{fate}","key":"{key}","number":{number},"note":"planted-7f3a"}}"#)
+        }
     };
     let data = base64_simd::STANDARD.encode_to_string(data);
     let arrived = BEGINS_MS + PACE_MS * number;
