@@ -11,6 +11,8 @@ pub mod rescue;
 use crate::{
     batch::lanes::{CONCURRENCY_DEFAULT, Order},
     store::{Bundle, Endpoint, Roots},
+    telemetry::{LogErrors, filter::Filter},
+    view::registry::Owner,
 };
 use aws_sdk_dynamodb::config::Credentials;
 use keep::KeepConfig;
@@ -20,7 +22,6 @@ use std::{
     num::NonZeroUsize,
     path::{Path, PathBuf},
 };
-use tracing_subscriber::filter::Targets;
 
 /// Where the view definitions are: a directory of `.sql` files, or one file.
 pub const VIEWS: &str = "CHANGEFOLD_VIEWS";
@@ -37,7 +38,22 @@ pub const CONCURRENCY: &str = "CHANGEFOLD_CONCURRENCY";
 /// deadline that cannot be one.
 pub const TIMEOUT_S: &str = "CHANGEFOLD_TIMEOUT_S";
 
-const KNOWN: [&str; 6] = [VIEWS, LEDGER_TABLE, VIEW_TABLE_PREFIX, ORDER, CONCURRENCY, TIMEOUT_S];
+/// The former owner of the ledger, which this function takes over: a name, or `nobody`.
+pub const LEDGER_TAKE_FROM: &str = "CHANGEFOLD_LEDGER_TAKE_FROM";
+
+/// How much of an error is logged: `bounded` or `codes`.
+pub const LOG_ERRORS: &str = "CHANGEFOLD_LOG_ERRORS";
+
+const KNOWN: [&str; 8] = [
+    VIEWS,
+    LEDGER_TABLE,
+    LEDGER_TAKE_FROM,
+    VIEW_TABLE_PREFIX,
+    ORDER,
+    CONCURRENCY,
+    TIMEOUT_S,
+    LOG_ERRORS,
+];
 
 /// The template's timeout.
 const TIMEOUT_S_DEFAULT: u32 = 60;
@@ -65,6 +81,8 @@ pub struct Config {
     pub concurrency: NonZeroUsize,
     /// What is logged: a level, or `TARGET=LEVEL` with commas between.
     pub log: String,
+    /// How much of an error is logged.
+    pub log_errors: LogErrors,
     /// Name of the function, for its metrics.
     pub function_name: String,
     /// The function's timeout in milliseconds, for invocations that do not tell it.
@@ -86,6 +104,8 @@ pub struct ViewConfig {
     pub ledger_table: String,
     /// What the name of each view's table begins with.
     pub table_prefix: String,
+    /// Whose the ledger is.
+    pub owner: Owner,
     /// How to reach DynamoDB.
     pub endpoint: Endpoint,
 }
@@ -152,8 +172,10 @@ impl ViewConfig {
         home: &Path,
     ) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(pairs);
+        let function = reader.config(None);
         let config = Self {
-            function: reader.config(None),
+            owner: reader.owner(&function.function_name),
+            function,
             views: reader.views(home),
             ledger_table: reader.ledger_table(),
             table_prefix: reader.table_prefix(),
@@ -314,6 +336,11 @@ impl Reader {
             order,
             concurrency: self.concurrency(),
             log: self.log(),
+            log_errors: self.choice(
+                LOG_ERRORS,
+                "`bounded` or `codes`",
+                &[("bounded", LogErrors::Bounded), ("codes", LogErrors::Codes)],
+            ),
             function_name: self.get("AWS_LAMBDA_FUNCTION_NAME").unwrap_or("local").to_owned(),
             roots,
         }
@@ -395,6 +422,12 @@ impl Reader {
         let Some(table) = self.required(LEDGER_TABLE, remedy) else { return String::new() };
         self.check_table_name(LEDGER_TABLE, &table);
         table
+    }
+
+    /// Views in a ledger are one consumer's.
+    fn owner(&mut self, function_name: &str) -> Owner {
+        let name = self.consumer(true).unwrap_or_else(|| function_name.to_owned());
+        Owner::new(name).taking_from(self.get(LEDGER_TAKE_FROM).map(str::to_owned))
     }
 
     fn check_table_name(&mut self, name: &'static str, table: &str) {
@@ -479,7 +512,7 @@ impl Reader {
             (None, Some(level)) => ("AWS_LAMBDA_LOG_LEVEL", level.to_ascii_lowercase()),
             (None, None) => return LOG_DEFAULT.to_owned(),
         };
-        if directives.parse::<Targets>().is_err() {
+        if Filter::of(&directives).is_err() {
             self.invalid(name, "a level, or `TARGET=LEVEL` with commas between");
         }
         directives

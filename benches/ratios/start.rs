@@ -16,7 +16,7 @@ use changefold::{
     },
     record::Timestamp,
     store::{Endpoint, Roots, Store, embedded::Embedded},
-    view::{Views, sql},
+    view::{Views, registry::Owner, sql},
 };
 use std::{
     cell::Cell,
@@ -93,7 +93,9 @@ fn start_row(ours: &Path) -> Row {
         let added = store.scan("stock", None, None, FOREVER).await.unwrap();
         let added = added.items[0]["orders"].as_n().unwrap().clone();
         let views = sql::parse(VIEW).unwrap();
-        let views = Views::open(views, store, "ledger", "view_", FOREVER).await.unwrap();
+        let views = Views::open(views, store, ("ledger", "view_"), &Owner::new("bench"), FOREVER)
+            .await
+            .unwrap();
         (views.rows(0, 1).await.unwrap().rows[0][1].to_string(), added)
     });
     let starts = (PAIRS + 1).to_string();

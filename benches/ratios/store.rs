@@ -10,7 +10,7 @@ use changefold::{
     handler::Function,
     record::Timestamp,
     store::{self, Endpoint, Store},
-    view::{Views, sql},
+    view::{Views, registry::Owner, sql},
 };
 use fastrand::Rng;
 use std::sync::Arc;
@@ -82,7 +82,9 @@ async fn function() -> Function<Views> {
     let store = Store::new(client, &endpoint, Arc::new(SystemClock), 1);
     let views = sql::parse(VIEW).unwrap();
     Views::ensure_tables(&views, &store, "ledger", "view_", FOREVER).await.unwrap();
-    let views = Views::open(views, store, "ledger", "view_", FOREVER).await.unwrap();
+    let views = Views::open(views, store, ("ledger", "view_"), &Owner::new("bench"), FOREVER)
+        .await
+        .unwrap();
     Function::new(views, Arc::new(SystemClock))
 }
 

@@ -22,7 +22,8 @@ fn main() -> ExitCode {
             let seed = clock.now().0.cast_unsigned();
             let network = config.function.roots.network_to(&config.endpoint);
             let store = Store::new(network, &config.endpoint, clock, seed);
-            Views::open(views, store, &config.ledger_table, &config.table_prefix, deadline)
+            let tables = (&*config.ledger_table, &*config.table_prefix);
+            Views::open(views, store, tables, &config.owner, deadline)
                 .await
                 .map_err(|error| Refusal::new(error.code(), error))
         },

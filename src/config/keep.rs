@@ -350,7 +350,7 @@ impl Reader {
     }
 
     /// What a table keeps is one consumer's. In Lambda it must be known whose.
-    fn consumer(&mut self, has_table: bool) -> Option<String> {
+    pub(super) fn consumer(&mut self, has_table: bool) -> Option<String> {
         let is_in_lambda = self.get("AWS_LAMBDA_RUNTIME_API").is_some();
         let name = self.get(CONSUMER).map(str::to_owned);
         let is_name = |name: &String| {
@@ -364,7 +364,7 @@ impl Reader {
         if has_table && is_in_lambda && !is_known {
             self.fault(Fault::Missing {
                 name: CONSUMER,
-                remedy: "progress and parks are kept by consumer, and AWS_LAMBDA_FUNCTION_NAME \
+                remedy: "what the tables keep is one consumer's, and AWS_LAMBDA_FUNCTION_NAME \
                          does not tell who this is: name the function, the same in all versions",
             });
         }
@@ -378,7 +378,7 @@ impl Reader {
     }
 
     /// One of a few words; the first is the default.
-    fn choice<T: Copy>(
+    pub(super) fn choice<T: Copy>(
         &mut self,
         name: &'static str,
         expected: &'static str,

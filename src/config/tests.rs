@@ -81,6 +81,29 @@ fn the_log_follows_lambda_unless_told_otherwise() {
 }
 
 #[test]
+fn a_ledger_is_the_functions_or_the_consumers() {
+    let owner = |changes: &[(&str, &str)]| read(changes).unwrap().owner;
+    assert_eq!(owner(&[]), Owner::new("local"));
+    let name = ("AWS_LAMBDA_FUNCTION_NAME", "Views");
+    assert_eq!(owner(&[name]), Owner::new("Views"));
+    let consumer = (keep::CONSUMER, "shop");
+    assert_eq!(owner(&[name, consumer]), Owner::new("shop"));
+    let takes = (LEDGER_TAKE_FROM, "Old");
+    assert_eq!(owner(&[name, takes]), Owner::new("Views").taking_from(Some("Old".to_owned())));
+    let in_lambda = ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001");
+    check(&[in_lambda], &["CHANGEFOLD_CONSUMER is not set"]);
+    check(&[(keep::CONSUMER, "a#b")], &["CHANGEFOLD_CONSUMER is not valid"]);
+}
+
+#[test]
+fn errors_are_logged_bounded_unless_told_otherwise() {
+    let errors = |changes: &[(&str, &str)]| read(changes).unwrap().function.log_errors;
+    assert_eq!(errors(&[]), LogErrors::Bounded);
+    assert_eq!(errors(&[(LOG_ERRORS, "codes")]), LogErrors::Codes);
+    check(&[(LOG_ERRORS, "none")], &["CHANGEFOLD_LOG_ERRORS is not valid"]);
+}
+
+#[test]
 fn every_order_is_read() {
     let order = |text: &str| format!("{:?}", read(&[(ORDER, text)]).unwrap().function.order);
     assert_eq!(order("key"), "Key");

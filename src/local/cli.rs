@@ -10,6 +10,7 @@ mod invoke;
 mod parked;
 mod replay;
 mod simulate;
+mod view;
 
 use crate::{
     batch::{
@@ -66,6 +67,7 @@ enum Verb {
     },
     Simulate(SimulateArgs),
     Parked(parked::ParkedArgs),
+    View(view::ViewVerbArgs),
 }
 
 /// The desk of a processor built with changefold.
@@ -188,6 +190,7 @@ pub fn run_views(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             }
         }
         Verb::Simulate(arguments) => simulate::simulate(&arguments),
+        Verb::View(arguments) => view::view(arguments),
         Verb::Parked(arguments) => {
             let unknown = processor::from_fn(async |_: Change<IgnoredAny>, _: &Context<'_>| {
                 Err(Failure::halt("this program has no processor"))

@@ -10,7 +10,10 @@ use super::{
 use crate::{
     operation::Listed,
     store::Usage,
-    view::{quarantine::Quarantined, scalar::Scalar},
+    view::{
+        quarantine::{Quarantined, QuarantinedItem},
+        scalar::Scalar,
+    },
 };
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use serde::{Serialize, Serializer, ser::SerializeMap};
@@ -149,17 +152,7 @@ impl Report {
         if quarantined.count == 0 {
             return;
         }
-        let mut table = table(["view", "key", "attribute", "expected", "found", "sequence number"]);
-        for item in &quarantined.first {
-            table.add_row([
-                &item.view,
-                &item.key,
-                &item.attribute,
-                &item.expected,
-                &item.found,
-                &item.sequence_number,
-            ]);
-        }
+        let table = quarantined_table(&quarantined.first);
         push(text, format_args!("quarantined\n{table}"));
         if let Some(cut) = cut("quarantined", quarantined.first.len(), quarantined.count) {
             push(text, format_args!("{cut}"));
@@ -251,6 +244,23 @@ pub fn parked_table(parked: &[Listed]) -> Table {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
+    }
+    table
+}
+
+/// Quarantined items as a table for people.
+#[must_use]
+pub fn quarantined_table(items: &[QuarantinedItem]) -> Table {
+    let mut table = table(["view", "key", "attribute", "expected", "found", "sequence number"]);
+    for item in items {
+        table.add_row([
+            &item.view,
+            &item.key,
+            &item.attribute,
+            &item.expected,
+            &item.found,
+            &item.sequence_number,
+        ]);
     }
     table
 }

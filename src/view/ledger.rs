@@ -18,6 +18,7 @@ use crate::{
         definition::View,
         quarantine::{QUARANTINE, Quarantine},
         rows::{self, Effect, RowId, Stored},
+        source_item::LEDGER_KEY,
     },
 };
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
@@ -25,12 +26,8 @@ use futures_util::stream::{self, StreamExt};
 use pack::{Chunk, pack, waves};
 use std::collections::BTreeMap;
 
-/// Name of the ledger table's key attribute.
-pub const LEDGER_KEY: &str = "pk";
 /// Name of the attribute that DynamoDB's time to live reads, in seconds since the epoch.
 pub const LEDGER_TTL: &str = "ttl";
-/// Prefix of the rows that belong to source items.
-pub(crate) const ITEM_PREFIX: &str = "K#";
 
 /// Store calls in flight at once: the reads of 1,000 items are one round trip, and what they
 /// write to 100 groups another. Each call beyond the first costs a connection once.

@@ -7,7 +7,6 @@ use crate::{
     event::{DecodeError, Record, RecordKey, Value},
     view::{
         definition::Path,
-        ledger::ITEM_PREFIX,
         number,
         scalar::{Scalar, encode_key},
     },
@@ -15,9 +14,16 @@ use crate::{
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 
+/// Name of the ledger table's key attribute.
+pub const LEDGER_KEY: &str = "pk";
+/// Prefix of the rows that belong to source items.
+pub(crate) const ITEM_PREFIX: &str = "K#";
+
 /// DynamoDB allows a partition key of 2,048 bytes. A longer one, which two key attributes can
 /// make together, is replaced by its hash.
 const KEY_BYTES_MAX: usize = 1_900;
+/// What an item's key and its source may have together, in the ledger.
+const LEDGER_KEY_BYTES_MAX: usize = 2_048;
 
 /// Identity of a source item within its view group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +37,17 @@ pub(crate) struct SourceItem {
 impl SourceItem {
     /// Key of the item's ledger row.
     pub(crate) fn ledger_key(&self, group: &str) -> String {
-        format!("{ITEM_PREFIX}{group}#{}", self.row_key)
+        let key = format!("{ITEM_PREFIX}{group}#{}", self.row_key);
+        if key.len() <= LEDGER_KEY_BYTES_MAX {
+            return key;
+        }
+        format!("{ITEM_PREFIX}{group}#{}", hashed(&self.row_key))
+    }
+
+    /// The item, with its source as a part of its row's key in a projection.
+    pub(crate) fn of_source(self, arn: &str) -> Self {
+        let source = encode_key(&[Scalar::Text(arn.to_owned())]);
+        Self { row_key: bounded(format!("{source}{}", self.row_key)), ..self }
     }
 
     /// The item that a DynamoDB record changes.
@@ -105,9 +121,10 @@ fn key_scalar(value: &Value<'_>) -> Scalar {
 }
 
 fn bounded(key: String) -> String {
-    if key.len() <= KEY_BYTES_MAX {
-        return key;
-    }
+    if key.len() <= KEY_BYTES_MAX { key } else { hashed(&key) }
+}
+
+fn hashed(key: &str) -> String {
     let mut hashed = "h:".to_owned();
     for byte in Sha256::digest(key.as_bytes()) {
         write!(hashed, "{byte:02x}").expect("writing to a string does not fail");

@@ -20,7 +20,7 @@ use changefold::{
     },
     record::Source,
     store::{Store, embedded},
-    view::{Views, rows::Listing, sql},
+    view::{Views, registry::Owner, rows::Listing, sql},
 };
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
@@ -85,7 +85,9 @@ impl Flights {
             let views = sql::parse(&self.statements.join(";")).unwrap();
             let deadline = clock.timestamp(TIMEOUT_MS);
             Views::ensure_tables(&views, &store, "ledger", "", deadline).await.unwrap();
-            let views = Views::open(views, store, "ledger", "", deadline).await.unwrap();
+            let views = Views::open(views, store, ("ledger", ""), &Owner::new("test"), deadline)
+                .await
+                .unwrap();
             let function = Function::new(views, clock.clone());
             let setting = Setting {
                 faults: seed.map(|seed| Faults::new(seed, &parameters, TIMEOUT_MS)),

@@ -306,7 +306,7 @@ fn document(arguments: &[&str], variable: (&str, &str)) -> Value {
 #[test]
 fn the_real_function_keeps_the_same_views() {
     let quiet = ("RUST_LOG", "off");
-    let here = ["fixtures/orders.jsonl", "--views", "views"];
+    let here = ["fixtures/orders.jsonl", "--views", "views/orders.sql"];
     let there = [&here[..], &["--exec", env!("CARGO_BIN_EXE_bootstrap")]].concat();
     let (here, there) = (document(&here, quiet), document(&there, quiet));
     for member in ["records", "invocations", "views", "quarantined", "on_failure"] {

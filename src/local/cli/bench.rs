@@ -200,7 +200,7 @@ impl ViewBench {
                 None => complaint,
             }
         })?;
-        let views = Views::open(views, store, ledger, prefix, deadline).await?;
+        let views = Views::open(views, store, (ledger, prefix), &settings.owner, deadline).await?;
         let before = views.store().usage();
         Ok(ViewPiece { function: Function::new(views, clock), before })
     }
@@ -317,23 +317,33 @@ pub(super) async fn kept<W: Work>(
 ) -> Result<Function<W>, Complaint> {
     let url = place.endpoint_url.as_deref().unwrap_or(EMBEDDED_URL);
     let config = kept_config(order, processor_settings(None), url)?;
-    let client = match &place.state {
-        None => config.roots.network(),
-        Some(directory) => {
-            let file = directory.join(TABLES_FILE);
-            if !file.exists() {
-                return Err(Complaint::new(format!("{}: no kept state", directory.display()))
-                    .with_hint("it is what `replay --state` of a processor's program made"));
-            }
-            SharedHttpClient::new(Embedded::open(Some(&file))?)
-        }
-    };
+    let client = transport(place, &config)?;
     let clock = Arc::new(SystemClock);
     let now = clock.now();
     let deadline = Timestamp(now.0.saturating_add_unsigned(SETUP_MS));
     let times: (Arc<dyn Clock>, u64) = (clock, now.0.cast_unsigned());
     let (function, _) = kept_function(make, config, (client, deadline), times).await?;
     Ok(function)
+}
+
+/// The ledger that an earlier run or a deployment has kept: its store and its name.
+pub(super) fn kept_ledger(place: &PlaceArgs) -> Result<(Store, String), Complaint> {
+    let settings = ViewBench::new(Vec::new(), place.endpoint_url.clone()).settings()?;
+    let client = transport(place, &settings.function)?;
+    let clock = Arc::new(SystemClock);
+    let seed = clock.now().0.cast_unsigned();
+    Ok((Store::new(client, &settings.endpoint, clock, seed), settings.ledger_table))
+}
+
+/// What is behind the kept tables.
+fn transport(place: &PlaceArgs, config: &Config) -> Result<SharedHttpClient, Complaint> {
+    let Some(directory) = &place.state else { return Ok(config.roots.network()) };
+    let file = directory.join(TABLES_FILE);
+    if !file.exists() {
+        return Err(Complaint::new(format!("{}: no kept state", directory.display()))
+            .with_hint("it is what `replay --state` has made"));
+    }
+    Ok(SharedHttpClient::new(Embedded::open(Some(&file))?))
 }
 
 /// The settings of the environment, and these.

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     batch::lanes::Lanes,
-    config,
+    config::{self, keep},
     local::{
         clock::{Pace, VirtualClock},
         report::Results,
@@ -95,6 +95,8 @@ impl ExecBench {
         let settings = self.views.settings()?;
         Ok(program
             .with_variable(config::VIEWS, std::path::absolute(views)?)
+            // The ledger is the desk's, which reads it beside the program.
+            .with_variable(keep::CONSUMER, settings.owner.name())
             .with_variable(config::LEDGER_TABLE, settings.ledger_table)
             .with_variable(config::VIEW_TABLE_PREFIX, settings.table_prefix))
     }

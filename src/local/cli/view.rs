@@ -1,0 +1,112 @@
+//! The verb `view`: look at what a view function keeps.
+//!
+//! A deployed function is asked for it ([`operation`](crate::operation)); with `--state` or
+//! `--endpoint-url` this process reads the ledger as the function would. Reading goes in parts,
+//! each with a bound, until the ledger's end.
+
+use super::{Complaint, Exit, Format, PlaceArgs, bench, invoke::Deployed, print, talk};
+use crate::{
+    local::report,
+    operation::{self, Operation, Selection},
+    store::Store,
+    view::{
+        quarantine::{self, Page, Wanted},
+        rows::NO_DEADLINE,
+    },
+};
+use clap::{Args, Subcommand};
+
+/// Looks at what a view function keeps.
+#[derive(Debug, Args)]
+pub(super) struct ViewVerbArgs {
+    #[command(subcommand)]
+    verb: ViewVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum ViewVerb {
+    /// Lists the items that a view leaves out, and why; reads the whole ledger, in parts.
+    Quarantined(QuarantinedArgs),
+}
+
+#[derive(Debug, Args)]
+struct QuarantinedArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Only the item with this key, as the list prints it; may be given several times.
+    #[arg(long = "key", value_name = "KEY")]
+    keys: Vec<String>,
+    /// At most about so many; the ledger is read no further then.
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// How the list is written to stdout.
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+/// Who is asked.
+enum Asked {
+    Deployed(Box<Deployed>),
+    Here { store: Box<Store>, ledger_table: String },
+}
+
+impl Asked {
+    fn of(place: &PlaceArgs) -> Result<Self, Complaint> {
+        if let Some(function) = &place.function {
+            return Ok(Self::Deployed(Box::new(Deployed::new(function)?)));
+        }
+        let (store, ledger_table) = bench::kept_ledger(place)?;
+        Ok(Self::Here { store: Box::new(store), ledger_table })
+    }
+
+    async fn page(&self, selection: &Selection) -> Result<Page, Complaint> {
+        match self {
+            Self::Deployed(deployed) => {
+                let event = operation::event(Operation::List(selection.clone()));
+                let answer = deployed.invoke(event).await?;
+                if answer["quarantined"].is_null() {
+                    return Err(Complaint::new("this function keeps no views")
+                        .with_hint("what a processor has set aside is listed by `parked list`"));
+                }
+                Ok(serde_json::from_value(answer)?)
+            }
+            Self::Here { store, ledger_table } => {
+                let wanted = Wanted::of(selection)?;
+                Ok(quarantine::page(store, ledger_table, &[], &wanted, NO_DEADLINE).await?)
+            }
+        }
+    }
+}
+
+/// Carries out one verb.
+pub(super) fn view(arguments: ViewVerbArgs) -> Result<Exit, Complaint> {
+    let ViewVerb::Quarantined(arguments) = arguments.verb;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(quarantined(&arguments))
+}
+
+async fn quarantined(arguments: &QuarantinedArgs) -> Result<Exit, Complaint> {
+    let asked = Asked::of(&arguments.place)?;
+    let mut selection =
+        Selection { keys: arguments.keys.clone(), limit: arguments.limit, ..Selection::default() };
+    let mut all = Page::default();
+    loop {
+        let page = asked.page(&selection).await?;
+        all.read_units += page.read_units;
+        all.quarantined.extend(page.quarantined);
+        all.cursor = page.cursor;
+        let is_enough = arguments.limit.is_some_and(|limit| all.quarantined.len() >= limit);
+        if all.cursor.is_none() || is_enough {
+            break;
+        }
+        selection.cursor.clone_from(&all.cursor);
+    }
+    all.quarantined.sort_unstable();
+    match arguments.format {
+        Format::Json => print(&(serde_json::to_string(&all)? + "\n")),
+        Format::Table if all.quarantined.is_empty() => talk(format_args!("nothing is quarantined")),
+        Format::Table => print(&format!("{}\n", report::quarantined_table(&all.quarantined))),
+    }
+    talk(format_args!("the ledger was read for {} read units", all.read_units));
+    Ok(Exit::Done)
+}

@@ -1,0 +1,405 @@
+//! One batch through the views.
+//!
+//! Each record names an item of its source; of the changes of an item only the newest is
+//! evaluated, for every view that reads the source, and goes through the ledger. A record is
+//! finished when its item's newest change is, in every group of views that reads it.
+
+use super::{
+    Group, LEDGER_SLACK_S, RECORD_BYTES_MAX, Views,
+    definition::Path,
+    evaluate::{Contribution, Poison, evaluate, path_value},
+    image,
+    ledger::{Candidate, Fate, Ledger},
+    quarantine::{self, Quarantine},
+    registry::RegistryError,
+    rows::{self, Stored},
+    scalar::{Scalar, encode_key},
+    source_item::{SourceItem, version},
+    sources::Filing,
+};
+use crate::{
+    batch::{Call, Halt, Measures, Work},
+    event::{DecodeError, Record, Value},
+    operation::Operation,
+    outcome::Outcome,
+    record::{Change, Source, Timestamp},
+    store::{StoreError, Trouble},
+    telemetry,
+};
+use std::{cmp::Reverse, collections::BTreeMap, rc::Rc};
+
+/// Log lines of one invocation about quarantined items. A deployment that makes every item
+/// unfit would else write as many lines as there are changes; the rest is counted.
+const QUARANTINE_LINES_MAX: usize = 20;
+
+/// One delivered change of an item, for one group.
+#[derive(Debug)]
+struct Delivered {
+    version: String,
+    /// The record's place in the batch.
+    index: usize,
+    group: usize,
+    /// Key of the item's ledger row.
+    pk: String,
+    item: SourceItem,
+    /// Why no view can take the record: its key cannot be read.
+    unkeyed: Option<Poison>,
+}
+
+impl Views {
+    /// Which item of one group a record is about.
+    fn delivered(
+        &self,
+        group: usize,
+        record: &Record<'_>,
+        (index, filing): (usize, &Filing),
+    ) -> Result<Delivered, Unreadable> {
+        let Group { key, attributes, kind, .. } = &self.groups[group];
+        let (mut item, unkeyed) = match (key, record.source()) {
+            (None, Source::Kinesis) => (SourceItem::of_append(record), None),
+            (None, _) => (SourceItem::of_change(record)?, None),
+            (Some(path), Source::Kinesis) => match image::read(record, attributes)?.new_image() {
+                Some(item) => changelog_item(path, item, record),
+                None => return Err(Unreadable::NoNewImage),
+            },
+            (Some(_), _) => return Err(Unreadable::KeyOfTable),
+        };
+        let pk = filing.ledger_key(kind, &item);
+        if let Some(arn) = &filing.qualifier {
+            item = item.of_source(arn);
+        }
+        Ok(Delivered { version: version(record), index, group, pk, item, unkeyed })
+    }
+
+    /// What a change asks of its group's views.
+    fn candidate(
+        &self,
+        delivered: &Delivered,
+        record: &Record<'_>,
+        now: Timestamp,
+    ) -> Result<Candidate, Unreadable> {
+        let group = &self.groups[delivered.group];
+        let change = image::read(record, &group.attributes)?;
+        let removed = matches!(change, Change::Remove { .. });
+        let item = match change {
+            Change::Insert { new: Some(new) } | Change::Modify { new: Some(new), .. } => Some(new),
+            Change::Remove { .. } => None,
+            Change::Insert { .. } | Change::Modify { .. } => return Err(Unreadable::NoNewImage),
+        };
+        let appended = record.source() == Source::Kinesis && group.key.is_none();
+        let unkeyed = &delivered.unkeyed;
+        let mut candidate = Candidate {
+            pk: delivered.pk.clone(),
+            key: delivered.item.readable.clone(),
+            version: delivered.version.clone(),
+            contributions: BTreeMap::new(),
+            projected: BTreeMap::new(),
+            row_key: delivered.item.row_key.clone(),
+            quarantine: BTreeMap::new(),
+            record: None,
+            expires_s: None,
+        };
+        for &view in &group.views {
+            let evaluated = match (unkeyed, &item) {
+                (_, None) => continue,
+                (Some(poison), _) => Err(poison.clone()),
+                (None, Some(item)) => evaluate(&self.definitions[view], item),
+            };
+            self.contribute(view, evaluated, record, &mut candidate);
+        }
+        if !candidate.quarantine.is_empty() {
+            if record.raw().len() <= RECORD_BYTES_MAX {
+                candidate.record = Some(record.raw().to_owned());
+            } else if record.source() == Source::Kinesis {
+                return Err(Unreadable::TooLargeToKeep);
+            }
+        } else if removed || appended {
+            let arrival = record.approximate_arrival().unwrap_or(now).max(now);
+            let retention_hours =
+                group.views.iter().map(|&view| self.definitions[view].retention_hours).max();
+            let retention_s = i64::from(retention_hours.unwrap_or(24)) * 3_600;
+            candidate.expires_s = Some(arrival.0 / 1_000 + retention_s + LEDGER_SLACK_S);
+        }
+        Ok(candidate)
+    }
+
+    fn contribute(
+        &self,
+        view: usize,
+        evaluated: Result<Contribution, Poison>,
+        record: &Record<'_>,
+        candidate: &mut Candidate,
+    ) {
+        match evaluated {
+            Ok(Contribution::Nothing) => {}
+            Ok(Contribution::Row(values)) => {
+                let row = rows::projected(&self.definitions[view], &candidate.row_key, &values);
+                candidate.projected.insert(view, row);
+                candidate.contributions.insert(view, Stored::Row);
+            }
+            Ok(Contribution::Group { key, addends }) => {
+                let key = encode_key(&key);
+                candidate.contributions.insert(view, Stored::Group { key, addends });
+            }
+            Err(poison) => {
+                let sequence_number = record.sequence_number().to_string();
+                candidate.quarantine.insert(view, Quarantine { poison, sequence_number });
+            }
+        }
+    }
+
+    /// How the items of each record's source are filed; none while the store does not tell.
+    async fn filings(
+        &self,
+        records: &[Record<'_>],
+        call: &Call,
+    ) -> Result<Option<Vec<Rc<Filing>>>, Halt> {
+        let mut known: Vec<(&str, Rc<Filing>)> = Vec::new();
+        let mut filings = Vec::with_capacity(records.len());
+        for record in records {
+            let arn = record.source_arn().ok_or_else(|| source_unknown(record))?;
+            // A batch has one source, or few.
+            if let Some((_, filing)) = known.iter().find(|(other, _)| *other == arn) {
+                filings.push(Rc::clone(filing));
+                continue;
+            }
+            self.groups_of(record)?;
+            let filing = match self.filing(arn, call.deadline).await {
+                Ok(filing) => Rc::new(filing),
+                Err(RegistryError::Store(error)) if error.trouble == Trouble::Rejected => {
+                    return Err(rejected(error));
+                }
+                Err(RegistryError::Store(error)) => {
+                    telemetry::store_unfinished(&error);
+                    return Ok(None);
+                }
+                Err(error) => return Err(Halt::new(error.code(), error.to_string())),
+            };
+            known.push((arn, Rc::clone(&filing)));
+            filings.push(filing);
+        }
+        Ok(Some(filings))
+    }
+
+    /// Counts and logs the items that are quarantined from now on.
+    fn tell_quarantined(&self, candidates: &[Candidate], fates: &[Fate], call: &Call) {
+        let (mut items, mut reasons) = (0, 0);
+        let applied = candidates.iter().zip(fates).filter(|(_, fate)| **fate == Fate::Applied);
+        for (candidate, _) in applied.filter(|(candidate, _)| !candidate.quarantine.is_empty()) {
+            items += 1;
+            for (&view, quarantine) in &candidate.quarantine {
+                if reasons < QUARANTINE_LINES_MAX {
+                    telemetry::item_quarantined(call, &self.definitions[view].name, quarantine);
+                }
+                reasons += 1;
+            }
+        }
+        telemetry::items_quarantined(call, items, reasons.saturating_sub(QUARANTINE_LINES_MAX));
+    }
+
+    /// The groups that read the stream a record comes from.
+    fn groups_of(&self, record: &Record<'_>) -> Result<Vec<usize>, Halt> {
+        let stream = record.stream_name().ok_or_else(|| source_unknown(record))?;
+        let groups: Vec<usize> =
+            (0..self.groups.len()).filter(|&index| self.groups[index].stream == stream).collect();
+        if groups.is_empty() {
+            return Err(Halt::new(
+                "NoViewForSource",
+                format!(
+                    "no view reads FROM {stream}; remove this event source or add a view of it"
+                ),
+            ));
+        }
+        Ok(groups)
+    }
+}
+
+/// The item a changelog's key attribute names. Where the key cannot be read, the record's own
+/// place stands for it, and no view of the group can take the record.
+fn changelog_item(
+    path: &Path,
+    item: &Value<'_>,
+    record: &Record<'_>,
+) -> (SourceItem, Option<Poison>) {
+    match path_value(path, item) {
+        Ok(Scalar::Null) => {
+            let poison = Poison {
+                attribute: path.to_string(),
+                expected: "a key".to_owned(),
+                found: "NULL".to_owned(),
+            };
+            (SourceItem::of_append(record), Some(poison))
+        }
+        Ok(key) => (SourceItem::of_changelog(path, key), None),
+        Err(poison) => (SourceItem::of_append(record), Some(poison)),
+    }
+}
+
+/// Why a record cannot become a candidate.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error(transparent)]
+    Record(#[from] DecodeError),
+    #[error(
+        "a view cannot evaluate it, and with more than {RECORD_BYTES_MAX} bytes it is too \
+         large to keep"
+    )]
+    TooLargeToKeep,
+    #[error(
+        "the stream carries no new image; set its StreamViewType to NEW_AND_OLD_IMAGES or NEW_IMAGE"
+    )]
+    NoNewImage,
+    #[error("WITH (key = …) is for Kinesis streams, items of a table have their own key")]
+    KeyOfTable,
+}
+
+impl Unreadable {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Record(error) => error.code(),
+            Self::TooLargeToKeep => "RecordTooLargeToKeep",
+            Self::NoNewImage | Self::KeyOfTable => "SourceUnfit",
+        }
+    }
+}
+
+impl Work for Views {
+    async fn work(
+        &self,
+        records: &[Record<'_>],
+        outcomes: &mut [Outcome],
+        measures: &mut Measures,
+        call: &Call,
+    ) -> Result<(), Halt> {
+        if records.iter().any(|record| record.source().is_queue()) {
+            return Err(queue_refused());
+        }
+        let calls_before = self.store.usage().calls;
+        let now = self.store.clock().now();
+        let filings = self.filings(records, call).await;
+        measures.store_calls = self.store.usage().calls - calls_before;
+        let Some(filings) = filings? else {
+            outcomes.fill(Outcome::Failed);
+            return Ok(());
+        };
+        let mut items: BTreeMap<String, Vec<Delivered>> = BTreeMap::new();
+        let mut asked: Vec<Vec<String>> = vec![Vec::new(); records.len()];
+        let mut failed = |record: &Record<'_>, index: usize, error: Unreadable| match error {
+            Unreadable::Record(_) | Unreadable::TooLargeToKeep => {
+                telemetry::record_failed(record, call, error.code(), &error);
+                outcomes[index] = Outcome::Failed;
+                Ok(())
+            }
+            Unreadable::NoNewImage | Unreadable::KeyOfTable => Err(halt(record, &error)),
+        };
+        for (index, record) in records.iter().enumerate() {
+            let filing = &filings[index];
+            for group in self.groups_of(record)? {
+                match self.delivered(group, record, (index, filing)) {
+                    Ok(delivered) => {
+                        asked[index].push(delivered.pk.clone());
+                        items.entry(delivered.pk.clone()).or_default().push(delivered);
+                    }
+                    Err(error) => failed(record, index, error)?,
+                }
+            }
+        }
+        let mut candidates = Vec::with_capacity(items.len());
+        for mut changes in items.into_values() {
+            // What an item was before its newest change in the batch is never evaluated.
+            changes.sort_by(|a, b| Reverse(&a.version).cmp(&Reverse(&b.version)));
+            for delivered in changes {
+                let record = &records[delivered.index];
+                match self.candidate(&delivered, record, now) {
+                    Ok(candidate) => {
+                        candidates.push(candidate);
+                        break;
+                    }
+                    Err(error) => failed(record, delivered.index, error)?,
+                }
+            }
+        }
+        let ledger = Ledger {
+            store: &self.store,
+            table: &self.ledger_table,
+            views: &self.definitions,
+            view_tables: &self.view_tables,
+        };
+        let applied = ledger.apply(&candidates, call.deadline).await;
+        measures.store_calls = self.store.usage().calls - calls_before;
+        let fates = applied.map_err(rejected)?;
+        self.tell_quarantined(&candidates, &fates, call);
+        let fates: BTreeMap<&str, &Fate> =
+            candidates.iter().map(|candidate| candidate.pk.as_str()).zip(&fates).collect();
+        for (outcome, asked) in outcomes.iter_mut().zip(&asked) {
+            if *outcome != Outcome::Failed {
+                *outcome = joined(asked.iter().filter_map(|pk| fates.get(pk.as_str()).copied()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Lists what is quarantined; a view has no parked records.
+    async fn operate(&self, operation: &Operation, call: &Call) -> Result<serde_json::Value, Halt> {
+        let Operation::List(selection) = operation else { return Err(only_listed()) };
+        let wanted = quarantine::Wanted::of(selection)?;
+        let names = self.names();
+        let page =
+            quarantine::page(&self.store, &self.ledger_table, &names, &wanted, call.deadline)
+                .await
+                .map_err(|error| {
+                    Halt::new("LedgerUnreadable", "the ledger does not answer").caused_by(error)
+                })?;
+        Ok(serde_json::to_value(page).expect("texts and numbers are JSON"))
+    }
+}
+
+/// A record is finished when its item's newest change is, in every group that reads it.
+fn joined<'f>(fates: impl Iterator<Item = &'f Fate>) -> Outcome {
+    let mut joined = None;
+    for fate in fates {
+        let outcome = match fate {
+            Fate::Applied => Outcome::Applied,
+            Fate::AlreadyApplied => Outcome::AlreadyApplied,
+            Fate::Unfinished(error) => {
+                telemetry::store_unfinished(error);
+                return Outcome::Failed;
+            }
+        };
+        if joined != Some(Outcome::Applied) {
+            joined = Some(outcome);
+        }
+    }
+    joined.unwrap_or_default()
+}
+
+fn source_unknown(record: &Record<'_>) -> Halt {
+    let number = record.sequence_number();
+    let why = "the event has no eventSourceARN, so no view's FROM can match it";
+    Halt::new("SourceUnknown", format!("record {number}: {why}"))
+}
+
+fn halt(record: &Record<'_>, error: &Unreadable) -> Halt {
+    Halt::new(error.code(), format!("record {}: {error}", record.sequence_number()))
+}
+
+fn queue_refused() -> Halt {
+    Halt::new(
+        "SourceUnfit",
+        "views cannot be kept from a queue: its messages have no version, so a late duplicate \
+         could not be told from news; remove this event source and give the views the stream \
+         itself",
+    )
+}
+
+fn only_listed() -> Halt {
+    Halt::new(
+        "OperationUnsupported",
+        "views park no records: what they cannot evaluate is quarantined in the ledger, can be \
+         listed with `list`, and comes back by itself with the item's next good change",
+    )
+}
+
+fn rejected(error: StoreError) -> Halt {
+    Halt::new("StoreRejected", error.to_string()).caused_by(error)
+}
