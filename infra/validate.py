@@ -5,6 +5,8 @@
 2. The mappings' settings that the code relies on have the values it relies on; what is given
    up comes back through a queue that keeps it.
 3. Tables, role and the views in views/ name the same things.
+4. Each alarm on a metric of ours is about one that the function has, and what loses, blocks
+   or leaves out records has an alarm.
 
 Then the same checks meet copies of the template with one fault each, and must refuse every
 one: a check that has stopped looking would pass the good template just as well.
@@ -142,6 +144,30 @@ def names(template):
     return faults
 
 
+# What nobody would notice otherwise: each has an alarm of its own.
+ALARMED = {"KeysParked", "RecordsParked", "ParkFull", "RecordsLost", "RecordsQuarantined"}
+
+
+def alarms(template):
+    """Alarms on metrics that do not exist, and metrics that need an alarm and have none."""
+    source = (ROOT / "src/telemetry.rs").read_text()
+    metrics = {*re.findall(r'pub const \w+: &str = "(\w+)";', source)}
+    found = {}
+    for name, resource in template["Resources"].items():
+        properties = resource.get("Properties", {})
+        is_ours = properties.get("Namespace") == "changefold"
+        if resource["Type"] == "AWS::CloudWatch::Alarm" and is_ours:
+            found[name] = properties
+    faults = []
+    for name, properties in found.items():
+        if properties["MetricName"] not in metrics:
+            faults.append(f"{name}: the function has no metric {properties['MetricName']}")
+        if properties.get("Dimensions") != [{"Name": "FunctionName", "Value": {"Ref": "Function"}}]:
+            faults.append(f"{name}: the function's metrics have the dimension FunctionName alone")
+    alarmed = {properties["MetricName"] for properties in found.values()}
+    return faults + [f"no alarm on {metric}" for metric in sorted(ALARMED - alarmed)]
+
+
 def controls(template):
     """Copies of the template, one fault each: (what is wrong, which check must see it, copy)."""
 
@@ -185,6 +211,18 @@ def controls(template):
             ),
         ),
         fault(
+            "an alarm on a metric that does not exist",
+            alarms,
+            lambda broken: broken["Resources"]["ParkFull"]["Properties"].update(
+                MetricName="ParksFull"
+            ),
+        ),
+        fault(
+            "nobody told of quarantined items",
+            alarms,
+            lambda broken: broken["Resources"].pop("RecordsQuarantined"),
+        ),
+        fault(
             "a right without a table",
             names,
             lambda broken: broken["Resources"].pop("CustomerTotals"),
@@ -202,7 +240,7 @@ def controls(template):
 def main():
     template = translate.load()
     failed = False
-    for check in (lint, contract, rescue, names):
+    for check in (lint, contract, rescue, names, alarms):
         for fault in check(template):
             failed = True
             print(f"error: infra/template.yaml: {fault}", file=sys.stderr)

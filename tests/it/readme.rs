@@ -43,7 +43,11 @@ fn run(command: &str) -> (String, Option<i32>) {
     let example = program.parent().unwrap().join("examples/orders");
     // What a reader keeps in the target directory must not be there from an earlier test.
     let state = std::env::temp_dir().join(format!("changefold-readme-{}", std::process::id()));
-    let mut command_line = command.replace("target/shop", state.to_str().unwrap());
+    let mut command_line = command.to_owned();
+    for kept in ["shop", "clicks"] {
+        let state = state.join(kept);
+        command_line = command_line.replace(&format!("target/{kept}"), state.to_str().unwrap());
+    }
     for (cargo, built) in [
         ("cargo run --example orders --", &example),
         ("cargo run --release --", &program),
