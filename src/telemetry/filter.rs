@@ -1,12 +1,12 @@
 //! Which log events are written: the setting, within what is safe.
 //!
-//! Dependencies print what passes through them: AWS's SDK whole requests and answers at TRACE
-//! and parts of them in errors at DEBUG, its signer the headers with the session's token, the
-//! HTTP client its frames. A payload must not reach the log because somebody looks for a slow
-//! connection. So whatever the setting says, [`HELD`] crates log at [`HELD_LEVEL`] at most,
-//! also where a directive names them; of what they log there nothing is a body (looked
-//! through in the versions of `Cargo.lock`). A level without a target holds at TRACE for this
-//! crate, and at DEBUG for those that are neither ours nor held: for more, name yours.
+//! Dependencies print what passes through them: AWS's SDK whole answers at TRACE and parts of
+//! them in errors at DEBUG, its signer the headers, the HTTP client its frames. A payload must
+//! not reach the log because somebody looks for a slow connection. So whatever the setting says,
+//! [`HELD`] crates log at [`HELD_LEVEL`] at most, also where a directive names them; of what
+//! they log there nothing is a body (looked through in the versions of `Cargo.lock`). A level
+//! without a target holds at TRACE for this crate, and at DEBUG for those that are neither ours
+//! nor held: for more, name yours.
 
 use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 

@@ -148,6 +148,15 @@ impl Views {
         }
     }
 
+    fn ledger(&self) -> Ledger<'_> {
+        Ledger {
+            store: &self.store,
+            table: &self.ledger_table,
+            views: &self.definitions,
+            view_tables: &self.view_tables,
+        }
+    }
+
     /// How the items of each record's source are filed; none while the store does not tell.
     async fn filings(
         &self,
@@ -319,13 +328,7 @@ impl Work for Views {
                 }
             }
         }
-        let ledger = Ledger {
-            store: &self.store,
-            table: &self.ledger_table,
-            views: &self.definitions,
-            view_tables: &self.view_tables,
-        };
-        let applied = ledger.apply(&candidates, call.deadline).await;
+        let applied = self.ledger().apply(&candidates, call.deadline).await;
         measures.store_calls = self.store.usage().calls - calls_before;
         let fates = applied.map_err(rejected)?;
         self.tell_quarantined(&candidates, &fates, call);

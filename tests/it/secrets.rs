@@ -10,6 +10,7 @@
 //! output goes elsewhere.
 
 use crate::support::{self, FOREVER, endpoint};
+use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
 use changefold::{
     batch::{Call, keeping::Keeping, lanes::Lanes},
     clock::{Clock, SystemClock},
@@ -156,13 +157,17 @@ fn the_search_finds_what_is_planted() {
     assert_eq!(found("sequence_number 42 of shardId-000000000001"), None);
 }
 
-/// Why dependencies are held: let loose, the SDK prints what it sends.
+/// Why dependencies are held: let loose, the SDK prints what it receives.
 #[test]
 fn the_sdk_would_print_payloads() {
     let read = || {
         support::block_on(async {
             let store = support::embedded(31);
             store.ensure_table("kept", &["pk"], None, FOREVER).await.unwrap();
+            let key = AttributeValue::S(PLANTED.to_owned());
+            let put = Put::builder().table_name("kept").item("pk", key).build().unwrap();
+            let put = TransactWriteItem::builder().put(put).build();
+            store.transact(vec![put], FOREVER).await.unwrap();
             store.get("kept", "pk", PLANTED, FOREVER).await.unwrap();
         });
     };
