@@ -1,25 +1,37 @@
-//! Trust, against real handshakes with a server whose authority OpenSSL made for these tests.
+//! Trust, against real handshakes with a server whose authority each run makes for itself.
 
 use super::*;
 use crate::{clock::SystemClock, record::Timestamp, store::Store};
-use aws_sdk_dynamodb::config::Credentials;
-use rustls::{ServerConfig, ServerConnection, Stream, pki_types::PrivateKeyDer};
+use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::{
+    ServerConfig, ServerConnection, Stream,
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+};
 use sha2::{Digest, Sha256};
 use std::{
     io::{Read, Write},
     net::TcpListener,
 };
 
-const AUTHORITY: &str = include_str!("../../../fixtures/tls/authority.pem");
-const ANOTHER: &str = include_str!("../../../fixtures/tls/another.pem");
-const SERVER: &[u8] = include_bytes!("../../../fixtures/tls/server.pem");
-const SERVER_KEY: &[u8] = include_bytes!("../../../fixtures/tls/server.key");
+/// An authority made for this test: its certificate in PEM, and what signs in its name.
+fn authority(name: &str) -> (String, Issuer<'static, KeyPair>) {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, name);
+    let key = KeyPair::generate().unwrap();
+    let pem = params.self_signed(&key).unwrap().pem();
+    (pem, Issuer::new(params, key))
+}
 
-/// Answers every request over TLS as a DynamoDB with no rows, under a certificate of
-/// [`AUTHORITY`]; its URL.
-fn server() -> String {
-    let key = PrivateKeyDer::from_pem_slice(SERVER_KEY).unwrap();
-    let own = CertificateDer::from_pem_slice(SERVER).unwrap();
+/// Answers every request over TLS as a DynamoDB with no rows; its URL, and the authority of its
+/// certificate.
+fn server() -> (String, String) {
+    let (authority, issuer) = authority("the server's authority");
+    let key = KeyPair::generate().unwrap();
+    let own = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let own = own.signed_by(&key, &issuer).unwrap().der().clone();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let config =
         ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -37,7 +49,7 @@ fn server() -> String {
             drop(converse(Stream::new(&mut connection, &mut stream.unwrap())));
         }
     });
-    url
+    (url, authority)
 }
 
 fn converse(mut stream: Stream<'_, ServerConnection, std::net::TcpStream>) -> io::Result<()> {
@@ -61,7 +73,8 @@ fn converse(mut stream: Stream<'_, ServerConnection, std::net::TcpStream>) -> io
 }
 
 fn endpoint(region: &str, url: Option<&str>) -> Endpoint {
-    let credentials = Credentials::new("local", "local", None, None, "test");
+    let local = Credentials::new("local", "local", None, None, "test");
+    let credentials = SharedCredentialsProvider::new(local);
     Endpoint { region: region.to_owned(), url: url.map(str::to_owned), credentials }
 }
 
@@ -82,12 +95,13 @@ fn file(name: &str, content: &str) -> PathBuf {
 
 #[test]
 fn a_bundle_is_believed_and_nothing_else_is() {
-    let url = server();
-    let bundle = Bundle::read(&file("bundle.pem", AUTHORITY)).unwrap();
+    let (url, believed) = server();
+    let bundle = Bundle::read(&file("bundle.pem", &believed)).unwrap();
     let endpoint = endpoint("eu-central-1", Some(&url));
     read(Roots::Bundle(bundle).network_to(&endpoint), &url).unwrap();
 
-    let another = Roots::Bundle(Bundle::read(&file("another.pem", ANOTHER)).unwrap());
+    let another =
+        Roots::Bundle(Bundle::read(&file("another.pem", &authority("another").0)).unwrap());
     for roots in [another, Roots::Usual, Roots::System] {
         let error = read(roots.network_to(&endpoint), &url).unwrap_err();
         assert!(error.contains("UnknownIssuer"), "{roots:?}: {error}");
@@ -96,7 +110,7 @@ fn a_bundle_is_believed_and_nothing_else_is() {
 
 #[test]
 fn what_amazon_does_not_vouch_for_is_judged_by_the_systems_roots() {
-    let url = server();
+    let (url, authority) = server();
     let first = |amazon: &[u8], system: &[u8]| {
         let client = OnceLock::from(tls(trusting(system)));
         let system = Arc::new(System { is_needed: AtomicBool::default(), client });
@@ -104,13 +118,13 @@ fn what_amazon_does_not_vouch_for_is_judged_by_the_systems_roots() {
     };
     let is_needed = |system: &System| system.is_needed.load(Ordering::Relaxed);
 
-    let (client, system) = first(AMAZON_ROOTS, AUTHORITY.as_bytes());
+    let (client, system) = first(AMAZON_ROOTS, authority.as_bytes());
     let client = SharedHttpClient::new(client);
     read(client.clone(), &url).unwrap();
     assert!(is_needed(&system));
     read(client, &url).unwrap();
 
-    let (client, system) = first(AUTHORITY.as_bytes(), AMAZON_ROOTS);
+    let (client, system) = first(authority.as_bytes(), AMAZON_ROOTS);
     read(SharedHttpClient::new(client), &url).unwrap();
     assert!(!is_needed(&system));
 
@@ -156,9 +170,10 @@ fn a_bundle_that_is_none_is_refused_by_name() {
     let empty = refused(&file("empty.pem", "not a certificate\n"));
     assert!(empty.contains("empty.pem: no certificate in it"), "{empty}");
     let block = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-    let malformed = refused(&file("malformed.pem", &format!("{AUTHORITY}{block}")));
+    let (pem, _) = authority("an authority");
+    let malformed = refused(&file("malformed.pem", &format!("{pem}{block}")));
     assert!(malformed.contains("malformed.pem: certificate 2 is not one"), "{malformed}");
-    let cut = refused(&file("cut.pem", &AUTHORITY[..AUTHORITY.len() / 2]));
+    let cut = refused(&file("cut.pem", &pem[..pem.len() / 2]));
     assert!(cut.contains("cut.pem: "), "{cut}");
 }
 
