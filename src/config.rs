@@ -14,7 +14,7 @@ use crate::{
     telemetry::{LogErrors, filter::Filter},
     view::registry::Owner,
 };
-use aws_sdk_dynamodb::config::Credentials;
+use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use keep::KeepConfig;
 use std::{
     collections::BTreeMap,
@@ -193,22 +193,25 @@ pub struct FunctionEndpoint {
     /// Where requests are sent, without a slash at the end.
     pub url: String,
     /// Who signs the requests.
-    pub credentials: Credentials,
+    pub credentials: SharedCredentialsProvider,
 }
 
-/// Reads how to reach Lambda's API. A function's ARN may say the `region`.
+/// Reads how to reach Lambda's API. A function's ARN may say the `region`; without
+/// `credentials` the environment says them.
 ///
 /// # Errors
 /// Region or credentials are missing.
 pub fn function_endpoint(
     pairs: impl IntoIterator<Item = (String, String)>,
     region: Option<&str>,
+    credentials: Option<SharedCredentialsProvider>,
 ) -> Result<FunctionEndpoint, ConfigError> {
     let mut pairs: BTreeMap<String, String> = pairs.into_iter().collect();
     if let Some(region) = region {
         pairs.insert("AWS_REGION".to_owned(), region.to_owned());
     }
     let mut reader = Reader::new(pairs);
+    reader.credentials = credentials;
     let endpoint = reader.endpoint_of("LAMBDA");
     let url = endpoint.url.unwrap_or_else(|| {
         let suffix = if endpoint.region.starts_with("cn-") { ".cn" } else { "" };
@@ -217,6 +220,21 @@ pub fn function_endpoint(
     let url = url.trim_end_matches('/').to_owned();
     let (region, credentials) = (endpoint.region, endpoint.credentials);
     reader.finish(FunctionEndpoint { region, url, credentials })
+}
+
+/// Whose word is taken for what answers at an `https` endpoint.
+///
+/// # Errors
+/// `AWS_CA_BUNDLE` names a file that is of no use.
+pub fn roots(pairs: impl IntoIterator<Item = (String, String)>) -> Result<Roots, ConfigError> {
+    let mut reader = Reader::new(pairs);
+    let roots = reader.roots();
+    reader.finish(roots)
+}
+
+/// Another endpoint than the Region's for Lambda's API, if the environment says one.
+pub fn function_url(pairs: impl IntoIterator<Item = (String, String)>) -> Option<String> {
+    Reader::new(pairs).url_of("LAMBDA").map(|(_, url)| url)
 }
 
 /// Whether this process was started by Lambda, or by something that plays its part.
@@ -311,12 +329,14 @@ pub enum Fault {
 
 struct Reader {
     pairs: BTreeMap<String, String>,
+    /// Who signs, where the environment does not have to say it.
+    credentials: Option<SharedCredentialsProvider>,
     faults: Vec<Fault>,
 }
 
 impl Reader {
     fn new(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
-        Self { pairs: pairs.into_iter().collect(), faults: Vec::new() }
+        Self { pairs: pairs.into_iter().collect(), credentials: None, faults: Vec::new() }
     }
 
     fn finish<T>(self, config: T) -> Result<T, ConfigError> {
@@ -466,16 +486,20 @@ impl Reader {
         self.endpoint_of("DYNAMODB")
     }
 
-    /// Where a service is, by the part of its variable's name that tells it apart.
-    fn endpoint_of(&mut self, service: &'static str) -> Endpoint {
+    /// Another endpoint than the Region's, and the setting that says it.
+    fn url_of(&self, service: &'static str) -> Option<(&'static str, String)> {
         let own = match service {
             "LAMBDA" => "AWS_ENDPOINT_URL_LAMBDA",
             _ => "AWS_ENDPOINT_URL_DYNAMODB",
         };
-        let url = [own, "AWS_ENDPOINT_URL"]
+        [own, "AWS_ENDPOINT_URL"]
             .into_iter()
-            .find_map(|name| Some((name, self.get(name)?.to_owned())));
-        if let Some((name, url)) = &url {
+            .find_map(|name| Some((name, self.get(name)?.to_owned())))
+    }
+
+    /// Where a service is, by the part of its variable's name that tells it apart.
+    fn endpoint_of(&mut self, service: &'static str) -> Endpoint {
+        if let Some((name, url)) = self.url_of(service) {
             if !url.starts_with("http://") && !url.starts_with("https://") {
                 self.invalid(name, "a URL with `http://` or `https://`");
             }
@@ -483,24 +507,39 @@ impl Reader {
             let or_local = |name| self.get(name).unwrap_or("local").to_owned();
             let access_key_id = or_local("AWS_ACCESS_KEY_ID");
             let secret_access_key = or_local("AWS_SECRET_ACCESS_KEY");
-            return Endpoint {
+            let mut endpoint = Endpoint {
                 region: self.get("AWS_REGION").unwrap_or("us-east-1").to_owned(),
-                credentials: self.credentials(access_key_id, secret_access_key),
-                url: Some(url.clone()),
+                credentials: self.of_environment(access_key_id, secret_access_key),
+                url: Some(url),
             };
+            if let Some(credentials) = &self.credentials {
+                endpoint.sign_with(credentials);
+            }
+            return endpoint;
         }
-        let remedy = "Lambda sets it; elsewhere set it, or AWS_ENDPOINT_URL_DYNAMODB";
-        let mut required = |name| self.required(name, remedy).unwrap_or_default();
-        let region = required("AWS_REGION");
-        let access_key_id = required("AWS_ACCESS_KEY_ID");
-        let secret_access_key = required("AWS_SECRET_ACCESS_KEY");
-        let credentials = self.credentials(access_key_id, secret_access_key);
+        let remedy = match service {
+            "LAMBDA" => "set it, or AWS_ENDPOINT_URL_LAMBDA",
+            _ => "Lambda sets it; elsewhere set it, or AWS_ENDPOINT_URL_DYNAMODB",
+        };
+        let region = self.required("AWS_REGION", remedy).unwrap_or_default();
+        let credentials = self.credentials.clone().unwrap_or_else(|| {
+            let mut required = |name| self.required(name, remedy).unwrap_or_default();
+            let access_key_id = required("AWS_ACCESS_KEY_ID");
+            let secret_access_key = required("AWS_SECRET_ACCESS_KEY");
+            self.of_environment(access_key_id, secret_access_key)
+        });
         Endpoint { region, url: None, credentials }
     }
 
-    fn credentials(&self, access_key_id: String, secret_access_key: String) -> Credentials {
+    fn of_environment(
+        &self,
+        access_key_id: String,
+        secret_access_key: String,
+    ) -> SharedCredentialsProvider {
         let session_token = self.get("AWS_SESSION_TOKEN").map(str::to_owned);
-        Credentials::new(access_key_id, secret_access_key, session_token, None, "environment")
+        let (id, secret) = (access_key_id, secret_access_key);
+        let of_environment = Credentials::new(id, secret, session_token, None, "environment");
+        SharedCredentialsProvider::new(of_environment)
     }
 
     /// `RUST_LOG` in full, or else Lambda's own level for the whole process.

@@ -20,7 +20,10 @@ pub(crate) use crate::backoff::Tries;
 use crate::{backoff::Backoff, clock::Clock, record::Timestamp};
 use aws_sdk_dynamodb::{
     Client,
-    config::{BehaviorVersion, Credentials, Region, retry::RetryConfig, timeout::TimeoutConfig},
+    config::{
+        BehaviorVersion, Region, SharedCredentialsProvider, retry::RetryConfig,
+        timeout::TimeoutConfig,
+    },
     error::{ProvideErrorMetadata, SdkError},
     operation::transact_write_items::TransactWriteItemsError,
     types::{
@@ -53,8 +56,25 @@ pub struct Endpoint {
     pub region: String,
     /// Another endpoint than the Region's, for local servers.
     pub url: Option<String>,
-    /// Who signs the requests.
-    pub credentials: Credentials,
+    /// Who signs the requests. Asked again when what was given has expired.
+    pub credentials: SharedCredentialsProvider,
+}
+
+impl Endpoint {
+    /// Has somebody else sign, unless the endpoint is plain `http`: no service of AWS is, and
+    /// a server of one's own checks no signature.
+    pub fn sign_with(&mut self, credentials: &SharedCredentialsProvider) {
+        if checks_signatures(self.url.as_deref()) {
+            self.credentials = credentials.clone();
+        }
+    }
+}
+
+/// Whether signatures matter to what answers there: at the Region's own endpoint, and at any
+/// other that is not plain `http`.
+#[must_use]
+pub fn checks_signatures(url: Option<&str>) -> bool {
+    url.is_none_or(|url| !url.starts_with("http://"))
 }
 
 /// DynamoDB, with every answer classified and every unit counted.

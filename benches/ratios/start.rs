@@ -6,6 +6,7 @@
 //! process. Ours asks the store three times (registry, ledger, transaction), the peer once.
 
 use crate::measure::{self, Goal, PAIRS, Row};
+use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use changefold::{
     batch::Call,
     clock::{Clock, SystemClock},
@@ -109,7 +110,8 @@ fn start_row(ours: &Path) -> Row {
 }
 
 fn store(url: &str) -> Store {
-    let credentials = aws_sdk_dynamodb::config::Credentials::new("local", "local", None, None, "");
+    let local = Credentials::new("local", "local", None, None, "");
+    let credentials = SharedCredentialsProvider::new(local);
     let endpoint =
         Endpoint { region: "eu-west-1".to_owned(), url: Some(url.to_owned()), credentials };
     Store::new(Roots::Usual.network_to(&endpoint), &endpoint, Arc::new(SystemClock), 1)

@@ -4,6 +4,7 @@
 //! tables are open before; every change has to be in the views when the reply is there.
 
 use crate::measure::{Goal, Row};
+use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use changefold::{
     batch::Call,
     clock::SystemClock,
@@ -76,7 +77,8 @@ fn calls(
 }
 
 async fn function() -> Function<Views> {
-    let credentials = aws_sdk_dynamodb::config::Credentials::new("local", "local", None, None, "");
+    let local = Credentials::new("local", "local", None, None, "");
+    let credentials = SharedCredentialsProvider::new(local);
     let endpoint = Endpoint { region: "us-east-1".to_owned(), url: None, credentials };
     let client = store::embedded::open(None).unwrap();
     let store = Store::new(client, &endpoint, Arc::new(SystemClock), 1);

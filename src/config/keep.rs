@@ -24,6 +24,7 @@ use crate::{
     },
     rescue::{Rescue, Trust},
 };
+use aws_sdk_dynamodb::config::SharedCredentialsProvider;
 use std::{num::NonZeroU32, sync::Arc};
 
 /// Name of the table of parked records.
@@ -132,6 +133,31 @@ pub struct KeepConfig {
 }
 
 impl KeepConfig {
+    /// Whom parks, progress and the destination send requests to.
+    pub fn endpoints_in_use(&self) -> impl Iterator<Item = &Endpoint> {
+        let tables = self.endpoint.iter();
+        #[cfg(feature = "destinations")]
+        let tables = tables.chain(self.destination.as_ref().zip(self.endpoints.as_ref()).map(
+            |(address, endpoints)| match address {
+                Address::Queue { .. } => &endpoints.sqs,
+                Address::Topic { .. } => &endpoints.sns,
+                Address::Bucket { .. } => &endpoints.s3,
+            },
+        ));
+        tables
+    }
+
+    /// Has somebody else sign than the environment says, as [`Endpoint::sign_with`] does.
+    pub fn sign_with(&mut self, credentials: &SharedCredentialsProvider) {
+        if let Some(endpoint) = &mut self.endpoint {
+            endpoint.sign_with(credentials);
+        }
+        #[cfg(feature = "destinations")]
+        if let Some(endpoints) = &mut self.endpoints {
+            endpoints.sign_with(credentials);
+        }
+    }
+
     /// What a rescue needs, if there is one.
     #[cfg(feature = "destinations")]
     #[must_use]

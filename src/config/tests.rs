@@ -1,6 +1,8 @@
 //! The settings: what is read, and how each fault is named.
 
 use super::*;
+use aws_credential_types::provider::ProvideCredentials;
+use futures_util::FutureExt as _;
 
 const COMPLETE: [(&str, &str); 5] = [
     (LEDGER_TABLE, "ledger"),
@@ -65,7 +67,8 @@ fn an_endpoint_needs_neither_region_nor_credentials() {
     let bare = [("AWS_REGION", ""), ("AWS_ACCESS_KEY_ID", ""), ("AWS_SECRET_ACCESS_KEY", ""), url];
     let endpoint = read(&bare).unwrap().endpoint;
     assert_eq!(endpoint.url.as_deref(), Some("http://localhost:8000"));
-    assert_eq!(endpoint.credentials.access_key_id(), "local");
+    let credentials = endpoint.credentials.provide_credentials().now_or_never();
+    assert_eq!(credentials.unwrap().unwrap().access_key_id(), "local");
     // The service's own variable goes before the general one.
     let endpoint = read(&[url, ("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:1")]);
     assert_eq!(endpoint.unwrap().endpoint.url.as_deref(), Some("http://127.0.0.1:1"));

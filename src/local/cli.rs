@@ -4,6 +4,7 @@
 //! the same verbs over its processor ([`run_processor`]). What it keeps: the exit codes of
 //! [`Exit`], one JSON document at most on stdout, and a remedy (`hint:`) wherever one is known.
 
+mod account;
 mod bench;
 mod exec;
 mod invoke;

@@ -11,7 +11,7 @@ use crate::{
     record::Timestamp,
     store::Endpoint,
 };
-use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_runtime_api::client::{
     http::SharedHttpClient, orchestrator::HttpResponse, result::SdkError,
 };
@@ -42,7 +42,7 @@ impl Endpoints {
     #[must_use]
     pub fn new(
         region: &str,
-        credentials: &Credentials,
+        credentials: &SharedCredentialsProvider,
         setting: impl Fn(&str) -> Option<String>,
     ) -> Self {
         let set = |name: &str| setting(name).filter(|url| !url.is_empty());
@@ -57,6 +57,14 @@ impl Endpoints {
             s3: endpoint("S3"),
             kinesis: endpoint("KINESIS"),
             dynamodb_streams: endpoint("DYNAMODB_STREAMS"),
+        }
+    }
+
+    /// Has somebody else sign, as [`Endpoint::sign_with`] does for each.
+    pub fn sign_with(&mut self, credentials: &SharedCredentialsProvider) {
+        let Self { sqs, sns, s3, kinesis, dynamodb_streams } = self;
+        for endpoint in [sqs, sns, s3, kinesis, dynamodb_streams] {
+            endpoint.sign_with(credentials);
         }
     }
 }
@@ -229,10 +237,12 @@ pub(crate) mod scripted;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aws_credential_types::Credentials;
 
     #[test]
     fn a_services_own_setting_goes_before_the_common_one() {
-        let credentials = Credentials::new("id", "secret", None, None, "test");
+        let credentials =
+            SharedCredentialsProvider::new(Credentials::new("id", "secret", None, None, "test"));
         let endpoints = Endpoints::new("eu-west-1", &credentials, |name| match name {
             "AWS_ENDPOINT_URL" => Some("http://all".to_owned()),
             "AWS_ENDPOINT_URL_S3" => Some("http://s3".to_owned()),

@@ -7,6 +7,8 @@
 )]
 
 #[cfg(feature = "local")]
+mod account;
+#[cfg(feature = "local")]
 mod alarms;
 #[cfg(feature = "local")]
 mod bisect;

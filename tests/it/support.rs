@@ -1,5 +1,6 @@
 //! What the tests share: stores, functions and records.
 
+use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use changefold::{
     batch::Call,
     clock::SystemClock,
@@ -39,9 +40,9 @@ pub(crate) fn local_endpoint(url: Option<&str>) -> Endpoint {
     Endpoint {
         region: "us-east-1".to_owned(),
         url: url.map(str::to_owned),
-        credentials: aws_sdk_dynamodb::config::Credentials::new(
+        credentials: SharedCredentialsProvider::new(Credentials::new(
             "local", "local", None, None, "test",
-        ),
+        )),
     }
 }
 

@@ -3,7 +3,7 @@
 //! The one file of the desk that knows the function's settings, its store and its views; the
 //! bench of a program in a process of its own (`exec.rs`) is made of the same parts.
 
-use super::{Complaint, PlaceArgs, talk};
+use super::{Complaint, PlaceArgs, account::Account, talk};
 use crate::{
     batch::{Call, Setup, Work, consumer::LOCAL, lanes::Order},
     clock::{Clock, SystemClock},
@@ -19,7 +19,7 @@ use crate::{
     operation::{Listing, Operation, Selection},
     record::Timestamp,
     store::{
-        self, Store, Usage,
+        Store, Usage,
         embedded::{Embedded, EmbeddedError},
     },
     view::{Views, definition::View, load::load, rows::NO_DEADLINE},
@@ -167,16 +167,25 @@ impl ViewBench {
         Ok(of_stream)
     }
 
+    /// Whose tables they are.
+    pub(super) async fn account(&self) -> Result<Account, Complaint> {
+        Account::for_endpoints([self.endpoint_url.as_deref().or(Some(EMBEDDED_URL))], None).await
+    }
+
     /// The settings of the function that keeps them.
-    pub(super) fn settings(&self) -> Result<ViewConfig, Complaint> {
+    pub(super) fn settings(&self, account: &Account) -> Result<ViewConfig, Complaint> {
         let url = self.endpoint_url.as_deref().unwrap_or(EMBEDDED_URL);
         let mut pairs = vec![
             (config::LEDGER_TABLE.to_owned(), LEDGER_TABLE.to_owned()),
             (config::VIEW_TABLE_PREFIX.to_owned(), VIEW_TABLE_PREFIX.to_owned()),
         ];
-        pairs.extend(config::process_environment());
+        pairs.extend(account.environment());
         pairs.push(("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), url.to_owned()));
-        Ok(ViewConfig::from_env(pairs, Path::new(""))?)
+        let mut settings = ViewConfig::from_env(pairs, Path::new(""))?;
+        if let Some(credentials) = account.credentials() {
+            settings.endpoint.sign_with(credentials);
+        }
+        Ok(settings)
     }
 
     /// The function over the views of this stream, on tables behind this transport, which are
@@ -185,9 +194,9 @@ impl ViewBench {
         &self,
         client: SharedHttpClient,
         stage: &Stage<'_>,
+        settings: &ViewConfig,
     ) -> Result<ViewPiece, Complaint> {
         let views = self.views_of(stage.stream_name)?;
-        let settings = self.settings()?;
         let clock: Arc<VirtualClock> = Arc::clone(stage.clock);
         let seed = stage.seed.unwrap_or_default();
         let store = Store::new(client, &settings.endpoint, clock.clone(), seed);
@@ -214,15 +223,16 @@ impl Bench for ViewBench {
     }
 
     async fn set_up(self, stage: &Stage<'_>) -> Result<ViewPiece, Complaint> {
+        let settings = self.settings(&self.account().await?)?;
         let mut client = if self.is_remote() {
-            store::network()
+            settings.function.roots.network_to(&settings.endpoint)
         } else {
             SharedHttpClient::new(stage.embedded()?)
         };
         if stage.seed.is_some() {
             client = FaultyClient::wrap(client, Arc::clone(stage.clock));
         }
-        self.piece(client, stage).await
+        self.piece(client, stage, &settings).await
     }
 }
 
@@ -282,7 +292,7 @@ impl<W: Work, M: FnOnce(Setup) -> W> ProcessorBench<M> {
         client: SharedHttpClient,
         stage: &Stage<'_>,
     ) -> Result<ProcessorPiece<W>, Complaint> {
-        let config = kept_config(self.order, stage.processor_settings(), EMBEDDED_URL)?;
+        let config = kept_config(self.order, stage.processor_settings(), EMBEDDED_URL).await?;
         let has_park = config.keep.park_table.is_some();
         let clock: Arc<VirtualClock> = Arc::clone(stage.clock);
         let transport = (client, stage.clock.timestamp(SETUP_MS));
@@ -316,8 +326,8 @@ pub(super) async fn kept<W: Work>(
     place: &PlaceArgs,
 ) -> Result<Function<W>, Complaint> {
     let url = place.endpoint_url.as_deref().unwrap_or(EMBEDDED_URL);
-    let config = kept_config(order, processor_settings(None), url)?;
-    let client = transport(place, &config)?;
+    let config = kept_config(order, processor_settings(None), url).await?;
+    let client = transport(place, &config.roots, config.keep.endpoint.as_ref())?;
     let clock = Arc::new(SystemClock);
     let now = clock.now();
     let deadline = Timestamp(now.0.saturating_add_unsigned(SETUP_MS));
@@ -327,17 +337,25 @@ pub(super) async fn kept<W: Work>(
 }
 
 /// The ledger that an earlier run or a deployment has kept: its store and its name.
-pub(super) fn kept_ledger(place: &PlaceArgs) -> Result<(Store, String), Complaint> {
-    let settings = ViewBench::new(Vec::new(), place.endpoint_url.clone()).settings()?;
-    let client = transport(place, &settings.function)?;
+pub(super) async fn kept_ledger(place: &PlaceArgs) -> Result<(Store, String), Complaint> {
+    let url = place.endpoint_url.as_deref().unwrap_or(EMBEDDED_URL);
+    let account = Account::for_endpoints([Some(url)], None).await?;
+    let settings = ViewBench::new(Vec::new(), place.endpoint_url.clone()).settings(&account)?;
+    let client = transport(place, &settings.function.roots, Some(&settings.endpoint))?;
     let clock = Arc::new(SystemClock);
     let seed = clock.now().0.cast_unsigned();
     Ok((Store::new(client, &settings.endpoint, clock, seed), settings.ledger_table))
 }
 
 /// What is behind the kept tables.
-fn transport(place: &PlaceArgs, config: &Config) -> Result<SharedHttpClient, Complaint> {
-    let Some(directory) = &place.state else { return Ok(config.roots.network()) };
+fn transport(
+    place: &PlaceArgs,
+    roots: &Roots,
+    endpoint: Option<&Endpoint>,
+) -> Result<SharedHttpClient, Complaint> {
+    let Some(directory) = &place.state else {
+        return Ok(endpoint.map_or_else(|| roots.network(), |endpoint| roots.network_to(endpoint)));
+    };
     let file = directory.join(TABLES_FILE);
     if !file.exists() {
         return Err(Complaint::new(format!("{}: no kept state", directory.display()))
@@ -346,16 +364,25 @@ fn transport(place: &PlaceArgs, config: &Config) -> Result<SharedHttpClient, Com
     Ok(SharedHttpClient::new(Embedded::open(Some(&file))?))
 }
 
-/// The settings of the environment, and these.
-fn kept_config(
+/// The settings of the environment, and these, with the credentials that they turn out to need.
+async fn kept_config(
     order: Option<Order>,
     settings: Vec<(&'static str, String)>,
     url: &str,
 ) -> Result<Config, Complaint> {
-    let settings = settings.into_iter().map(|(name, value)| (name.to_owned(), value));
-    let url = ("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), url.to_owned());
-    let pairs = config::process_environment().chain(settings).chain([url]);
-    Ok(Config::from_env_in_order(pairs, order)?)
+    let read = |account: &Account| {
+        let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let url = ("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), url.to_owned());
+        let pairs = account.environment().chain(settings).chain([url]);
+        Config::from_env_in_order(pairs, order.clone())
+    };
+    let config = read(&Account::default())?;
+    let in_use = config.keep.endpoints_in_use().map(|endpoint| endpoint.url.as_deref());
+    let account = Account::for_endpoints(in_use, None).await?;
+    let Some(credentials) = account.credentials() else { return Ok(config) };
+    let mut config = read(&account)?;
+    config.keep.sign_with(credentials);
+    Ok(config)
 }
 
 /// The function over a processor, its tables made, and its store: none where there is no

@@ -9,6 +9,7 @@
 
 use super::{
     Complaint,
+    account::Account,
     bench::{Bench, Piece, ProcessorBench, ProcessorPiece, SETUP_MS, Stage, ViewBench, ViewPiece},
 };
 use crate::{
@@ -22,8 +23,9 @@ use crate::{
     },
     processor::{Context, Failure, Processor},
     record::Change,
-    store::{self, Usage},
+    store::Usage,
 };
+use aws_credential_types::provider::ProvideCredentials as _;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use serde::de::IgnoredAny;
 use std::{ffi::OsString, path::PathBuf, sync::Arc};
@@ -72,7 +74,12 @@ impl ExecBench {
     }
 
     /// The program, with what the function's template and Lambda would tell it.
-    fn program(&self, stage: &Stage<'_>, endpoint_url: &str) -> Result<Program, Complaint> {
+    async fn program(
+        &self,
+        stage: &Stage<'_>,
+        endpoint_url: &str,
+        account: &Account,
+    ) -> Result<Program, Complaint> {
         let mut program = Program::new(&self.program, stage.function_arn)
             .with_variable("AWS_ENDPOINT_URL_DYNAMODB", endpoint_url);
         for argument in &self.arguments {
@@ -81,9 +88,20 @@ impl ExecBench {
         for name in CREDENTIALS {
             program = program.with_variable(name, "local");
         }
-        for (name, value) in config::process_environment() {
+        for (name, value) in account.environment() {
             if name == "AWS_REGION" || CREDENTIALS.contains(&name.as_str()) {
                 program = program.with_variable(name, value);
+            }
+        }
+        // As Lambda does: what is good now, for as long as the process lives.
+        if let Some(credentials) = account.credentials() {
+            let now = credentials.provide_credentials().await?;
+            let [id, secret] = CREDENTIALS;
+            program = program
+                .with_variable(id, now.access_key_id())
+                .with_variable(secret, now.secret_access_key());
+            if let Some(token) = now.session_token() {
+                program = program.with_variable("AWS_SESSION_TOKEN", token);
             }
         }
         let [views] = self.views.paths.as_slice() else {
@@ -92,7 +110,7 @@ impl ExecBench {
                 .into_iter()
                 .fold(program, |program, (name, value)| program.with_variable(name, value)));
         };
-        let settings = self.views.settings()?;
+        let settings = self.views.settings(account)?;
         Ok(program
             .with_variable(config::VIEWS, std::path::absolute(views)?)
             // The ledger is the desk's, which reads it beside the program.
@@ -129,25 +147,30 @@ impl Bench for ExecBench {
 
     async fn set_up(self, stage: &Stage<'_>) -> Result<ExecPiece, Complaint> {
         self.check(stage)?;
-        let (client, store) = if self.views.is_remote() {
-            (store::network(), None)
-        } else {
-            let embedded = stage.embedded()?;
-            let server = StoreServer::start(embedded.clone()).await?;
-            (SharedHttpClient::new(embedded), Some(server))
+        let account = self.views.account().await?;
+        let embedded = if self.views.is_remote() { None } else { Some(stage.embedded()?) };
+        let store = match &embedded {
+            Some(embedded) => Some(StoreServer::start(embedded.clone()).await?),
+            None => None,
         };
-        let tables = if !self.views.paths.is_empty() {
-            Tables::OfViews(Box::new(self.views.piece(client, stage).await?))
-        } else if store.is_some() {
-            let bench = ProcessorBench::new(|setup| Lanes::set_up(Elsewhere, setup), None);
-            Tables::OfProcessor(Box::new(bench.piece(client, stage).await?))
-        } else {
-            Tables::Unknown
+        let client = embedded.map(SharedHttpClient::new);
+        let tables = match client {
+            client if !self.views.paths.is_empty() => {
+                let settings = self.views.settings(&account)?;
+                let network = || settings.function.roots.network_to(&settings.endpoint);
+                let client = client.unwrap_or_else(network);
+                Tables::OfViews(Box::new(self.views.piece(client, stage, &settings).await?))
+            }
+            Some(client) => {
+                let bench = ProcessorBench::new(|setup| Lanes::set_up(Elsewhere, setup), None);
+                Tables::OfProcessor(Box::new(bench.piece(client, stage).await?))
+            }
+            None => Tables::Unknown,
         };
         let served = store.as_ref().map(StoreServer::url);
         let url = served.or(self.views.endpoint_url.clone()).unwrap_or_default();
         let clock: Arc<VirtualClock> = Arc::clone(stage.clock);
-        let function = RuntimeApi::new(self.program(stage, &url)?, clock);
+        let function = RuntimeApi::new(self.program(stage, &url, &account).await?, clock);
         function.warm_up(stage.clock.timestamp(SETUP_MS)).await.map_err(|error| {
             Complaint::from(error).with_hint(
                 "a function that keeps views needs --views; see also what it wrote above",

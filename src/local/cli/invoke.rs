@@ -3,12 +3,13 @@
 //! One call of one API: the request is signed by AWS's own signer and sent by the transport
 //! the store uses, instead of a client of the whole service.
 
-use super::Complaint;
+use super::{Complaint, account::Account};
 use crate::{
     clock::{Clock, SystemClock},
     config::{self, FunctionEndpoint},
     record::Timestamp,
 };
+use aws_credential_types::provider::ProvideCredentials as _;
 use aws_sigv4::{
     http_request::{SignableBody, SignableRequest, SigningSettings, sign},
     sign::v4,
@@ -30,9 +31,17 @@ pub(super) struct Deployed {
 
 impl Deployed {
     /// A function by its name or ARN.
-    pub(super) fn new(function: &str) -> Result<Self, Complaint> {
+    pub(super) async fn new(function: &str) -> Result<Self, Complaint> {
         let region = function.strip_prefix("arn:").and_then(|arn| arn.split(':').nth(2));
-        let endpoint = config::function_endpoint(config::process_environment(), region)?;
+        let url = config::function_url(config::process_environment());
+        let account = Account::for_endpoints([url.as_deref()], region).await?;
+        let credentials = account.credentials().cloned();
+        if url.is_none() && account.region().is_none() {
+            return Err(Complaint::new("no AWS Region is known").with_hint(
+                "name the function by its ARN, set AWS_REGION, or `region` in the profile",
+            ));
+        }
+        let endpoint = config::function_endpoint(account.environment(), region, credentials)?;
         // An ARN's colons, and a qualifier's, are told as they are: AWS takes both.
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_:$".contains(&byte);
         if function.is_empty() || !function.bytes().all(is_plain) {
@@ -47,7 +56,7 @@ impl Deployed {
     pub(super) async fn invoke(&self, event: Vec<u8>) -> Result<Value, Complaint> {
         let connector =
             Connector::builder().tls_provider(Provider::Rustls(CryptoMode::Ring)).build();
-        let request = self.signed(event)?;
+        let request = self.signed(event).await?;
         let answer = connector.call(request).await.map_err(|error| {
             Complaint::new(format!("{}: {}", self.url, super::super::target::with_sources(&error)))
                 .with_hint("is the function's endpoint up, and the Region right?")
@@ -74,10 +83,10 @@ impl Deployed {
         Ok(value)
     }
 
-    fn signed(&self, event: Vec<u8>) -> Result<HttpRequest, Complaint> {
+    async fn signed(&self, event: Vec<u8>) -> Result<HttpRequest, Complaint> {
         let Timestamp(now) = SystemClock.now();
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(now.cast_unsigned());
-        let identity = self.endpoint.credentials.clone().into();
+        let identity = self.endpoint.credentials.provide_credentials().await?.into();
         let params = v4::SigningParams::builder()
             .identity(&identity)
             .region(&self.endpoint.region)

@@ -54,7 +54,7 @@ pub(super) fn parked<W: Work>(
     runtime.block_on(async {
         let place = arguments.place();
         let asked = match &place.function {
-            Some(function) => Asked::Deployed(Box::new(Deployed::new(function)?)),
+            Some(function) => Asked::Deployed(Box::new(Deployed::new(function).await?)),
             None => Asked::Here(Box::new(bench::kept(make, order, place).await?)),
         };
         match arguments.verb {

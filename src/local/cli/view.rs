@@ -51,11 +51,11 @@ enum Asked {
 }
 
 impl Asked {
-    fn of(place: &PlaceArgs) -> Result<Self, Complaint> {
+    async fn of(place: &PlaceArgs) -> Result<Self, Complaint> {
         if let Some(function) = &place.function {
-            return Ok(Self::Deployed(Box::new(Deployed::new(function)?)));
+            return Ok(Self::Deployed(Box::new(Deployed::new(function).await?)));
         }
-        let (store, ledger_table) = bench::kept_ledger(place)?;
+        let (store, ledger_table) = bench::kept_ledger(place).await?;
         Ok(Self::Here { store: Box::new(store), ledger_table })
     }
 
@@ -86,7 +86,7 @@ pub(super) fn view(arguments: ViewVerbArgs) -> Result<Exit, Complaint> {
 }
 
 async fn quarantined(arguments: &QuarantinedArgs) -> Result<Exit, Complaint> {
-    let asked = Asked::of(&arguments.place)?;
+    let asked = Asked::of(&arguments.place).await?;
     let mut selection =
         Selection { keys: arguments.keys.clone(), limit: arguments.limit, ..Selection::default() };
     let mut all = Page::default();

@@ -3,7 +3,7 @@
 
 use super::{Endpoints, Services};
 use crate::{clock::Clock, record::Timestamp};
-use aws_credential_types::Credentials;
+use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use aws_smithy_runtime_api::{
     client::{
         http::{
@@ -66,7 +66,8 @@ impl Script {
     }
 
     pub(crate) fn services(&self, url: Option<&str>) -> Services {
-        let credentials = Credentials::new("id", "secret", None, None, "test");
+        let credentials =
+            SharedCredentialsProvider::new(Credentials::new("id", "secret", None, None, "test"));
         let endpoints = Endpoints::new("eu-west-1", &credentials, |_| url.map(str::to_owned));
         Services::new(SharedHttpClient::new(self.clone()), endpoints, Arc::new(self.clone()), 1)
     }
