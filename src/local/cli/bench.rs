@@ -19,7 +19,7 @@ use crate::{
     operation::{Listing, Operation, Selection},
     record::Timestamp,
     store::{
-        Store, Usage,
+        Endpoint, Roots, Store, Usage,
         embedded::{Embedded, EmbeddedError},
     },
     view::{Views, definition::View, load::load, rows::NO_DEADLINE},
