@@ -35,6 +35,7 @@ pub mod clock;
 mod backoff;
 
 mod concurrent;
+mod encoding;
 
 #[cfg(feature = "local")]
 pub mod local;

@@ -92,9 +92,10 @@ struct ReplayArgs {
     /// A Lambda event (`.json`) or one record a line (`.jsonl`); either may end in `.gz`.
     #[arg(required = true, value_name = "FIXTURE")]
     fixtures: Vec<PathBuf>,
-    /// The SAM template that holds the mapping's parameters.
-    #[arg(long, value_name = "PATH", default_value = "infra/template.yaml")]
-    template: PathBuf,
+    /// The SAM template that holds the mapping's parameters [default: infra/template.yaml, and
+    /// where that is not there, AWS's defaults].
+    #[arg(long, value_name = "PATH")]
+    template: Option<PathBuf>,
     /// The event source to use, when the template has several of the fixture's kind.
     #[arg(long, value_name = "LOGICAL_ID")]
     event_source: Option<String>,
@@ -276,10 +277,26 @@ impl fmt::Display for Complaint {
     }
 }
 
-impl<E: std::error::Error> From<E> for Complaint {
+impl<E: std::error::Error + 'static> From<E> for Complaint {
     fn from(error: E) -> Self {
-        Self::new(super::target::with_sources(&error))
+        let complaint = Self::new(super::target::with_sources(&error));
+        if is_not_there(&error) { complaint.with_hint(where_paths_begin()) } else { complaint }
     }
+}
+
+/// Whether the cause is a file that does not exist.
+fn is_not_there(error: &(dyn std::error::Error + 'static)) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+        || error.source().is_some_and(is_not_there)
+}
+
+fn where_paths_begin() -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    format!(
+        "is it spelt so? a path that does not begin with `/` is looked for in {}",
+        here.display()
+    )
 }
 
 #[cfg(test)]

@@ -93,10 +93,12 @@ pub fn simulate(
     for (index, text) in input.lines().enumerate() {
         let line = index + 1;
         let text = text.map_err(|source| SimulateError::Read { line, source })?;
+        // A byte order mark is no part of the first case.
+        let text = if index == 0 { text.trim_start_matches('\u{feff}') } else { &text };
         if text.trim().is_empty() {
             continue;
         }
-        let case = Case::parse(&text, line)?;
+        let case = Case::parse(text, line)?;
         let trace = run(&case);
         serde_json::to_writer(&mut output, &trace)
             .map_err(|error| SimulateError::Write(error.into()))?;

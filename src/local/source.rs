@@ -17,6 +17,7 @@ pub use feed::Feed;
 use fixture::Reader;
 use std::{
     collections::BTreeMap,
+    fmt,
     path::{Path, PathBuf},
 };
 
@@ -195,12 +196,28 @@ impl Survey {
 }
 
 /// A fixture cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("{}{}: {problem}", path.display(), line.map(|line| format!(":{line}")).unwrap_or_default())]
+#[derive(Debug)]
 pub struct FixtureError {
     path: PathBuf,
     line: Option<u64>,
     problem: Box<Problem>,
+}
+
+impl fmt::Display for FixtureError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.path.display())?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        write!(f, ": {}", self.problem)
+    }
+}
+
+impl std::error::Error for FixtureError {
+    /// What lies below the problem, which the message has told already.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.problem.source()
+    }
 }
 
 impl FixtureError {
@@ -212,8 +229,8 @@ impl FixtureError {
 /// What is wrong with a fixture. Messages name members and positions, never payload values.
 #[derive(Debug, thiserror::Error)]
 enum Problem {
-    #[error("{0}")]
-    Unreadable(std::io::Error),
+    #[error("cannot be read")]
+    Unreadable(#[source] std::io::Error),
     #[error(
         "{what} has more than {megabytes} MiB, unpacked, and Lambda delivers no more than 6; one \
          record a line goes into a `.jsonl` file"

@@ -10,9 +10,12 @@ mod document;
 
 use self::document::Document;
 use super::mapping::{ParameterError, Parameters, StartingPosition};
-use crate::record::Source;
+use crate::{encoding, record::Source};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
+
+/// Where a project made after this one has its template.
+pub const TEMPLATE_DEFAULT: &str = "infra/template.yaml";
 
 /// AWS's own default for `Timeout`, in seconds.
 const FUNCTION_TIMEOUT_S_DEFAULT: u32 = 3;
@@ -42,6 +45,30 @@ pub struct EventSource {
     pub function_timeout_s: u32,
 }
 
+impl EventSource {
+    /// The `Timeout` of a function without a template, in seconds: that of the template in
+    /// `infra/`. AWS's own 3 seconds are too few for a batch.
+    pub const TIMEOUT_ASSUMED_S: u32 = 60;
+
+    /// What is taken where there is no template: AWS's defaults for the mapping, with the two
+    /// settings on without which records are lost or discarded in crowds.
+    #[must_use]
+    pub fn assumed(source: Source) -> Self {
+        Self {
+            logical_id: String::new(),
+            function_logical_id: "function".to_owned(),
+            source,
+            parameters: Parameters {
+                report_batch_item_failures: true,
+                bisect_batch_on_function_error: true,
+                ..Parameters::default()
+            },
+            stream: String::new(),
+            function_timeout_s: Self::TIMEOUT_ASSUMED_S,
+        }
+    }
+}
+
 /// An event source of a stream kind as it stands in the template.
 #[derive(Debug, Clone)]
 struct Written {
@@ -56,7 +83,7 @@ struct Written {
 #[non_exhaustive]
 pub enum TemplateError {
     /// No file, or no right to read it.
-    #[error("template {path}: cannot be read; name another with --template", path = path.display())]
+    #[error("template {path}: cannot be read", path = path.display())]
     Read {
         /// As given.
         path: PathBuf,
@@ -123,6 +150,14 @@ pub enum TemplateError {
     },
 }
 
+impl TemplateError {
+    /// Whether it is only that the file is not there.
+    #[must_use]
+    pub fn is_not_there(&self) -> bool {
+        matches!(self, Self::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+    }
+}
+
 impl Template {
     /// Reads a template and finds its event sources of a stream kind.
     ///
@@ -130,7 +165,7 @@ impl Template {
     /// The file cannot be read, is not YAML, or is no template.
     pub fn read(path: impl AsRef<Path>) -> Result<Self, TemplateError> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path)
+        let text = encoding::read_to_string(path)
             .map_err(|source| TemplateError::Read { path: path.to_owned(), source })?;
         Self::parse(path, &text)
     }
@@ -309,184 +344,4 @@ fn listed<'a>(written: impl Iterator<Item = &'a Written>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{super::mapping::Destination, *};
-
-    const TEMPLATE: &str = r"
-AWSTemplateFormatVersion: '2010-09-09'
-Transform: AWS::Serverless-2016-10-31
-Parameters:
-  Retries: {Type: Number, Default: 4}
-Globals:
-  Function: {Timeout: 12}
-Resources:
-  Orders: {Type: AWS::DynamoDB::Table}
-  Clicks: {Type: AWS::Kinesis::Stream}
-  Failed: {Type: AWS::S3::Bucket}
-  Queue: {Type: AWS::SQS::Queue}
-  Fifo: {Type: AWS::SQS::Queue, Properties: {FifoQueue: true}}
-  Views:
-    Type: AWS::Serverless::Function
-    Properties:
-      Timeout: 60
-      Events:
-        OrderChanges:
-          Type: DynamoDB
-          Properties:
-            Stream: !GetAtt Orders.StreamArn
-            StartingPosition: TRIM_HORIZON
-            BatchSize: 25
-            MaximumRetryAttempts: !Ref Retries
-            BisectBatchOnFunctionError: true
-            FunctionResponseTypes: [ReportBatchItemFailures]
-            DestinationConfig:
-              OnFailure: {Type: S3, Destination: !GetAtt Failed.Arn}
-        Jobs:
-          Type: SQS
-          Properties: {Queue: !GetAtt Queue.Arn, BatchSize: 10}
-        Page: {Type: Api, Properties: {Path: /, Method: get}}
-  Counter:
-    Type: AWS::Serverless::Function
-    Properties: {Handler: bootstrap}
-  ClickMapping:
-    Type: AWS::Lambda::EventSourceMapping
-    Properties:
-      EventSourceArn: {'Fn::GetAtt': [Clicks, Arn]}
-      FunctionName: !Ref Counter
-      StartingPosition: LATEST
-      DestinationConfig:
-        OnFailure: {Destination: !Sub 'arn:${AWS::Partition}:sns:${AWS::Region}:1:${Topic}'}
-";
-
-    fn template(text: &str) -> Template {
-        Template::parse(Path::new("t.yaml"), text).unwrap()
-    }
-
-    /// The template above with its first event source changed.
-    #[track_caller]
-    fn check_refused(from: &str, to: &str, message: &str) {
-        assert!(TEMPLATE.contains(from), "{from}");
-        let template = template(&TEMPLATE.replace(from, to));
-        let error = template.event_source(Source::DynamoDb, None).unwrap_err();
-        assert_eq!(error.to_string(), message);
-        let other = template.event_source(Source::Kinesis, None);
-        assert!(other.is_ok(), "a fault in one event source leaves the other alone");
-    }
-
-    #[test]
-    fn a_sam_event_gives_its_parameters_under_aws_names() {
-        let found = template(TEMPLATE).event_source(Source::DynamoDb, None).unwrap();
-        let expected = EventSource {
-            logical_id: "OrderChanges".to_owned(),
-            function_logical_id: "Views".to_owned(),
-            source: Source::DynamoDb,
-            parameters: Parameters {
-                batch_size: 25,
-                maximum_retry_attempts: Some(4),
-                bisect_batch_on_function_error: true,
-                report_batch_item_failures: true,
-                on_failure: Some(Destination::S3("arn:aws:s3:::failed".to_owned())),
-                ..Parameters::default()
-            },
-            stream: "Orders".to_owned(),
-            function_timeout_s: 60,
-        };
-        assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn a_mapping_written_out_as_a_resource_is_read_too() {
-        let found = template(TEMPLATE).event_source(Source::Kinesis, Some("ClickMapping")).unwrap();
-        assert_eq!(found.function_logical_id, "Counter");
-        assert_eq!(found.stream, "Clicks");
-        assert_eq!(found.function_timeout_s, 12, "from Globals");
-        assert_eq!(found.parameters.starting_position, StartingPosition::Latest);
-        let topic = Destination::Sns("arn:aws:sns:us-east-1:1:Topic".to_owned());
-        assert_eq!(found.parameters.on_failure, Some(topic));
-    }
-
-    #[test]
-    fn the_choice_is_by_kind_and_names_what_there_is() {
-        let missing = |text: &str, kind, id: Option<&str>| {
-            template(text).event_source(kind, id).unwrap_err().to_string()
-        };
-        assert_eq!(
-            missing(TEMPLATE, Source::DynamoDb, Some("Jobs")),
-            "template t.yaml: no DynamoDB event source `Jobs`; its stream event sources: \
-             ClickMapping (Kinesis), OrderChanges (DynamoDB)"
-        );
-        assert_eq!(
-            missing("Resources: {}", Source::Kinesis, None),
-            "template t.yaml: no Kinesis event source; its stream event sources: none"
-        );
-        let two = TEMPLATE.replace("Type: SQS\n", "Type: DynamoDB\n");
-        assert_eq!(
-            missing(&two, Source::DynamoDb, None),
-            "template t.yaml: several DynamoDB event sources fit: Jobs (DynamoDB), \
-             OrderChanges (DynamoDB); choose one with --event-source"
-        );
-        assert!(template(&two).event_source(Source::DynamoDb, Some("OrderChanges")).is_ok());
-    }
-
-    #[test]
-    fn a_property_that_would_not_deploy_names_source_property_and_remedy() {
-        let place = "template t.yaml: event source `OrderChanges`: mapping parameter ";
-        check_refused(
-            "BatchSize: 25",
-            "BatchSize: 10001",
-            &format!("{place}`BatchSize` is 10001, expected an integer from 1 to 10000"),
-        );
-        check_refused(
-            "BatchSize: 25",
-            "FilterCriteria: {Filters: [{Pattern: '{}'}]}",
-            &format!(
-                "{place}`FilterCriteria` is not honoured by the desk yet (only an empty one is); \
-                 take it out to run"
-            ),
-        );
-        check_refused(
-            "StartingPosition: TRIM_HORIZON",
-            "Enabled: true",
-            &format!(
-                "{place}`StartingPosition` is missing, \
-                 expected TRIM_HORIZON or LATEST: AWS demands it for a stream"
-            ),
-        );
-        check_refused(
-            "TRIM_HORIZON",
-            "AT_TIMESTAMP",
-            &format!(
-                "{place}`StartingPosition` is \"AT_TIMESTAMP\", \
-                 expected TRIM_HORIZON or LATEST for DynamoDB"
-            ),
-        );
-        check_refused(
-            "{Type: S3, Destination: !GetAtt Failed.Arn}",
-            "{Destination: !GetAtt Fifo.Arn}",
-            &format!(
-                "{place}`DestinationConfig.OnFailure.Destination` is \
-                 arn:aws:sqs:us-east-1:123456789012:Fifo.fifo, expected the ARN of a standard \
-                 SQS queue, a standard SNS topic or an S3 bucket"
-            ),
-        );
-    }
-
-    #[test]
-    fn a_destination_outside_the_template_gets_its_kind_from_sam() {
-        let text = TEMPLATE.replace("!GetAtt Failed.Arn", "!Ref BucketOfAnotherStack");
-        let found = template(&text).event_source(Source::DynamoDb, None).unwrap();
-        assert!(matches!(found.parameters.on_failure, Some(Destination::S3(_))), "{found:?}");
-    }
-
-    #[test]
-    fn a_file_that_is_no_template_is_told_apart() {
-        let parse = |text: &str| Template::parse(Path::new("t.yaml"), text).unwrap_err();
-        assert!(matches!(parse("a: ["), TemplateError::Yaml { .. }));
-        assert!(matches!(parse("a: 1"), TemplateError::NoResources { .. }));
-        let missing = Template::read("/nowhere/template.yaml").unwrap_err();
-        assert_eq!(
-            missing.to_string(),
-            "template /nowhere/template.yaml: cannot be read; name another with --template"
-        );
-    }
-}
+mod tests;

@@ -3,9 +3,12 @@
 //! The function reads those bundled beside it, the desk those it is told to; both through
 //! here, so that they see the same views in the same order.
 
-use crate::view::{
-    definition::View,
-    sql::{self, SqlError},
+use crate::{
+    encoding,
+    view::{
+        definition::View,
+        sql::{self, SqlError},
+    },
 };
 use std::{
     fs, io,
@@ -66,7 +69,7 @@ pub fn load(path: &Path) -> Result<Vec<View>, LoadError> {
 }
 
 fn load_file(path: &Path) -> Result<Vec<View>, LoadError> {
-    let text = fs::read_to_string(path)
+    let text = encoding::read_to_string(path)
         .map_err(|source| LoadError::Io { path: path.to_owned(), source })?;
     sql::parse(&text).map_err(|error| LoadError::Sql { path: path.to_owned(), error })
 }

@@ -161,6 +161,95 @@ fn bad_settings_are_refused_by_name() {
 }
 
 #[test]
+fn a_replay_without_a_template_takes_awss_defaults_and_says_so() {
+    let desk = Desk::new("no-template");
+    desk.write("orders.jsonl", records(101));
+    let replay = |arguments: &[&str]| {
+        let fixed = ["replay", "orders.jsonl", "--views", "view.sql", "--format", "json"];
+        desk.run(&[&fixed, arguments].concat())
+    };
+    let output = replay(&[]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("no infra/template.yaml here: the mapping has AWS's defaults"), "{said}");
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    // 100 and 1: AWS's BatchSize.
+    assert_eq!((&document["records"], &document["invocations"]), (&101.into(), &2.into()));
+    let output = replay(&["--set", "BatchSize=101"]);
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["invocations"], 1);
+    check_refused(&replay(&["--event-source", "Orders"]), "hint: name the one that has it with");
+
+    // One that is named has to be there, and the usual one is taken where it is.
+    check_refused(&replay(&["--template", "missing.yaml"]), "hint: name another, or leave");
+    std::fs::create_dir(desk.0.join("infra")).unwrap();
+    desk.write("infra/template.yaml", TEMPLATE);
+    let output = replay(&[]);
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["invocations"], 51);
+    desk.write("infra/template.yaml", "a: [");
+    check_refused(&replay(&[]), "is not YAML");
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_a_file() {
+    const MARK: &str = "\u{feff}";
+    let desk = Desk::new("mark");
+    let lines = records(3);
+    desk.write("plain.jsonl", &lines);
+    let expected = desk.document(&["plain.jsonl"], 0)["views"].clone();
+    desk.write("template.yaml", format!("{MARK}{}", TEMPLATE.trim_start()));
+    desk.write("view.sql", format!("{MARK}{VIEW}"));
+    desk.write("lines.jsonl", format!("{MARK}{lines}"));
+    let joined = lines.trim_end().replace('\n', ",\n");
+    desk.write("event.json", format!("{MARK}{{\"Records\": [\n{joined}\n]}}\n"));
+    for fixture in ["lines.jsonl", "event.json"] {
+        assert_eq!(desk.document(&[fixture], 0)["views"], expected, "{fixture}");
+    }
+    desk.write(
+        "cases.jsonl",
+        format!("{MARK}{{\"id\":1,\"records\":1,\"mapping\":{{}},\"function\":{{}}}}"),
+    );
+    let output = desk.run(&["simulate", "cases.jsonl"]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+
+    // What PowerShell's `>` writes.
+    let utf_16 = |text: &str| -> Vec<u8> {
+        MARK.encode_utf16().chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect()
+    };
+    for (name, text) in [("wide.jsonl", &*lines), ("view.sql", VIEW), ("template.yaml", TEMPLATE)] {
+        desk.write(name, utf_16(text));
+        let expected = format!("{name}: cannot be read: it is UTF-16; save it as UTF-8");
+        let fixture = if name == "wide.jsonl" { name } else { "plain.jsonl" };
+        check_refused(&desk.replay(&[fixture]), &expected);
+        desk.write("view.sql", VIEW);
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named_with_a_remedy() {
+    let desk = Desk::new("not-there");
+    desk.write("orders.jsonl", records(1));
+    let place = format!("is looked for in {}", desk.0.canonicalize().unwrap().display());
+    let check = |arguments: &[&str], name: &str, remedy: &str| {
+        let output = desk.run(arguments);
+        check_refused(&output, name);
+        check_refused(&output, "No such file or directory");
+        check_refused(&output, &format!("\nhint: {remedy}"));
+    };
+    let here = &*format!("is it spelt so? a path that does not begin with `/` {place}");
+    check(&["replay", "missing.jsonl"], "missing.jsonl: cannot be read: ", here);
+    check(&["simulate", "missing.jsonl"], "missing.jsonl: cannot be read: ", here);
+    let views = ["replay", "orders.jsonl", "--views", "missing.sql"];
+    check(&views, "missing.sql: cannot be read: ", here);
+    let template = ["replay", "orders.jsonl", "--views", "view.sql", "--template", "missing.yaml"];
+    check(&template, "template missing.yaml: cannot be read: ", "name another, or leave");
+    let exec = ["replay", "orders.jsonl", "--exec", "./missing"];
+    check(&exec, "./missing cannot be started: ", here);
+}
+
+#[test]
 fn the_document_has_exactly_the_members_of_the_contract() {
     let desk = Desk::new("document");
     let poison = record("200", "bad", r#"{"S":"much"}"#);

@@ -348,7 +348,7 @@ fn what_cannot_be_driven_is_refused_with_a_remedy() {
     for (arguments, expected, remedy) in [
         (&["--exec", bootstrap, "--faults", "1"][..], "--faults does not reach", "leave out"),
         (&["--exec", bootstrap, "--views", "a", "--views", "b"], "several --views", "directory"),
-        (&["--exec", "/missing/program"], "/missing/program cannot be started", "above"),
+        (&["--exec", "/missing/program"], "/missing/program cannot be started", "spelt so"),
         (&["--exec-arg", "x"], "--exec <PROGRAM>", "--help"),
     ] {
         let arguments = [&["fixtures/orders.jsonl"], arguments].concat();

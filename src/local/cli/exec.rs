@@ -11,6 +11,7 @@ use super::{
     Complaint,
     account::Account,
     bench::{Bench, Piece, ProcessorBench, ProcessorPiece, SETUP_MS, Stage, ViewBench, ViewPiece},
+    where_paths_begin,
 };
 use crate::{
     batch::lanes::Lanes,
@@ -172,9 +173,12 @@ impl Bench for ExecBench {
         let clock: Arc<VirtualClock> = Arc::clone(stage.clock);
         let function = RuntimeApi::new(self.program(stage, &url, &account).await?, clock);
         function.warm_up(stage.clock.timestamp(SETUP_MS)).await.map_err(|error| {
-            Complaint::from(error).with_hint(
-                "a function that keeps views needs --views; see also what it wrote above",
-            )
+            let is_path = self.program.components().count() > 1;
+            Complaint::from(error).with_hint(if is_path && !self.program.exists() {
+                where_paths_begin()
+            } else {
+                "a function that keeps views needs --views; see also what it wrote above".to_owned()
+            })
         })?;
         let before = store.as_ref().map(StoreServer::usage).unwrap_or_default();
         Ok(ExecPiece { function, tables, store, before })

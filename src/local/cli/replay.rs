@@ -5,15 +5,19 @@ use super::{
     bench::{Bench, Piece, Stage},
     print, talk,
 };
-use crate::local::{
-    checkpoint::Checkpoints,
-    clock::VirtualClock,
-    faults::Faults,
-    mapping::{Millis, Parameters},
-    report::Report,
-    run::{self, RunError, Setting, Summary},
-    source::Fixtures,
-    template::Template,
+use crate::{
+    local::{
+        checkpoint::Checkpoints,
+        clock::VirtualClock,
+        faults::Faults,
+        mapping::{Millis, Parameters},
+        report::Report,
+        run::{self, RunError, Setting, Summary},
+        source::Fixtures,
+        target::with_sources,
+        template::{EventSource, TEMPLATE_DEFAULT, Template},
+    },
+    record::Source,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
@@ -75,15 +79,38 @@ fn mapping(
     arguments: &ReplayArgs,
     fixtures: &Fixtures,
 ) -> Result<(Parameters, Millis, String), Complaint> {
-    let template = Template::read(&arguments.template)?;
-    let chosen = arguments.event_source.as_deref();
-    let event_source = template.event_source(fixtures.source(), chosen)?;
+    let event_source = event_source(arguments, fixtures.source())?;
     let mut parameters = event_source.parameters.clone();
     for (name, value) in &arguments.assignments {
         parameters.set(name, &Value::String(value.clone()))?;
     }
     let timeout = Millis::from(event_source.function_timeout_s) * 1000;
     Ok((parameters, timeout, event_source.function_logical_id.clone()))
+}
+
+/// The event source that fits the fixture: the template's, or without one what is assumed.
+fn event_source(arguments: &ReplayArgs, kind: Source) -> Result<EventSource, Complaint> {
+    let chosen = arguments.event_source.as_deref();
+    let path = arguments.template.as_deref();
+    match Template::read(path.unwrap_or(Path::new(TEMPLATE_DEFAULT))) {
+        Ok(template) => Ok(template.event_source(kind, chosen)?),
+        Err(error) if path.is_none() && error.is_not_there() => match chosen {
+            None => {
+                talk(format_args!(
+                    "no {TEMPLATE_DEFAULT} here: the mapping has AWS's defaults with \
+                     ReportBatchItemFailures and BisectBatchOnFunctionError on, the function \
+                     {} s; --template or --set say otherwise",
+                    EventSource::TIMEOUT_ASSUMED_S
+                ));
+                Ok(EventSource::assumed(kind))
+            }
+            Some(name) => Err(Complaint::new(format!("no template to find `{name}` in"))
+                .with_hint("name the one that has it with --template")),
+        },
+        Err(error) if error.is_not_there() => Err(Complaint::new(with_sources(&error))
+            .with_hint("name another, or leave --template out to run with AWS's defaults")),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn checkpoints(state: Option<&Path>, fixtures: &Fixtures) -> Result<Checkpoints, Complaint> {

@@ -4,16 +4,26 @@ use super::{Complaint, Exit, SimulateArgs, talk};
 use crate::local::simulate;
 use std::{
     fs::File,
-    io::{BufRead, BufReader, BufWriter},
-    path::Path,
+    io::{self, BufRead, BufReader, BufWriter},
+    path::{Path, PathBuf},
 };
+
+/// The file of cases cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: cannot be read", path.display())]
+struct Unreadable {
+    path: PathBuf,
+    source: io::Error,
+}
 
 pub(super) fn simulate(arguments: &SimulateArgs) -> Result<Exit, Complaint> {
     let input: Box<dyn BufRead> = if arguments.file == Path::new("-") {
         Box::new(std::io::stdin().lock())
     } else {
-        let file = File::open(&arguments.file)
-            .map_err(|error| Complaint::new(format!("{}: {error}", arguments.file.display())))?;
+        let file = File::open(&arguments.file).map_err(|source| {
+            let path = arguments.file.clone();
+            Complaint::from(Unreadable { path, source })
+        })?;
         Box::new(BufReader::new(file))
     };
     let output = BufWriter::new(std::io::stdout().lock());

@@ -5,6 +5,7 @@
 //! is said here and not by the file: a megabyte of gzip may unpack to a gigabyte.
 
 use super::{FixtureError, Problem};
+use crate::encoding::skip_mark;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::{
@@ -162,6 +163,11 @@ impl OpenFile {
                     return Ok(false);
                 }
                 check_length(line, LINE_BYTES_MAX, "a line").map_err(fail)?;
+                if *number == 1 {
+                    skip_mark(line).map_err(|error| {
+                        FixtureError::of_file(&self.path, Problem::Unreadable(error))
+                    })?;
+                }
                 if !line.trim_ascii().is_empty() {
                     return Ok(true);
                 }
@@ -203,6 +209,7 @@ impl Records {
         let mut text = Vec::new();
         input.take(EVENT_BYTES_MAX + 1).read_to_end(&mut text).map_err(Problem::Unreadable)?;
         check_length(&text, EVENT_BYTES_MAX, "a Lambda event")?;
+        skip_mark(&mut text).map_err(Problem::Unreadable)?;
         let event: Event<'_> = serde_json::from_slice(&text).map_err(|error| {
             if error.is_data() { Problem::NoEvent } else { Problem::BrokenJson(error.to_string()) }
         })?;
