@@ -41,6 +41,8 @@ mod error;
 mod json;
 mod key;
 mod kinesis;
+#[cfg(feature = "aws_lambda_events")]
+mod lambda_events;
 mod members;
 mod number;
 pub(crate) mod record_key;

@@ -140,6 +140,32 @@ impl<'a> Context<'a> {
         Self { attempt, ..self }
     }
 
+    /// The record itself, as it was delivered: its bytes ([`Record::raw`]), its `eventID`, its
+    /// data or body ([`Record::data`]), its images in any other type ([`Record::change`]), and,
+    /// with the feature `aws_lambda_events`, that crate's types of it.
+    ///
+    /// Of a queue's message this is the message; the parked record that it may bring back is
+    /// [`inner`](Self::inner). Nothing is read here: what a record is asked for is read then.
+    ///
+    /// # Examples
+    /// ```
+    /// use changefold::{processor, record::Change};
+    /// use serde::de::IgnoredAny;
+    ///
+    /// // No image is read into a type: the record is passed on as it came.
+    /// let processor = processor::from_fn(async |_: Change<IgnoredAny>, context| {
+    ///     forward(context.record().raw()).await?;
+    ///     Ok(())
+    /// });
+    /// # async fn forward(_: &str) -> std::io::Result<()> { Ok(()) }
+    /// # fn is<P: processor::Processor>(_: P) {}
+    /// # is(processor);
+    /// ```
+    #[must_use]
+    pub fn record(&self) -> &'a Record<'a> {
+        self.record
+    }
+
     /// The service the record comes from.
     #[must_use]
     pub fn source(&self) -> Source {

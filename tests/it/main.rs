@@ -33,6 +33,8 @@ mod lambda;
 mod ledgers;
 #[cfg(feature = "local")]
 mod mapping;
+#[cfg(all(feature = "local", feature = "lambda", feature = "aws_lambda_events"))]
+mod migrating;
 #[cfg(feature = "local")]
 mod oracle;
 #[cfg(feature = "local")]

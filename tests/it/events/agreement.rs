@@ -3,10 +3,12 @@
 use super::fixture;
 use aws_lambda_events::{dynamodb, kinesis};
 use changefold::{
-    event::{self, RecordKey, Value},
+    event::{self, Record, RecordKey, Value},
     record::{Change, Timestamp},
 };
 use serde_dynamo::{AttributeValue, Item};
+#[cfg(feature = "aws_lambda_events")]
+use {changefold::event::DecodeError, serde::de::DeserializeOwned, std::fmt::Debug};
 
 /// The other crate's tree of attribute values as ours, maps sorted by name.
 pub(crate) fn value(attribute: &AttributeValue) -> Value<'static> {
@@ -50,6 +52,28 @@ pub(crate) fn sorted(value: Value<'_>) -> Value<'static> {
     }
 }
 
+/// The record as a type of `aws_lambda_events` is what that crate itself reads from the same
+/// bytes, and is refused where it is refused there.
+#[cfg(feature = "aws_lambda_events")]
+#[track_caller]
+pub(crate) fn check_conversion<'r, T>(record: &'r Record<'_>)
+where
+    T: TryFrom<&'r Record<'r>, Error = DecodeError> + DeserializeOwned + PartialEq + Debug,
+{
+    let theirs = serde_json::from_str::<T>(record.raw());
+    match (T::try_from(record), theirs) {
+        (Ok(ours), Ok(theirs)) => assert_eq!(ours, theirs),
+        (Err(_), Err(_)) => {}
+        // Which of two members counts is nobody's guess.
+        (Err(error), Ok(_)) => assert_eq!(error.code(), "Repeated", "{error}: {}", record.raw()),
+        // DIFFERENCE: what nobody asks for is only balanced here.
+        (Ok(_), Err(error)) => assert!(error.is_syntax(), "{error}: {}", record.raw()),
+    }
+}
+
+#[cfg(not(feature = "aws_lambda_events"))]
+pub(crate) fn check_conversion<T>(_: &Record<'_>) {}
+
 /// DIFFERENCE: `aws_lambda_events` makes an absent image an empty one.
 fn or_empty(image: Option<Value<'_>>) -> Value<'static> {
     image.map_or(Value::Map(Vec::new()), sorted)
@@ -62,6 +86,7 @@ pub(crate) fn check_dynamodb(payload: &[u8]) {
     let ours = batch.records().unwrap();
     assert_eq!(ours.len(), theirs.records.len());
     for (ours, theirs) in ours.iter().zip(&theirs.records) {
+        check_conversion::<dynamodb::EventRecord>(ours);
         let body = &theirs.change;
         assert_eq!(Some(ours.sequence_number().as_str()), body.sequence_number.as_deref());
         assert_eq!(ours.stream_arn(), theirs.event_source_arn.as_deref());
@@ -101,6 +126,7 @@ pub(crate) fn check_kinesis(payload: &[u8]) {
     let ours = batch.records().unwrap();
     assert_eq!(ours.len(), theirs.records.len());
     for (ours, theirs) in ours.iter().zip(&theirs.records) {
+        check_conversion::<kinesis::KinesisEventRecord>(ours);
         let body = &theirs.kinesis;
         assert_eq!(ours.sequence_number().as_str(), body.sequence_number);
         assert_eq!(ours.stream_arn(), theirs.event_source_arn.as_deref());
@@ -136,4 +162,23 @@ fn a_recorded_record_without_sequence_number_is_refused() {
         .unwrap()
         .replace("\"Keys\"", "\"SequenceNumber\":\"1\",\"Keys\"");
     check_dynamodb(numbered.as_bytes());
+}
+
+#[cfg(feature = "aws_lambda_events")]
+#[test]
+fn a_record_of_another_service_and_one_with_a_member_twice_are_no_record_of_theirs() {
+    let payload = fixture("example-kinesis-event.json");
+    let batch = event::parse(&payload);
+    let error = dynamodb::EventRecord::try_from(&batch.records().unwrap()[0]).unwrap_err();
+    assert_eq!(error.to_string(), "`eventSource` is an unknown name, expected `aws:dynamodb`");
+    let twice = r#"{"Records":[{"eventSource":"aws:dynamodb","dynamodb":{"SequenceNumber":"1","Keys":{},"Keys":{}}}]}"#;
+    let batch = event::parse(twice.as_bytes());
+    let error = dynamodb::EventRecord::try_from(&batch.records().unwrap()[0]).unwrap_err();
+    assert_eq!(error.code(), "Repeated");
+    // What does not fit is named by its place, and not repeated.
+    let secret = r#"{"Records":[{"eventID":"1","eventName":"INSERT","awsRegion":"r","eventSource":"aws:dynamodb","dynamodb":{"SequenceNumber":"1","SizeBytes":"s3cret","ApproximateCreationDateTime":1}}]}"#;
+    let batch = event::parse(secret.as_bytes());
+    let error = dynamodb::EventRecord::try_from(&batch.records().unwrap()[0]).unwrap_err();
+    assert_eq!(error.path(), "record.dynamodb.SizeBytes");
+    assert!(!error.to_string().contains("s3cret"), "{error}");
 }

@@ -2,9 +2,10 @@
 
 use super::{
     Whole,
-    agreement::{check_dynamodb, check_kinesis, item, sorted},
+    agreement::{check_conversion, check_dynamodb, check_kinesis, item, sorted},
     image,
 };
+use aws_lambda_events::dynamodb;
 use changefold::{event, event::Value};
 use fastrand::Rng;
 use proptest::prelude::*;
@@ -362,6 +363,7 @@ proptest! {
                 for record in records {
                     // Only that they return counts here.
                     drop((record.keys(), record.values()));
+                    check_conversion::<dynamodb::EventRecord>(record);
                 }
             }
             Err(error) => prop_assert!(!json || error.code() != "EventNotJson", "{}", error),

@@ -2,7 +2,9 @@
 //! come back in a message's body.
 
 use super::{
-    Whole, check_event_error, dynamodb_event, fixture,
+    Whole,
+    agreement::check_conversion,
+    check_event_error, dynamodb_event, fixture,
     generated::{Writer, text},
     kinesis_event,
 };
@@ -50,6 +52,7 @@ fn check_sqs(payload: &[u8]) {
     let ours = batch.records().unwrap();
     assert_eq!(ours.len(), theirs.records.len());
     for (ours, theirs) in ours.iter().zip(&theirs.records) {
+        check_conversion::<sqs::SqsMessage>(ours);
         let attribute = |name: &str| theirs.attributes.get(name).map(String::as_str);
         assert_eq!(ours.source(), Source::Sqs);
         assert_eq!(ours.message_id(), theirs.message_id.as_deref());
