@@ -550,7 +550,7 @@ mod tests {
     #[test]
     fn a_full_park_is_told_from_one_that_does_not_answer() {
         let sums = Sums::default();
-        let call = Call { request_id: "r".to_owned(), deadline: Timestamp(0) };
+        let call = Call::new("r", Timestamp(0));
         let throttled = StoreError {
             operation: "TransactWriteItems",
             endpoint: "here".to_owned(),

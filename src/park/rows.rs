@@ -313,14 +313,16 @@ mod tests {
         park::{envelope::tests::envelope, packed::tests::bomb},
         store::{Endpoint, embedded},
     };
-    use aws_sdk_dynamodb::config::Credentials;
+    use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
     use std::sync::Arc;
 
     #[test]
     fn a_payload_is_unpacked_no_further_than_was_written() {
         let key = Key::new("arn", "k", "k".to_owned());
-        let (_, change) = changes("park", &key, "R#1", &envelope("{}"), Timestamp(1));
-        let mut item = change.into_action().put.unwrap().item;
+        let (sort, envelope) = ("R#1".to_owned(), envelope("{}"));
+        let pending = Pending { record: 0, sort, envelope, failed: true, is_rescued: false };
+        let written = written("park", &key, &pending, ("w", Timestamp(1)));
+        let mut item = written.row.into_action().put.unwrap().item;
         // Broken behind what may be read: who goes on finds another fault.
         let gigabyte = bomb(1024);
         let half = &gigabyte[..gigabyte.len() / 2];
@@ -329,7 +331,9 @@ mod tests {
         let endpoint = Endpoint {
             region: "local".to_owned(),
             url: None,
-            credentials: Credentials::new("id", "secret", None, None, "test"),
+            credentials: SharedCredentialsProvider::new(Credentials::new(
+                "id", "secret", None, None, "test",
+            )),
         };
         let client = embedded::open(None).unwrap();
         let store = Store::new(client, &endpoint, Arc::new(SystemClock), 1);

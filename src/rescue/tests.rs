@@ -11,7 +11,7 @@ use crate::{
     park::services::{Endpoints, Services, scripted::block_on},
     record::Timestamp,
 };
-use aws_credential_types::Credentials;
+use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use aws_smithy_runtime_api::client::{
     http::{
         HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
@@ -150,7 +150,8 @@ impl Shop {
     fn new(page: u64, rescues: bool) -> Self {
         let (trace, object) = (Trace::default(), Arc::default());
         let client = Answers { trace: Arc::clone(&trace), page, object: Arc::clone(&object) };
-        let credentials = Credentials::new("id", "secret", None, None, "test");
+        let credentials =
+            SharedCredentialsProvider::new(Credentials::new("id", "secret", None, None, "test"));
         let endpoints = Endpoints::new("us-east-1", &credentials, |_| None);
         let clock = Arc::new(SystemClock);
         let services = Services::new(SharedHttpClient::new(client), endpoints, clock, 1);

@@ -6,7 +6,7 @@ use crate::{
     event,
     store::{Endpoint, embedded},
 };
-use aws_sdk_dynamodb::config::Credentials;
+use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use std::sync::Arc;
 
 const TIMES: (Timestamp, Timestamp) = (Timestamp(1_800_000_000_000), Timestamp(i64::MAX));
@@ -15,7 +15,9 @@ fn progress(stripes: u16) -> Progress {
     let endpoint = Endpoint {
         region: "us-east-1".to_owned(),
         url: Some("http://embedded".to_owned()),
-        credentials: Credentials::new("local", "local", None, None, "test"),
+        credentials: SharedCredentialsProvider::new(Credentials::new(
+            "local", "local", None, None, "test",
+        )),
     };
     let client = embedded::open(None).unwrap();
     let store = Store::new(client, &endpoint, Arc::new(SystemClock), 1);

@@ -6,7 +6,10 @@ use crate::{
     park::{OnPark, holds::Entry},
     store::{Endpoint, Store, embedded},
 };
-use aws_sdk_dynamodb::{config::Credentials, types::AttributeValue};
+use aws_sdk_dynamodb::{
+    config::{Credentials, SharedCredentialsProvider},
+    types::AttributeValue,
+};
 
 const DEADLINE: Timestamp = Timestamp(i64::MAX);
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
@@ -17,7 +20,9 @@ async fn table() -> Park {
     let endpoint = Endpoint {
         region: "us-east-1".to_owned(),
         url: Some("http://embedded".to_owned()),
-        credentials: Credentials::new("local", "local", None, None, "test"),
+        credentials: SharedCredentialsProvider::new(Credentials::new(
+            "local", "local", None, None, "test",
+        )),
     };
     let store = Store::new(client, &endpoint, Arc::new(SystemClock), 1);
     let park = Park::new(store, "park".to_owned(), OnPark::Hold, 24);
