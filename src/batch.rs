@@ -102,19 +102,27 @@ pub struct Call {
     pub deadline: Timestamp,
     /// The ARN the function was invoked by, with the alias or version if there was one.
     pub function_arn: Option<String>,
+    /// Who called, as far as Lambda tells: for the log alone, since a caller may say anything.
+    pub caller: Option<String>,
 }
 
 impl Call {
     /// An invocation by nobody in particular.
     #[must_use]
     pub fn new(request_id: impl Into<String>, deadline: Timestamp) -> Self {
-        Self { request_id: request_id.into(), deadline, function_arn: None }
+        Self { request_id: request_id.into(), deadline, function_arn: None, caller: None }
     }
 
     /// Tells the ARN that the function was invoked by.
     #[must_use]
     pub fn with_function_arn(self, function_arn: impl Into<String>) -> Self {
         Self { function_arn: Some(function_arn.into()), ..self }
+    }
+
+    /// Tells who called.
+    #[must_use]
+    pub fn with_caller(self, caller: Option<String>) -> Self {
+        Self { caller, ..self }
     }
 }
 

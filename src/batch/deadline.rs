@@ -217,6 +217,13 @@ impl<'c> Deadline<'c> {
         now >= self.reserve()
     }
 
+    /// Whether a record that began at this moment had at least half of the time until the hard
+    /// limit.
+    pub(super) fn is_early(&self, Timestamp(moment): Timestamp) -> bool {
+        let whole = self.hard_limit().0.saturating_sub(self.began.0);
+        moment.saturating_sub(self.began.0) <= whole / 2
+    }
+
     fn writes_ms(&self) -> i64 {
         (CALLS.saturating_mul(self.slowest_call_ms.get())).max(WRITES_MS_MIN)
     }
