@@ -5,10 +5,14 @@
 //! operation goes by the member `changefold`, which no event of a stream has. Members that are
 //! not known are refused: a filter that is misspelt would otherwise select everything.
 //!
+//! Whoever may invoke the function may ask, so its resource policy and IAM decide who that is;
+//! [`Operations`] says what the function carries out at all.
+//!
 //! ```json
 //! {"changefold": {"version": 1, "redrive": {"keys": ["order_id=o-1007"], "limit": 100}}}
 //! ```
 
+use crate::park::envelope::Envelope;
 use serde::{Deserialize, Serialize};
 
 /// Version of the operations.
@@ -16,6 +20,36 @@ pub const VERSION: u32 = 1;
 
 /// How many records an answer lists, or a call works on, unless the operation says otherwise.
 pub const LIMIT_DEFAULT: usize = 1_000;
+
+/// How many bytes the records of one answer take at most, unless the operation says otherwise.
+/// Lambda refuses a reply beyond 6 MB (6,291,456 bytes); what is around the records fits beside.
+/// Source: "Lambda quotas", invocation payload of a synchronous response.
+pub const ANSWER_BYTES_MAX: usize = 5_500_000;
+
+/// Which operations a function carries out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Operations {
+    /// None.
+    Off,
+    /// Those that change nothing and give no payload: [`Operation::List`], and
+    /// [`Operation::Show`] without payloads.
+    Read,
+    /// All of them.
+    #[default]
+    All,
+}
+
+impl Operations {
+    /// Whether this operation is carried out.
+    #[must_use]
+    pub fn allow(self, operation: &Operation) -> bool {
+        match (self, operation) {
+            (Self::All, _) | (Self::Read, Operation::List(_)) => true,
+            (Self::Read, Operation::Show(selection)) => selection.without_payload,
+            (Self::Read, Operation::Redrive(_) | Operation::Drop(_)) | (Self::Off, _) => false,
+        }
+    }
+}
 
 /// One operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,12 +65,31 @@ pub enum Operation {
     Drop(Drop),
 }
 
+impl Operation {
+    /// Its name in the event, and in the log.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::List(_) => "list",
+            Self::Show(_) => "show",
+            Self::Redrive(_) => "redrive",
+            Self::Drop(_) => "drop",
+        }
+    }
+}
+
 /// Which parked records are meant; what is left out selects all.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Selection {
     /// Keys as the list prints them.
     pub keys: Vec<String>,
+    /// Keys that are not meant, as the list prints them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// The table or stream the records came from, by name or ARN.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// One record of these keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sequence_number: Option<String>,
@@ -55,34 +108,60 @@ pub struct Selection {
     /// Goes on where an earlier answer ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
+    /// Leaves the records' payloads out; only a show has them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub without_payload: bool,
+    /// At most so many bytes of records in a show's answer, [`ANSWER_BYTES_MAX`] unless said.
+    /// More is for a function that answers past Lambda.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_max: Option<usize>,
 }
 
 /// What to redrive, and how.
+///
+/// The records of a key run in order, so `error_code`, `since_ms` and `until_ms` choose keys by
+/// their first parked record, not records among those of a key.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Redrive {
     /// Keys as the list prints them; none selects all.
     pub keys: Vec<String>,
+    /// Keys that are not meant, as the list prints them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// The table or stream the records came from, by name or ARN.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// Only keys whose first parked record failed with this code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_code: Option<String>,
-    /// At most so many records.
+    /// Only keys whose first parked record was parked at this moment or later, in milliseconds
+    /// since the epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<i64>,
+    /// Only keys whose first parked record was parked before this moment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<i64>,
+    /// At most so many records, those that fail included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
     /// Goes on where an earlier answer ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
-    /// Reads the records and changes nothing.
+    /// Reads and decodes the records, does not run them, and changes nothing.
     pub dry_run: bool,
     /// Also records that a later one of their key has overtaken.
     pub superseded: bool,
+    /// Also records that ended the process at as many redrives as attempts are allowed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub crashed: bool,
 }
 
 /// What to give up.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Drop {
-    /// Which records; at least a key.
+    /// Which records; at least a key, and its source where several have that key.
     pub selection: Selection,
     /// Nothing is dropped without it.
     pub yes: bool,
@@ -93,6 +172,9 @@ pub struct Drop {
 pub struct Listed {
     /// What keeps it in order.
     pub key: String,
+    /// ARN of the table, stream or queue it came from.
+    #[serde(default)]
+    pub source: String,
     /// Position in its shard.
     pub sequence_number: String,
     /// Code of its failure.
@@ -116,17 +198,87 @@ pub struct Listing {
     pub cursor: Option<String>,
 }
 
+/// A parked record as a show gives it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShownRecord {
+    /// What was kept of it. Its `record` is empty if `record_omitted` says why, and compressed
+    /// where it would not fit into an answer otherwise.
+    #[serde(flatten)]
+    pub envelope: Envelope,
+    /// Why the payload is not here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record_omitted: Option<Omitted>,
+}
+
+/// Why a payload is not in an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Omitted {
+    /// Stable code: `NotAskedFor`, `TooLargeForReply`, `PayloadDamaged`.
+    pub code: String,
+    /// What it means, and how to get the payload.
+    pub message: String,
+}
+
+/// The envelopes of parked records.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// The records, by key and position.
+    pub parked: Vec<ShownRecord>,
+    /// Where to go on; `None` at the end.
+    pub cursor: Option<String>,
+}
+
 /// What a redrive or a drop came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Redriven {
-    /// Records finished in this call; in a dry run, those that could be read.
+    /// Records finished in this call; in a dry run, those that could be decoded.
     pub done: u64,
-    /// Records of the selected keys that are still parked.
+    /// Records of the selected keys that are still parked, those included whose key failed, is
+    /// at work elsewhere, or was not reached. A call that goes on from a cursor counts from
+    /// there.
     pub left: u64,
+    /// Of these, the records of keys that the new cursor has passed: a caller that goes on adds
+    /// them up.
+    #[serde(default)]
+    pub left_behind: u64,
     /// Records that stopped their key.
     pub failed: Vec<NotRedriven>,
     /// Where to go on; `None` at the end.
     pub cursor: Option<String>,
+    /// Why the call ended before its end, where there is a cursor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<Stopped>,
+    /// What a dry run tried, and what it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<DryRun>,
+}
+
+/// Why a redrive or a drop ended before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Stopped {
+    /// It worked on as many records as it may, or its answer is full.
+    Limit,
+    /// The invocation has no time left.
+    Deadline,
+    /// Consecutive transient failures of one code over several keys: what all need is down.
+    CircuitOpen,
+}
+
+/// What a dry run does with each record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DryRun {
+    /// What was tried.
+    pub tried: Vec<String>,
+    /// What a redrive does beyond that.
+    pub not_tried: Vec<String>,
+}
+
+impl Default for DryRun {
+    fn default() -> Self {
+        let words = |words: [&str; 2]| words.map(str::to_owned).into();
+        Self { tried: words(["payload", "decode"]), not_tried: words(["lease", "processor"]) }
+    }
 }
 
 /// Why a key's redrive stopped.
@@ -134,6 +286,9 @@ pub struct Redriven {
 pub struct NotRedriven {
     /// The key.
     pub key: String,
+    /// ARN of the table, stream or queue it came from.
+    #[serde(default)]
+    pub source: String,
     /// The record it stopped at.
     pub sequence_number: String,
     /// Code of the failure.
@@ -219,6 +374,24 @@ mod tests {
         ] {
             let event = event(operation.clone());
             assert_eq!(read(&event).unwrap().unwrap(), operation);
+        }
+    }
+
+    #[test]
+    fn each_switch_allows_what_it_says() {
+        let bare = Selection { without_payload: true, ..Selection::default() };
+        let operations = [
+            Operation::List(Selection::default()),
+            Operation::Show(bare),
+            Operation::Show(Selection::default()),
+            Operation::Redrive(Redrive { dry_run: true, ..Redrive::default() }),
+            Operation::Drop(Drop::default()),
+        ];
+        for (switch, allowed) in
+            [(Operations::Off, 0), (Operations::Read, 2), (Operations::default(), 5)]
+        {
+            let is_allowed = operations.each_ref().map(|operation| switch.allow(operation));
+            assert_eq!(is_allowed, std::array::from_fn(|at| at < allowed), "{switch:?}");
         }
     }
 

@@ -149,6 +149,11 @@ impl<P: BatchProcessor> Work for Bulk<P> {
 
 /// A parked record comes back by itself, in a call of its own.
 impl<P: BatchProcessor> Runner for Bulk<P> {
+    /// Calls are made one at a time, here as well.
+    fn concurrency(&self) -> usize {
+        1
+    }
+
     async fn run<'r>(
         &self,
         record: &'r Record<'r>,

@@ -198,6 +198,10 @@ impl<P: Processor> Work for Lanes<P> {
 }
 
 impl<P: Processor> Runner for Lanes<P> {
+    fn concurrency(&self) -> usize {
+        self.concurrency.get()
+    }
+
     async fn run<'r>(
         &self,
         record: &'r Record<'r>,

@@ -101,7 +101,7 @@ impl Session<'_> {
     /// its call with others.
     pub(super) fn cut_off(&self, at: usize, is_shared: bool) {
         self.outcomes[at].set(Outcome::Failed);
-        let failure = Failure::unclassified("TimedOut", TimedOut);
+        let failure = timed_out();
         telemetry::record_failed(&self.records[at], self.call, failure.code(), failure.reason());
         if is_shared || !(0..at).all(|before| self.is_past(before)) {
             return;
@@ -159,6 +159,11 @@ impl Session<'_> {
 /// it stumbled over.
 pub(super) fn panicked() -> Failure {
     Failure::unclassified("Panicked", Panicked)
+}
+
+/// What becomes of a record that still runs at the hard limit.
+pub(super) fn timed_out() -> Failure {
+    Failure::unclassified("TimedOut", TimedOut)
 }
 
 /// The processor said that nothing can be trusted, in a call of so many records from this on.
@@ -241,10 +246,8 @@ impl Means {
         call: &Call,
     ) -> Result<Value, Halt> {
         let Some(park) = self.keeping.park_of(call) else { return Err(Halt::no_park()) };
-        let park = &park;
-        let (clock, pauses) = (&*self.clock, &self.pauses);
-        let parked_queues = &self.keeping.parked_queues;
-        let operator = Operator { runner, park, parked_queues, clock, pauses, call };
+        let (keeping, clock, pauses) = (&self.keeping, &*self.clock, &self.pauses);
+        let operator = Operator { runner, keeping, park: &park, clock, pauses, call };
         Box::pin(operator.operate(operation)).await
     }
 }

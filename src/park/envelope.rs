@@ -122,9 +122,7 @@ impl Envelope {
     /// Name of the table, data stream or queue in `stream_arn`, if it tells one.
     #[must_use]
     pub fn stream_name(&self) -> Option<&str> {
-        let resource = self.stream_arn.splitn(6, ':').nth(5)?;
-        let name = resource.strip_prefix("table/").or_else(|| resource.strip_prefix("stream/"));
-        name.unwrap_or(resource).split('/').next().filter(|name| !name.is_empty())
+        stream_name(&self.stream_arn)
     }
 
     /// The shard where it is part of the record's name: a DynamoDB event tells it in some
@@ -142,6 +140,13 @@ impl Envelope {
         let shard_id = self.stable_shard_id().unwrap_or_default();
         format!("{}/{shard_id}/{}/{}", self.stream_arn, self.sequence_number, self.ordinal)
     }
+}
+
+/// Name of the table, data stream or queue of an ARN, if it tells one.
+pub(crate) fn stream_name(arn: &str) -> Option<&str> {
+    let resource = arn.splitn(6, ':').nth(5)?;
+    let name = resource.strip_prefix("table/").or_else(|| resource.strip_prefix("stream/"));
+    name.unwrap_or(resource).split('/').next().filter(|name| !name.is_empty())
 }
 
 /// An error and what it came from, outermost first; long texts and chains are cut, and say so.

@@ -7,6 +7,7 @@
 
 use super::{
     HEAD, Key, PARK_TTL, Park, ParkError,
+    envelope::stream_name,
     holds::{Entry, Holds, State},
     rows::{self, Fate, PayloadError, RECORD, Row},
     space::SpaceError,
@@ -15,7 +16,7 @@ use crate::{
     record::Timestamp,
     store::{
         Item, StoreError, Tries, Trouble,
-        rows::{Change, number, number_of, text, text_of},
+        rows::{Change, RowKey, number, number_of, text, text_of},
     },
 };
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -40,11 +41,12 @@ pub(crate) struct ParkedKey {
     is_open: bool,
 }
 
-/// A page of a key's parked records.
+/// A page of a key's parked records, without their payloads.
 #[derive(Debug)]
 pub(crate) struct Page {
     pub(crate) rows: Vec<Row>,
-    pub(crate) next: Option<Item>,
+    /// The place after which there are more.
+    pub(crate) more_after: Option<String>,
 }
 
 impl ParkedKey {
@@ -59,6 +61,14 @@ impl ParkedKey {
             known_from: text_of(item, "known_from").map(str::to_owned),
             is_open: item.get("is_open").and_then(|open| open.as_bool().ok()) == Some(&true),
         }
+    }
+
+    /// Whether it came from this table, stream or queue, by name or ARN. The ARN may be that of
+    /// a table's stream.
+    pub(crate) fn is_of(&self, source: &str) -> bool {
+        let arn = self.key.source_arn.as_str();
+        let of_stream = source.split_once("/stream/").map_or(source, |(table, _)| table);
+        arn == of_stream || stream_name(arn) == Some(source)
     }
 
     /// Whether a later record of the key was processed: `yes`, `no`, or `unknown`.
@@ -108,19 +118,59 @@ impl Park {
         Ok(keys)
     }
 
-    /// One page of the records of a key that are still parked.
+    /// One page of the records of a key that are still parked, without their payloads, after a
+    /// place or from the first on.
     pub(crate) async fn page(
         &self,
         key: &Key,
-        from: Option<Item>,
+        after: Option<&str>,
         deadline: Timestamp,
     ) -> Result<Page, StoreError> {
         let pk = format!("K#{}", key.hash);
         let under = (self.table.as_str(), pk.as_str(), RECORD);
-        let page = self.store.query(under, from, Some(PAGE_ROWS), deadline).await?;
+        let from = after.map(|sort| rows::key(&key.hash, sort));
+        let read = (Some(&rows::WITHOUT_PAYLOAD), Some(PAGE_ROWS));
+        let page = self.store.query(under, from, read, deadline).await?;
         let rows = page.items.into_iter().filter_map(Row::read);
         let rows = rows.filter(|row| row.fate == Fate::Parked).collect();
-        Ok(Page { rows, next: page.next })
+        let more_after = page.next.as_ref().and_then(|next| text_of(next, "sk"));
+        Ok(Page { rows, more_after: more_after.map(str::to_owned) })
+    }
+
+    /// A parked record's whole row; none if it is not parked any more.
+    pub(crate) async fn whole(
+        &self,
+        key: &Key,
+        sort: &str,
+        deadline: Timestamp,
+    ) -> Result<Option<Row>, StoreError> {
+        let place = RowKey { table: &self.table, key: rows::key(&key.hash, sort) };
+        let found = self.store.read(&[place], deadline).await?.pop();
+        Ok(found.and_then(|(_, item)| Row::read(item)).filter(|row| row.fate == Fate::Parked))
+    }
+
+    /// Marks a parked record as started once more by this version of the function, alone or
+    /// beside others, and gives its whole row back; none if it is not parked any more.
+    pub(crate) async fn start(
+        &self,
+        key: &Key,
+        row: &Row,
+        (version, is_alone): (&str, bool),
+        deadline: Timestamp,
+    ) -> Result<Option<Row>, StoreError> {
+        let update = "SET starts = :starts, started_by = :version, started_alone = :alone";
+        let change = Change::update(&self.table, rows::key(&key.hash, &row.sort), update)
+            .only_if("#state = :parked")
+            .name("#state", "state")
+            .value(":parked", text(Fate::Parked.as_str()))
+            .value(":starts", number(row.starts(version).count.saturating_add(1)))
+            .value(":version", text(version))
+            .value(":alone", AttributeValue::Bool(is_alone));
+        match self.store.update(&change, deadline).await {
+            Ok(item) => Ok(Row::read(item)),
+            Err(error) if error.trouble == Trouble::Guard => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The text of a parked record, proved to be the one that was parked.
@@ -166,23 +216,25 @@ impl Park {
         drop(self.store.change(&change, deadline).await);
     }
 
-    /// Takes a record out, and with the last one the hold; true while the lease is held.
+    /// Takes a record out, and with the last one the hold; tells how many are left of the key,
+    /// none if the lease is lost.
     pub(crate) async fn settle(
         &self,
         key: &Key,
         row: &Row,
         (fate, owner): (Fate, &str),
         (now, deadline): (Timestamp, Timestamp),
-    ) -> Result<bool, ParkError> {
+    ) -> Result<Option<u64>, ParkError> {
         let mut tries = Tries::new(deadline);
         loop {
             let Some(head) = self.heads(&[&key.hash], deadline).await?.pop() else {
-                return Ok(false);
+                return Ok(None);
             };
             if text_of(&head, "lease_owner") != Some(owner) {
-                return Ok(false);
+                return Ok(None);
             }
-            let is_last = number_of::<u64>(&head, "parked") == Some(1);
+            let parked = number_of::<u64>(&head, "parked").unwrap_or(0);
+            let is_last = parked == 1;
             let mut changes = vec![self.settled(key, row, fate, now)];
             if is_last {
                 changes.extend(self.closing(key, owner, (now, deadline)).await?);
@@ -192,7 +244,7 @@ impl Park {
             match self.store.change_all(changes, deadline).await {
                 Ok(()) => {
                     drop(row.forget_parts(&self.store, &self.table, key, deadline).await);
-                    return Ok(true);
+                    return Ok(Some(parked.saturating_sub(1)));
                 }
                 Err(error) => match error.trouble {
                     Trouble::Guard | Trouble::Unknown => {}
@@ -202,7 +254,7 @@ impl Park {
                 },
             }
             if self.is_settled(key, row, deadline).await? {
-                return Ok(true);
+                return Ok(Some(parked.saturating_sub(1)));
             }
             if !self.store.back_off(&mut tries).await {
                 return Err(ParkError::Contended);
@@ -216,15 +268,15 @@ impl Park {
         row: &Row,
         deadline: Timestamp,
     ) -> Result<bool, StoreError> {
-        let place =
-            crate::store::rows::RowKey { table: &self.table, key: rows::key(&key.hash, &row.sort) };
+        let place = RowKey { table: &self.table, key: rows::key(&key.hash, &row.sort) };
         let found = self.store.read(&[place], deadline).await?.pop();
         Ok(found.and_then(|(_, item)| Row::read(item)).is_some_and(|row| row.fate != Fate::Parked))
     }
 
     /// The record's row becomes a receipt, without the payload.
     fn settled(&self, key: &Key, row: &Row, fate: Fate, now: Timestamp) -> Change {
-        let update = "SET #state = :fate, settled_ms = :now, #ttl = :ttl REMOVE #record, parts";
+        let update = "SET #state = :fate, settled_ms = :now, #ttl = :ttl REMOVE #record, \
+                      parts, starts, started_by, started_alone";
         Change::update(&self.table, rows::key(&key.hash, &row.sort), update)
             .only_if("#state = :parked")
             .name("#state", "state")
@@ -270,15 +322,17 @@ impl Park {
         Ok(changes)
     }
 
-    /// Notes that a redrive of a record failed.
-    pub(crate) async fn note_failed(
+    /// Notes what came of a redrive of a record that stays: its envelope as it is now, and that
+    /// its start did not end the process.
+    pub(crate) async fn note_outcome(
         &self,
         key: &Key,
         row: &Row,
         deadline: Timestamp,
     ) -> Result<(), StoreError> {
         let envelope = serde_json::to_string(&row.envelope).expect("texts and numbers are JSON");
-        let update = "SET envelope = :envelope, error_code = :code";
+        let update = "SET envelope = :envelope, error_code = :code REMOVE starts, started_by, \
+                      started_alone";
         let change = Change::update(&self.table, rows::key(&key.hash, &row.sort), update)
             .only_if("#state = :parked")
             .name("#state", "state")

@@ -19,7 +19,7 @@ use crate::{
     record::Timestamp,
     store::{
         Item, Store, StoreError,
-        rows::{Change, RowKey, number, number_of, text, text_of},
+        rows::{Attributes, Change, RowKey, number, number_of, text, text_of},
     },
 };
 use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
@@ -33,6 +33,13 @@ use std::{
 
 /// Bytes of payload that one row takes: an item may have 400 KB, names and the rest included.
 const PAYLOAD_MAX: usize = 300_000;
+
+/// All attributes of a record's row but its payload. `state` is a reserved word.
+pub(crate) const WITHOUT_PAYLOAD: Attributes = Attributes {
+    expression: "pk, sk, #state, envelope, error_code, parked_ms, bytes, sha256, parts, \
+                 parts_name, rescued, starts, started_by, started_alone",
+    name: ("#state", "state"),
+};
 
 /// What the sort keys of parked records begin with.
 pub(crate) const RECORD: &str = "R#";
@@ -70,6 +77,14 @@ pub(crate) struct Row {
     /// Everything but the record.
     pub(crate) envelope: Envelope,
     item: Item,
+}
+
+/// Starts of a record in redrives that have not told an outcome.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Starts {
+    pub(crate) count: u32,
+    /// Whether nothing else ran beside the last one, so that it was this record.
+    pub(crate) last_alone: bool,
 }
 
 /// A parked record cannot be read back.
@@ -226,6 +241,19 @@ impl Row {
     /// Whether the mapping gave it up, so that later ones may be finished.
     pub(crate) fn is_rescued(&self) -> bool {
         self.item.get("rescued").and_then(|it| it.as_bool().ok()) == Some(&true)
+    }
+
+    /// How often this version of the function has started the record in redrives that did not
+    /// live to tell what came of it.
+    pub(crate) fn starts(&self, version: &str) -> Starts {
+        if text_of(&self.item, "started_by") != Some(version) {
+            return Starts::default();
+        }
+        let alone = self.item.get("started_alone").and_then(|alone| alone.as_bool().ok());
+        Starts {
+            count: number_of(&self.item, "starts").unwrap_or(0),
+            last_alone: alone == Some(&true),
+        }
     }
 
     /// The record's text as it was delivered.

@@ -8,7 +8,8 @@
 use super::{BATCH_GET_KEYS_MAX, Item, Page, Store, StoreError, Tries, Trouble};
 use crate::{concurrent, record::Timestamp};
 use aws_sdk_dynamodb::types::{
-    AttributeValue, KeysAndAttributes, Put, ReturnConsumedCapacity, TransactWriteItem, Update,
+    AttributeValue, KeysAndAttributes, Put, ReturnConsumedCapacity, ReturnValue, TransactWriteItem,
+    Update,
 };
 use std::collections::BTreeMap;
 
@@ -37,6 +38,21 @@ pub(crate) fn number_of<N: std::str::FromStr>(item: &Item, name: &str) -> Option
 pub(crate) struct RowKey<'t> {
     pub(crate) table: &'t str,
     pub(crate) key: Item,
+}
+
+/// Which attributes of rows are read: an expression, and what its one placeholder stands for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attributes {
+    pub(crate) expression: &'static str,
+    pub(crate) name: (&'static str, &'static str),
+}
+
+impl Attributes {
+    #[expect(clippy::disallowed_types, reason = "the SDK's own type; its order is never looked at")]
+    fn names(&self) -> std::collections::HashMap<String, String> {
+        let (placeholder, name) = self.name;
+        [(placeholder.to_owned(), name.to_owned())].into()
+    }
 }
 
 /// One change of one row, on its own or in a transaction.
@@ -257,6 +273,40 @@ impl Store {
         }
     }
 
+    /// Updates a row and gives it back as it is then. A lost answer sends it again.
+    ///
+    /// # Errors
+    /// As [`change`](Self::change).
+    pub(crate) async fn update(
+        &self,
+        change: &Change,
+        deadline: Timestamp,
+    ) -> Result<Item, StoreError> {
+        let mut tries = Tries::new(deadline);
+        loop {
+            let sent = self
+                .client
+                .update_item()
+                .table_name(&change.table)
+                .set_key(Some(change.item.clone()))
+                .set_update_expression(change.update.clone())
+                .set_condition_expression(change.condition.map(str::to_owned))
+                .set_expression_attribute_names(change.name_map())
+                .set_expression_attribute_values(change.value_map())
+                .return_values(ReturnValue::AllNew)
+                .return_consumed_capacity(ReturnConsumedCapacity::Total)
+                .send()
+                .await;
+            match self.answered("UpdateItem", sent) {
+                Ok(output) => {
+                    self.count_write(output.consumed_capacity.as_slice());
+                    return Ok(output.attributes.unwrap_or_default());
+                }
+                Err(error) => self.pause(&mut tries, error).await?,
+            }
+        }
+    }
+
     /// Makes all the changes, or none; as [`transact`](Self::transact).
     ///
     /// # Errors
@@ -350,7 +400,7 @@ impl Store {
         &self,
         (table, pk, prefix): (&str, &str, &str),
         from: Option<Item>,
-        limit: Option<i32>,
+        (attributes, limit): (Option<&Attributes>, Option<i32>),
         deadline: Timestamp,
     ) -> Result<Page, StoreError> {
         let mut tries = Tries::new(deadline);
@@ -360,6 +410,8 @@ impl Store {
                 .query()
                 .table_name(table)
                 .consistent_read(true)
+                .set_projection_expression(attributes.map(|it| it.expression.to_owned()))
+                .set_expression_attribute_names(attributes.map(Attributes::names))
                 .key_condition_expression("pk = :pk AND begins_with(sk, :sk)")
                 .expression_attribute_values(":pk", text(pk))
                 .expression_attribute_values(":sk", text(prefix))

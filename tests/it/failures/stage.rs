@@ -230,8 +230,9 @@ impl Stage {
 
     pub(crate) async fn redrive(&self, redrive: Redrive, call: &Call) -> Option<Value> {
         self.witness.count("redrives");
-        let superseded = !self.settings.holds;
-        self.operate(Operation::Redrive(Redrive { superseded, ..redrive }), call).await
+        // At the end nothing kills any more, so what killed is asked for as well.
+        let (superseded, crashed) = (!self.settings.holds, self.witness.is_after_the_run());
+        self.operate(Operation::Redrive(Redrive { superseded, crashed, ..redrive }), call).await
     }
 
     pub(crate) async fn operate(&self, operation: Operation, call: &Call) -> Option<Value> {
@@ -239,6 +240,10 @@ impl Stage {
         let invocation = Under::begin(&self.witness, Kind::Redrive, Vec::new());
         match Box::pin(self.invoke_once(&event, call.clone(), &invocation, 8)).await? {
             Ok(Answer::Operation(answer)) => {
+                let shown = answer["parked"].as_array().into_iter().flatten();
+                for it in shown.filter(|it| it["record_omitted"].is_object()) {
+                    self.witness.violated("operator", it["record_omitted"].to_string());
+                }
                 self.witness.redriven(invocation.number, &answer);
                 Some(answer)
             }
@@ -246,10 +251,7 @@ impl Stage {
                 self.witness.violated("operator", format!("answered by {reply:?}"));
                 None
             }
-            Err(halt) => {
-                if halt.code == "PayloadDamaged" {
-                    self.witness.violated("operator", halt.to_string());
-                }
+            Err(_) => {
                 self.witness.count("operations refused");
                 None
             }

@@ -247,8 +247,16 @@ impl Witness {
             {
                 self.violated("operator", failed.to_string());
             }
+            match code {
+                "Crashed" => self.count("redriven no more, as crashed"),
+                "TimedOut" => self.count("timed out in a redrive"),
+                _ => {}
+            }
             code == "LeaseLost"
         });
+        if answer["stopped"] == "CircuitOpen" {
+            self.count("redrives that met an open circuit");
+        }
         if lost {
             return self.died(invocation);
         }
