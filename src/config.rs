@@ -10,6 +10,7 @@ pub mod rescue;
 
 use crate::{
     batch::lanes::{CONCURRENCY_DEFAULT, Order},
+    operation::Operations,
     store::{Bundle, Endpoint, Roots},
     telemetry::{LogErrors, filter::Filter},
     view::registry::Owner,
@@ -44,7 +45,10 @@ pub const LEDGER_TAKE_FROM: &str = "CHANGEFOLD_LEDGER_TAKE_FROM";
 /// How much of an error is logged: `bounded` or `codes`.
 pub const LOG_ERRORS: &str = "CHANGEFOLD_LOG_ERRORS";
 
-const KNOWN: [&str; 8] = [
+/// Which operations the function carries out: `off`, `read`, `all`.
+pub const OPERATIONS: &str = "CHANGEFOLD_OPERATIONS";
+
+const KNOWN: [&str; 9] = [
     VIEWS,
     LEDGER_TABLE,
     LEDGER_TAKE_FROM,
@@ -53,6 +57,7 @@ const KNOWN: [&str; 8] = [
     CONCURRENCY,
     TIMEOUT_S,
     LOG_ERRORS,
+    OPERATIONS,
 ];
 
 /// The template's timeout.
@@ -87,6 +92,8 @@ pub struct Config {
     pub function_name: String,
     /// The function's timeout in milliseconds, for invocations that do not tell it.
     pub timeout_ms: u32,
+    /// Which of an operator's requests it carries out.
+    pub operations: Operations,
     /// What is kept of records, where a processor works on them.
     pub keep: KeepConfig,
     /// Whose word is taken for what answers at an `https` endpoint.
@@ -353,6 +360,7 @@ impl Reader {
                 * self
                     .whole(TIMEOUT_S, "seconds from 1 to 900", 1..=900)
                     .unwrap_or(TIMEOUT_S_DEFAULT),
+            operations: self.operations(),
             order,
             concurrency: self.concurrency(),
             log: self.log(),
@@ -429,6 +437,17 @@ impl Reader {
             self.invalid(CONCURRENCY, "a whole number from 1 to 1000");
             CONCURRENCY_DEFAULT
         })
+    }
+
+    /// All by default: who may invoke a function is for IAM and its resource policy to say, and
+    /// an event source mapping passes nobody's words on as an event's outermost member. Another
+    /// default would take a redrive from those who have parked records when they update.
+    fn operations(&mut self) -> Operations {
+        self.choice(
+            OPERATIONS,
+            "`off`, `read` or `all`",
+            &[("all", Operations::All), ("read", Operations::Read), ("off", Operations::Off)],
+        )
     }
 
     fn views(&self, home: &Path) -> PathBuf {

@@ -8,7 +8,7 @@ use crate::{
     batch::{Call, Halt, Work},
     clock::Clock,
     event::{self, ParkedQueues, Record},
-    operation,
+    operation::{self, Operation, Operations},
     outcome::{Answer, Outcome, Reply},
     telemetry::{self, Counts},
 };
@@ -18,6 +18,7 @@ use crate::{
     park::notice::{self, Found, Notices},
     rescue::{Kind, Part, Rescue, Rescuer, parts},
 };
+use serde_json::Value;
 #[cfg(feature = "destinations")]
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub struct Function<W> {
     work: W,
     clock: Arc<dyn Clock>,
     parked_queues: ParkedQueues,
+    operations: Operations,
     #[cfg(feature = "destinations")]
     rescue: Option<Rescue>,
 }
@@ -39,6 +41,7 @@ impl<W: Work> Function<W> {
             work,
             clock,
             parked_queues: ParkedQueues::default(),
+            operations: Operations::default(),
             #[cfg(feature = "destinations")]
             rescue: None,
         }
@@ -48,6 +51,12 @@ impl<W: Work> Function<W> {
     #[must_use]
     pub fn with_parked_queues(self, parked_queues: ParkedQueues) -> Self {
         Self { parked_queues, ..self }
+    }
+
+    /// Chooses which of an operator's requests the function carries out.
+    #[must_use]
+    pub fn with_operations(self, operations: Operations) -> Self {
+        Self { operations, ..self }
     }
 
     /// Lets the function fetch what the mapping gave up: its on-failure messages become an
@@ -84,10 +93,13 @@ impl<W: Work> Function<W> {
     pub async fn invoke(&self, payload: &[u8], call: &Call) -> Result<Answer, Halt> {
         if let Some(operation) = operation::read(payload) {
             let operation = operation.map_err(|error| {
-                Halt::new("OperationUnreadable", "the operation cannot be read").caused_by(error)
+                let halt = Halt::new("OperationUnreadable", "the operation cannot be read");
+                // Why not is for who asks: it quotes what was asked, keys for instance.
+                telemetry::operation_finished(call, "unreadable", Err(&halt));
+                halt.caused_by(error)
             })?;
-            let answer = Box::pin(self.work.operate(&operation, call)).await;
-            telemetry::operation_finished(call, answer.as_ref().err());
+            let answer = self.operate(&operation, call).await;
+            telemetry::operation_finished(call, operation.name(), answer.as_ref());
             return answer.map(Answer::Operation);
         }
         let batch = event::parse(payload).believing(&self.parked_queues);
@@ -117,6 +129,25 @@ impl<W: Work> Function<W> {
                 Err(halt)
             }
         }
+    }
+
+    /// Carries an operator's request out, if the setting allows it.
+    async fn operate(&self, operation: &Operation, call: &Call) -> Result<Value, Halt> {
+        if self.operations.allow(operation) {
+            return Box::pin(self.work.operate(operation, call)).await;
+        }
+        Err(match self.operations {
+            Operations::Read => Halt::new(
+                "OperationsReadOnly",
+                "this function carries out `list`, and `show` with `without_payload`, only: \
+                 CHANGEFOLD_OPERATIONS=all allows the others",
+            ),
+            Operations::Off | Operations::All => Halt::new(
+                "OperationsOff",
+                "this function carries out no operations: CHANGEFOLD_OPERATIONS=read or =all \
+                 allows them",
+            ),
+        })
     }
 
     /// Works on records, and tells what became of each.

@@ -12,6 +12,7 @@ use crate::{
     config::{self, Config, ConfigError},
     event::ParkedQueues,
     handler::Function,
+    operation::Operations,
     record::Timestamp,
     telemetry::{self, LogErrors, Telemetry, TelemetryError},
 };
@@ -77,6 +78,8 @@ pub fn start<S, W: Work>(
             |settings| common(settings).keep.parked_queues.clone(),
         );
         let timeout_ms = settings.as_ref().map_or(0, |settings| common(settings).timeout_ms);
+        let operations =
+            settings.as_ref().map_or_else(|_| Operations::Off, |it| common(it).operations);
         let made = match settings {
             Ok(settings) => open(settings, Arc::new(SystemClock)).await,
             Err(error) => Err(Refusal::new(ConfigError::CODE, error)),
@@ -88,7 +91,9 @@ pub fn start<S, W: Work>(
                 return ExitCode::FAILURE;
             }
         };
-        let function = Function::new(work, Arc::new(SystemClock)).with_parked_queues(parked_queues);
+        let function = Function::new(work, Arc::new(SystemClock))
+            .with_parked_queues(parked_queues)
+            .with_operations(operations);
         #[cfg(feature = "destinations")]
         let function = function.with_rescue(rescue);
         match serve(&function, &telemetry, timeout_ms).await {
@@ -122,8 +127,10 @@ pub async fn serve<W: Work>(
     let handler = service_fn(move |event: LambdaEvent<Payload>| async move {
         let LambdaEvent { payload: Payload(payload), context, .. } = event;
         let (deadline, is_assumed) = deadline(context.deadline, function.clock().now(), timeout_ms);
-        let call =
-            Call::new(context.request_id, deadline).with_function_arn(context.invoked_function_arn);
+        let caller = caller(&context);
+        let call = Call::new(context.request_id, deadline)
+            .with_function_arn(context.invoked_function_arn)
+            .with_caller(caller);
         if is_assumed && !has_warned.replace(true) {
             telemetry::deadline_unusable(&call, context.deadline, deadline);
         }
@@ -162,6 +169,20 @@ fn diagnostic(code: &str, message: &str, source: Option<&(dyn Error + 'static)>)
     let below = source.map(|source| format!(": {}", telemetry::Bounded(source)));
     let error_message = format!("{message}{}", below.unwrap_or_default());
     Diagnostic { error_type: code.to_owned(), error_message }
+}
+
+/// The most characters of what a caller says of itself.
+const CALLER_CHARS_MAX: usize = 100;
+
+/// Who invoked the function: a Cognito identity, which AWS has checked, or else the application
+/// that the client context names, which anybody may write. A caller with a role tells Lambda's
+/// function nothing; `CloudTrail` has it, by the request id.
+fn caller(context: &lambda_runtime::Context) -> Option<String> {
+    let identity = context.identity.as_ref().map(|it| ("cognito", &it.identity_id));
+    let client = context.client_context.as_ref().map(|it| ("client", &it.client.app_title));
+    let (kind, name) = identity.or(client).filter(|(_, name)| !name.is_empty())?;
+    let name = name.chars().filter(|it| !it.is_control()).take(CALLER_CHARS_MAX);
+    Some(format!("{kind}:{}", name.collect::<String>()))
 }
 
 /// When the invocation will be cut off, and whether we had to assume it.

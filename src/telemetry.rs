@@ -30,6 +30,7 @@ use crate::{
 };
 use filter::Filter;
 use metrics_cloudwatch_embedded::Collector;
+use serde_json::Value;
 use std::{error::Error, fmt, io::Write};
 use text::told;
 use tracing_subscriber::{
@@ -354,12 +355,31 @@ pub(crate) fn records_lost(call: &Call, notice: &Notice, lost: &Lost) {
     );
 }
 
-/// An operator's request ended.
-pub(crate) fn operation_finished(call: &Call, halt: Option<&Halt>) {
-    match halt {
-        None => tracing::info!(request_id = call.request_id, "OperationFinished"),
-        Some(halt) => tracing::error!(
+/// An operator's request ended: what it was, who asked as far as Lambda tells, and what it came
+/// to. Keys and payloads are in the answer, not in the log.
+pub(crate) fn operation_finished(call: &Call, operation: &str, answer: Result<&Value, &Halt>) {
+    let caller = call.caller.as_deref();
+    match answer {
+        Ok(answer) => {
+            let length = |name: &str| answer[name].as_array().map(Vec::len);
+            tracing::info!(
+                request_id = call.request_id,
+                operation,
+                caller,
+                listed = length("parked"),
+                done = answer["done"].as_u64(),
+                left = answer["left"].as_u64(),
+                failed = length("failed"),
+                stopped = answer["stopped"].as_str(),
+                is_dry_run = answer["dry_run"].is_object(),
+                goes_on = answer["cursor"].is_string(),
+                "OperationFinished"
+            );
+        }
+        Err(halt) => tracing::error!(
             request_id = call.request_id,
+            operation,
+            caller,
             code = halt.code,
             error = told(halt),
             "OperationFinishError"

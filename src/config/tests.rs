@@ -156,3 +156,15 @@ fn secrets_are_not_printed() {
     assert!(printed.contains("eu-central-1"), "the control: {printed}");
     assert!(!printed.contains("wJalrXUtnFEMI") && !printed.contains("FwoGZXIvYXdz"));
 }
+
+#[test]
+fn operations_are_all_unless_the_setting_says_otherwise() {
+    let of = |changes: &[(&str, &str)]| read(changes).unwrap().function.operations;
+    assert_eq!(of(&[]), Operations::All);
+    assert_eq!(of(&[(OPERATIONS, "read")]), Operations::Read);
+    assert_eq!(of(&[(OPERATIONS, "off")]), Operations::Off);
+    check(
+        &[(OPERATIONS, "none")],
+        &["CHANGEFOLD_OPERATIONS is not valid: expected `off`, `read` or `all`"],
+    );
+}
