@@ -24,7 +24,7 @@ use std::{
     },
 };
 
-const FUNCTION: &str = "arn:aws:lambda:eu-west-1:123456789012:function:orders";
+const FUNCTION: &str = "arn:aws:lambda:eu-west-1:123456789012:function:orders:live";
 
 /// Serves one function; what it refuses at first works when `fixed` is set.
 fn serve(listener: TcpListener, fixed: Arc<AtomicBool>) {
@@ -78,7 +78,7 @@ fn read(stream: &TcpStream) -> Option<Vec<u8>> {
         }
     }
     let path = "/2015-03-31/functions/arn%3aaws%3alambda%3aeu-west-1%3a123456789012%3afunction%3a\
-                orders/invocations";
+                orders%3alive/invocations";
     let request = head.first()?;
     assert_eq!(*request, format!("post {path} http/1.1"));
     let header = |name: &str| head.iter().find_map(|line| line.strip_prefix(name)).unwrap();
@@ -189,4 +189,243 @@ fn a_record_beyond_one_rows_size_is_kept_in_parts_and_comes_back_whole() {
         let redriven = ask(operation::event(Operation::Redrive(Redrive::default()))).await;
         assert_eq!((&redriven["done"], &redriven["left"]), (&json!(1), &json!(0)), "{redriven}");
     });
+}
+
+/// What a scripted Lambda or DynamoDB was asked, line by line: the request, then its body.
+type Asked = Vec<(String, Value)>;
+
+/// Answers each request as told, until somebody only knocks; gives back what was asked.
+fn scripted(
+    answer: impl FnMut(&str, &Value) -> (u16, Value) + Send + 'static,
+) -> (String, impl FnOnce() -> Asked) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || answer_all(&listener, answer));
+    let end = move || {
+        drop(TcpStream::connect(address).unwrap());
+        server.join().unwrap()
+    };
+    (format!("http://{address}"), end)
+}
+
+fn answer_all(
+    listener: &TcpListener,
+    mut answer: impl FnMut(&str, &Value) -> (u16, Value),
+) -> Asked {
+    let mut asked = Vec::new();
+    for stream in listener.incoming() {
+        let mut stream = stream.unwrap();
+        let mut reader = BufReader::new(&stream);
+        let head: Vec<String> = reader
+            .by_ref()
+            .lines()
+            .map(Result::unwrap)
+            .take_while(|line| !line.is_empty())
+            .collect();
+        let Some(request) = head.first() else { return asked };
+        let header = |name: &str| {
+            head.iter().find_map(|it| it.to_ascii_lowercase().strip_prefix(name).map(str::to_owned))
+        };
+        let length = header("content-length: ").map_or(0, |length| length.parse().unwrap());
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).unwrap();
+        let request = request.trim_end_matches(" HTTP/1.1").replace("/2015-03-31", "");
+        let request = header("x-amz-target: ").unwrap_or(request);
+        let body = serde_json::from_slice(&body).unwrap_or_default();
+        let (status, told) = answer(&request, &body);
+        asked.push((request, body));
+        let told = told.to_string();
+        let head = format!("HTTP/1.1 {status} Scripted\r\ncontent-length: {}\r\n", told.len());
+        write!(stream, "{head}connection: close\r\n\r\n{told}").unwrap();
+    }
+    asked
+}
+
+fn changefold(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_changefold"))
+        .args(arguments)
+        .env("AWS_ACCESS_KEY_ID", "AKID")
+        .env("AWS_SECRET_ACCESS_KEY", "secret")
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+fn list_of(function: &str, url: &str) -> (Option<i32>, String, String) {
+    changefold(
+        &["parked", "list", "--function", function, "--format", "json"],
+        &[("AWS_ENDPOINT_URL_LAMBDA", url)],
+    )
+}
+
+fn lines(asked: &Asked) -> Vec<&str> {
+    asked.iter().map(|(request, _)| request.as_str()).collect()
+}
+
+/// Answers as a function with the aliases `live` and `next`, whose mappings these are.
+fn with_mappings(
+    mappings: &'static [(&str, &str)],
+) -> impl FnMut(&str, &Value) -> (u16, Value) + Send {
+    const ARN: &str = "arn:aws:lambda:us-east-1:123456789012:function:orders";
+    move |request, _| {
+        let told = match request {
+            "GET /functions/orders/aliases?MaxItems=50" => {
+                json!({"Aliases": [{"Name": "live"}], "NextMarker": "a+b="})
+            }
+            "GET /functions/orders/aliases?MaxItems=50&Marker=a%2Bb%3D" => {
+                json!({"Aliases": [{"Name": "next"}]})
+            }
+            _ if request.starts_with("GET ") => {
+                let of = |(name, state): &(&str, &str)| {
+                    request.contains(&format!("=orders{}&", name.replace(':', "%3A"))).then(|| {
+                        json!({"FunctionArn": format!("{ARN}{name}"), "State": state,
+                               "EventSourceArn": format!("stream-of{name}")})
+                    })
+                };
+                json!({"EventSourceMappings": mappings.iter().filter_map(of).collect::<Vec<_>>()})
+            }
+            _ => json!({"parked": [], "cursor": null}),
+        };
+        (200, told)
+    }
+}
+
+#[test]
+fn a_name_without_a_qualifier_asks_what_its_mapping_invokes_and_says_so() {
+    let (url, end) = scripted(with_mappings(&[(":live", "Enabled"), ("", "Disabled")]));
+    let (code, told, said) = list_of("orders", &url);
+    assert_eq!((code, told.as_str()), (Some(0), "[]\n"), "{said}");
+    let expected = "asking orders:live, which the event source mapping of stream-of:live invokes\n";
+    assert_eq!(said, expected);
+    assert_eq!(lines(&end()).last(), Some(&"POST /functions/orders%3Alive/invocations"));
+
+    let (url, end) = scripted(with_mappings(&[(":live", "Enabled"), ("", "Enabled")]));
+    let (code, _, said) = list_of("orders", &url);
+    assert!(
+        code == Some(2) && said.contains("$LATEST (stream-of), live (stream-of:live)"),
+        "{said}"
+    );
+    assert!(said.contains("hint:"), "{said}");
+    assert!(lines(&end()).iter().all(|line| line.starts_with("GET ")));
+
+    let (url, end) = scripted(with_mappings(&[]));
+    let (code, _, said) = list_of("orders", &url);
+    assert!(code == Some(0) && said.contains("asking orders:$LATEST: no event source mapping"));
+    assert_eq!(lines(&end()).last(), Some(&"POST /functions/orders/invocations"));
+
+    let (url, end) = scripted(with_mappings(&[]));
+    let (_, _, said) = list_of("orders:7", &url);
+    assert_eq!(said, "", "what is named is asked");
+    assert_eq!(lines(&end()), ["POST /functions/orders%3A7/invocations"]);
+}
+
+#[test]
+fn a_refused_look_at_the_mappings_says_what_was_assumed() {
+    let (url, end) = scripted(|request, _| {
+        let is_refused = request.starts_with("GET ");
+        (if is_refused { 403 } else { 200 }, json!({"parked": [], "cursor": null}))
+    });
+    let (code, told, said) = list_of("orders", &url);
+    assert_eq!((code, told.as_str()), (Some(0), "[]\n"), "{said}");
+    assert!(said.contains("asking orders:$LATEST") && said.contains("hint: name it"), "{said}");
+    assert!(said.contains("lambda:ListEventSourceMappings"), "{said}");
+    end();
+}
+
+#[test]
+fn an_invocation_is_repeated_while_lambda_throttles_or_fails() {
+    let mut statuses = vec![200, 503, 500, 429];
+    let (url, end) =
+        scripted(move |_, _| (statuses.pop().unwrap(), json!({"parked": [], "cursor": null})));
+    let (code, told, said) = list_of("orders:live", &url);
+    assert_eq!((code, told.as_str(), said.as_str()), (Some(0), "[]\n", ""));
+    assert_eq!(end().len(), 4);
+    let (url, end) = scripted(|_, _| (400, json!({"Message": "no"})));
+    let (code, _, said) = list_of("orders:live", &url);
+    assert!(code == Some(2) && said.contains("Lambda answered 400: no"), "{said}");
+    assert_eq!(end().len(), 1);
+}
+
+#[test]
+fn every_verb_goes_on_from_the_cursor_up_to_its_limit() {
+    let listed = json!({"key": "k", "sequence_number": "1", "error_code": "HeldBehindParked",
+        "attempts": 1, "held_behind": 1, "parked_ms": 0, "superseded": "no"});
+    let shown = json!({"changefold": 1, "function": "", "function_version": "", "stream_arn": "",
+        "key": "k", "sequence_number": "1", "ordinal": 0, "error_code": "", "error": [],
+        "attempts": 1, "first_failed_ms": 0, "last_failed_ms": 0, "record": "{\"n\":1}"});
+    let (url, end) = scripted(move |_, body| {
+        let asked = body["changefold"].as_object().unwrap();
+        let (verb, of) = asked.iter().find(|(name, _)| *name != "version").unwrap();
+        let of = if verb == "drop" { &of["selection"] } else { of };
+        let cursor = if of["cursor"].is_null() { json!("0a,0a") } else { Value::Null };
+        assert!(cursor.is_string() || of["cursor"] == "0a,0a", "{of}");
+        (
+            200,
+            match verb.as_str() {
+                "list" => json!({"parked": [listed], "cursor": cursor}),
+                "show" => json!({"parked": [shown], "cursor": cursor}),
+                _ => {
+                    json!({"done": 2, "left": 3, "left_behind": 1, "failed": [], "cursor": cursor})
+                }
+            },
+        )
+    });
+    let ask = |arguments: &[&str]| {
+        let arguments = [&["parked"], arguments, &["--function", "orders:live"]].concat();
+        let (code, told, said) = changefold(&arguments, &[("AWS_ENDPOINT_URL_LAMBDA", &url)]);
+        assert_eq!((code, said.as_str()), (Some(0), ""));
+        told
+    };
+    // Those that queue on the second page queue behind the record of the first.
+    let told: Value = serde_json::from_str(&ask(&["list", "--format", "json"])).unwrap();
+    assert_eq!((told.as_array().unwrap().len(), &told[0]["held_behind"]), (1, &json!(3)));
+    assert_eq!(ask(&["show"]).matches("\"n\": 1").count(), 2);
+    assert_eq!(ask(&["show", "--limit", "1"]).matches("\"n\": 1").count(), 1);
+    assert_eq!(ask(&["redrive"]), "4 redriven, 0 failed, 4 left\n");
+    assert_eq!(ask(&["redrive", "--limit", "2"]), "2 redriven, 0 failed, 3 left\n");
+    assert_eq!(ask(&["drop", "--key", "k", "--yes"]), "4 dropped, 0 failed, 4 left\n");
+    assert_eq!(end().len(), 2 + 2 + 1 + 2 + 1 + 2);
+}
+
+#[test]
+fn a_look_at_an_endpoint_makes_no_tables() {
+    let (url, end) = scripted(|_, _| {
+        let kind = "com.amazonaws.dynamodb.v20120810#ResourceNotFoundException";
+        (400, json!({"__type": kind, "message": "Requested resource not found"}))
+    });
+    for verb in ["list", "show"] {
+        let (code, told, said) = changefold(&["parked", verb, "--endpoint-url", &url], &[]);
+        assert_eq!((code, told.as_str()), (Some(2), ""), "{said}");
+        assert!(said.contains("there is no table `changefold_park`"), "{said}");
+        assert!(said.contains("CHANGEFOLD_PARK_TABLE"), "{said}");
+    }
+    let asked = end();
+    let is_read = |target: &&str| target.ends_with(".batchgetitem");
+    assert!(lines(&asked).iter().all(is_read), "{:?}", lines(&asked));
+}
+
+#[test]
+fn a_drop_at_the_desk_keeps_to_its_limit() {
+    let program = std::path::PathBuf::from(env!("CARGO_BIN_EXE_changefold"));
+    let example = program.parent().unwrap().join("examples/orders");
+    let state = std::env::temp_dir().join(format!("changefold-drop-{}", std::process::id()));
+    let replayed = Command::new(example)
+        .args(["replay", "fixtures/orders.jsonl", "--state"])
+        .arg(&state)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(replayed.status.success());
+    let state_text = state.to_str().unwrap();
+    let drop = |more: &[&str]| {
+        let named = ["parked", "drop", "--state", state_text, "--yes", "--key", "order_id=o-1007"];
+        changefold(&[&named, more].concat(), &[])
+    };
+    let (code, told, said) = drop(&["--limit", "1"]);
+    assert_eq!((code, told.as_str()), (Some(0), "1 dropped, 0 failed, 3 left\n"), "{said}");
+    let (code, told, _) = drop(&["--source", "orders"]);
+    assert_eq!((code, told.as_str()), (Some(0), "3 dropped, 0 failed, 0 left\n"));
+    std::fs::remove_dir_all(state).unwrap();
 }

@@ -295,7 +295,7 @@ impl<W: Work, M: FnOnce(Setup) -> W> ProcessorBench<M> {
         let config = kept_config(self.order, stage.processor_settings(), EMBEDDED_URL).await?;
         let has_park = config.keep.park_table.is_some();
         let clock: Arc<VirtualClock> = Arc::clone(stage.clock);
-        let transport = (client, stage.clock.timestamp(SETUP_MS));
+        let transport = (client, Some(stage.clock.timestamp(SETUP_MS)));
         let times: (Arc<dyn Clock>, u64) = (clock, stage.seed.unwrap_or_default());
         let (function, store) = kept_function(self.make, config, transport, times).await?;
         let before = store.as_ref().map(Store::usage).unwrap_or_default();
@@ -330,9 +330,9 @@ pub(super) async fn kept<W: Work>(
     let client = transport(place, &config.roots, config.keep.endpoint.as_ref())?;
     let clock = Arc::new(SystemClock);
     let now = clock.now();
-    let deadline = Timestamp(now.0.saturating_add_unsigned(SETUP_MS));
     let times: (Arc<dyn Clock>, u64) = (clock, now.0.cast_unsigned());
-    let (function, _) = kept_function(make, config, (client, deadline), times).await?;
+    // An operation makes no tables: where there are none, nothing is parked.
+    let (function, _) = kept_function(make, config, (client, None), times).await?;
     Ok(function)
 }
 
@@ -385,25 +385,29 @@ async fn kept_config(
     Ok(config)
 }
 
-/// The function over a processor, its tables made, and its store: none where there is no
-/// table.
+/// The function over a processor and its store: none where there is no table. The tables are
+/// made where they are missing, if there is a deadline for it.
 async fn kept_function<W: Work>(
     make: impl FnOnce(Setup) -> W,
     config: Config,
-    (client, deadline): (SharedHttpClient, Timestamp),
+    (client, made_by): (SharedHttpClient, Option<Timestamp>),
     (clock, seed): (Arc<dyn Clock>, u64),
 ) -> Result<(Function<W>, Option<Store>), Complaint> {
     let mut store = None;
     let open =
         |endpoint: &_| store.insert(Store::new(client, endpoint, Arc::clone(&clock), seed)).clone();
     let keeping = config.keep.keeping(open, (&clock, seed));
-    keeping.ensure_tables(deadline).await?;
+    if let Some(deadline) = made_by {
+        keeping.ensure_tables(deadline).await?;
+    }
     let parked_queues = config.keep.parked_queues.clone();
     #[cfg(feature = "destinations")]
     let rescue = config.keep.rescue(&clock, seed);
-    let Config { order, concurrency, .. } = config;
+    let Config { order, concurrency, operations, .. } = config;
     let setup = Setup { order, concurrency, keeping, clock: Arc::clone(&clock), seed };
-    let function = Function::new(make(setup), clock).with_parked_queues(parked_queues);
+    let function = Function::new(make(setup), clock)
+        .with_parked_queues(parked_queues)
+        .with_operations(operations);
     #[cfg(feature = "destinations")]
     let function = function.with_rescue(rescue);
     Ok((function, store))

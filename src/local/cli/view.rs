@@ -53,7 +53,7 @@ enum Asked {
 impl Asked {
     async fn of(place: &PlaceArgs) -> Result<Self, Complaint> {
         if let Some(function) = &place.function {
-            return Ok(Self::Deployed(Box::new(Deployed::new(function).await?)));
+            return Ok(Self::Deployed(Box::new(Deployed::find(function).await?)));
         }
         let (store, ledger_table) = bench::kept_ledger(place).await?;
         Ok(Self::Here { store: Box::new(store), ledger_table })
