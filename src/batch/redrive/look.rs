@@ -125,6 +125,10 @@ impl<R: Runner> Operator<'_, R> {
                             None
                         } else {
                             let record = self.shown(&parked, row, selection, &room).await?;
+                            let Some(record) = record else {
+                                read = Some(sort);
+                                continue;
+                            };
                             let bytes = bytes_of(&record);
                             let is_first = shown.parked.is_empty();
                             (bytes <= room.bytes || is_first).then_some((record, bytes))
@@ -148,41 +152,41 @@ impl<R: Runner> Operator<'_, R> {
         Ok(shown)
     }
 
-    /// One record as it is shown: smaller than a whole answer in any case.
+    /// One record as it is shown, smaller than a whole answer in any case; none if it was taken
+    /// out since its row was read.
     async fn shown(
         &self,
         parked: &ParkedKey,
         row: Row,
         selection: &Selection,
         room: &Room,
-    ) -> Result<ShownRecord, Halt> {
+    ) -> Result<Option<ShownRecord>, Halt> {
         let without = |envelope: Envelope, code: &str, message: String| ShownRecord {
             envelope: Envelope { record: String::new(), ..envelope },
             record_omitted: Some(Omitted { code: code.to_owned(), message }),
         };
         if selection.without_payload {
             let message = "the operation asked for no payloads".to_owned();
-            return Ok(without(row.envelope, "NotAskedFor", message));
+            return Ok(Some(without(row.envelope, "NotAskedFor", message)));
         }
         let whole = self.park.whole(&parked.key, &row.sort, self.call.deadline).await;
-        // A row that is gone, or no longer parked, has its metadata all the same.
-        let whole = whole.map_err(|error| self.unanswered(error))?.unwrap_or_else(|| row.clone());
+        let Some(whole) = whole.map_err(|error| self.unanswered(error))? else { return Ok(None) };
         let record = match self.park.payload(&parked.key, &whole, self.call.deadline).await {
             Ok(record) => record,
             Err(PayloadError::Store(error)) => return Err(self.unanswered(error)),
             Err(error @ PayloadError::Damaged { .. }) => {
-                return Ok(without(row.envelope, "PayloadDamaged", error.to_string()));
+                return Ok(Some(without(row.envelope, "PayloadDamaged", error.to_string())));
             }
         };
         let envelope = Envelope { record, ..row.envelope };
         let plain = ShownRecord { envelope, record_omitted: None };
         if bytes_of(&plain) <= room.bytes_max {
-            return Ok(plain);
+            return Ok(Some(plain));
         }
         let envelope = plain.envelope.compressed().into_owned();
         let compressed = ShownRecord { envelope, record_omitted: None };
         if bytes_of(&compressed) <= room.bytes_max {
-            return Ok(compressed);
+            return Ok(Some(compressed));
         }
         let message = format!(
             "the record has {} bytes, more than an answer of {} takes even compressed: read it \
@@ -190,7 +194,7 @@ impl<R: Runner> Operator<'_, R> {
             plain.envelope.record.len(),
             room.bytes_max
         );
-        Ok(without(plain.envelope, "TooLargeForReply", message))
+        Ok(Some(without(plain.envelope, "TooLargeForReply", message)))
     }
 
     /// The cursor of an answer that ends in a key, after this record of it.
