@@ -17,7 +17,7 @@
 use super::{
     Key, Park,
     holds::{self, Holds, REPLICAS, Revisions, Rows, SORT, STRIPES, State, Stripe},
-    rows::{RECORD, Row, hex},
+    rows::{RECORD, Row, WITHOUT_PAYLOAD, hex},
 };
 use crate::{
     record::Timestamp,
@@ -266,8 +266,9 @@ impl Park {
         hashes.sort_unstable();
         for (_, hash) in hashes.into_iter().take(SAMPLE) {
             let pk = format!("K#{hash}");
-            let page =
-                self.store.query((&self.table, &pk, RECORD), None, Some(1), deadline).await?;
+            let under = (self.table.as_str(), pk.as_str(), RECORD);
+            let asked = (Some(&WITHOUT_PAYLOAD), Some(1));
+            let page = self.store.query(under, None, asked, deadline).await?;
             let row = page.items.into_iter().find_map(Row::read);
             if let Some(row) = row.filter(|row| row.envelope.function != self.function) {
                 return Err(SpaceError::Foreign { function: row.envelope.function });

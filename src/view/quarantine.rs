@@ -12,6 +12,7 @@
 use crate::{
     batch::Halt,
     operation::{LIMIT_DEFAULT, Selection},
+    park::envelope::stream_name,
     record::Timestamp,
     store::{
         Filter, Item, Store, StoreError,
@@ -109,6 +110,8 @@ impl QuarantinedItem {
 #[derive(Debug, Default)]
 pub struct Wanted {
     keys: Vec<String>,
+    exclude: Vec<String>,
+    source: Option<String>,
     sequence_number: Option<String>,
     limit: usize,
     cursor: Option<String>,
@@ -120,8 +123,20 @@ impl Wanted {
     /// # Errors
     /// It asks for what a quarantined item does not have.
     pub fn of(selection: &Selection) -> Result<Self, Halt> {
-        let Selection { keys, sequence_number, error_code, since_ms, until_ms, limit, cursor } =
-            selection.clone();
+        let Selection {
+            keys,
+            exclude,
+            source,
+            sequence_number,
+            error_code,
+            since_ms,
+            until_ms,
+            limit,
+            cursor,
+            // Only a show has payloads.
+            without_payload: _,
+            bytes_max: _,
+        } = selection.clone();
         if error_code.is_some() || since_ms.is_some() || until_ms.is_some() {
             return Err(Halt::new(
                 "OperationUnsupported",
@@ -130,11 +145,16 @@ impl Wanted {
             ));
         }
         let limit = limit.unwrap_or(LIMIT_DEFAULT).max(1);
-        Ok(Self { keys, sequence_number, limit, cursor })
+        Ok(Self { keys, exclude, source, sequence_number, limit, cursor })
     }
 
     fn takes(&self, item: &QuarantinedItem) -> bool {
+        let is_of = |source: &String| {
+            *source == item.source || stream_name(&item.source) == Some(source.as_str())
+        };
         (self.keys.is_empty() || self.keys.contains(&item.key))
+            && !self.exclude.contains(&item.key)
+            && self.source.as_ref().is_none_or(is_of)
             && self.sequence_number.as_ref().is_none_or(|number| *number == item.sequence_number)
     }
 }
