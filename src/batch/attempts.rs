@@ -1,77 +1,69 @@
 //! How often a record was tried, and what that means for it.
 //!
-//! Separate from the session because it is one count by class of failure. What is transient has
-//! all the time there is, and a bound in each invocation only; what failed without a class may
-//! never work, so those attempts are bounded over all invocations. Neither uses up the other's.
+//! Separate from the session because it is a count by class of failure, without IO. What is
+//! transient has all the time there is, and a bound in each invocation only; what failed without
+//! a class may never work, so those attempts are bounded over all invocations. Neither uses up
+//! the other's.
 //!
 //! What it gives up: without progress nothing is known of earlier invocations.
 
-use super::{progress::Remembered, retry::TRIES_IN_PLACE, session::Session};
-use crate::processor::{Class, Failure};
+use super::{progress::Remembered, retry::TRIES_IN_PLACE};
+use crate::processor::Class;
 
 /// How often a record has failed, in all invocations and in this one.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Tried {
     pub(super) attempts: u32,
-    /// Those of the attempts that failed without a class: they are bounded, because such a
-    /// record may never work. What is transient has all the time there is.
+    /// Those of the attempts that failed without a class.
     pub(super) unclassified: u32,
-    pub(super) unclassified_here: u32,
-    pub(super) transient_here: u32,
+    unclassified_here: u32,
+    transient_here: u32,
     pub(super) first_failed_ms: i64,
 }
 
-impl Session<'_> {
-    pub(super) fn tried(&self, at: usize) -> Tried {
-        let here = self.tried.borrow().get(&at).copied();
-        here.unwrap_or_else(|| {
-            let Remembered { attempts, unclassified, first_failed_ms, .. } = self.remembered(at);
-            let first_failed_ms = first_failed_ms.unwrap_or_else(|| self.deadline.now().0);
-            Tried { attempts, unclassified, first_failed_ms, ..Tried::default() }
-        })
-    }
-
-    /// Attempts of a record so far, those of earlier invocations included.
-    pub(super) fn attempts(&self, at: usize) -> u32 {
-        let here = self.tried.borrow().get(&at).map(|tried| tried.attempts);
-        here.unwrap_or_else(|| self.remembered(at).attempts)
+impl Tried {
+    /// What earlier invocations left of a record, which fails now if it never did before.
+    pub(super) fn before(remembered: &Remembered, now_ms: i64) -> Self {
+        let Remembered { attempts, unclassified, first_failed_ms, .. } = *remembered;
+        let first_failed_ms = first_failed_ms.unwrap_or(now_ms);
+        Self { attempts, unclassified, first_failed_ms, ..Self::default() }
     }
 
     /// Takes note of a failed attempt.
-    pub(super) fn note_attempt(&self, at: usize, failure: &Failure) {
-        let mut tried = self.tried(at);
+    pub(super) fn count(&mut self, class: Class) {
         let one_more = |count: &mut u32| *count = count.saturating_add(1);
-        one_more(&mut tried.attempts);
-        match failure.class() {
-            Class::Retry => one_more(&mut tried.transient_here),
+        one_more(&mut self.attempts);
+        match class {
+            Class::Retry => one_more(&mut self.transient_here),
             Class::Unclassified => {
-                one_more(&mut tried.unclassified);
-                one_more(&mut tried.unclassified_here);
+                one_more(&mut self.unclassified);
+                one_more(&mut self.unclassified_here);
             }
             Class::Park | Class::Halt => {}
         }
-        self.tried.borrow_mut().insert(at, tried);
-        self.measures.borrow_mut().count_failure(failure.code());
     }
 
-    /// Whether a record whose last attempt, which was noted, failed with this class may be tried
-    /// again in this invocation.
-    pub(super) fn may_try_again(&self, at: usize, class: Class) -> bool {
-        let tried = self.tried(at);
+    /// Takes note of starts that had no outcome.
+    pub(super) fn count_starts(&mut self, starts: u32) {
+        self.attempts = self.attempts.saturating_add(starts);
+    }
+
+    /// Whether a record whose last attempt failed with this class may be tried again in this
+    /// invocation.
+    pub(super) fn may_try_again(&self, class: Class, max_attempts: u32) -> bool {
         match class {
-            Class::Retry => tried.transient_here < TRIES_IN_PLACE,
-            Class::Unclassified => tried.unclassified_here < self.keeping.max_attempts(),
+            Class::Retry => self.transient_here < TRIES_IN_PLACE,
+            Class::Unclassified => self.unclassified_here < max_attempts,
             Class::Park | Class::Halt => false,
         }
     }
 
-    /// Whether a failure means that the record is set aside.
-    pub(super) fn is_parked_by(&self, at: usize, class: Class) -> bool {
-        let is_due = match class {
+    /// Whether a failure of this class means that the record is set aside.
+    pub(super) fn is_given_up(&self, class: Class, max_attempts: u32) -> bool {
+        match class {
             Class::Park => true,
-            Class::Unclassified => self.tried(at).unclassified >= self.keeping.max_attempts(),
+            Class::Unclassified => self.unclassified >= max_attempts,
             Class::Retry | Class::Halt => false,
-        };
-        is_due && self.can_park()
+        }
     }
 }

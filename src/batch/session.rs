@@ -29,7 +29,7 @@ use crate::{
         holds::{Holds, State},
         space::SpaceError,
     },
-    processor::Failure,
+    processor::{Class, Failure},
     record::Timestamp,
     store::StoreError,
     telemetry,
@@ -71,7 +71,7 @@ pub(super) struct Session<'s> {
     queued: Vec<Cell<bool>>,
     /// By the key's hash.
     pending: RefCell<BTreeMap<String, (Key, Vec<Pending>)>>,
-    pub(super) tried: RefCell<BTreeMap<usize, Tried>>,
+    tried: RefCell<BTreeMap<usize, Tried>>,
     /// The record that came alone, if its starts are marked.
     alone: Cell<Option<usize>>,
     /// Whether the records were given up by the mapping, and are not run.
@@ -252,6 +252,36 @@ impl<'s> Session<'s> {
         self.places.get(at).map(|place| self.memory.of(place)).unwrap_or_default()
     }
 
+    fn tried(&self, at: usize) -> Tried {
+        let here = self.tried.borrow().get(&at).copied();
+        here.unwrap_or_else(|| Tried::before(&self.remembered(at), self.deadline.now().0))
+    }
+
+    /// Attempts of a record so far, those of earlier invocations included.
+    pub(super) fn attempts(&self, at: usize) -> u32 {
+        let here = self.tried.borrow().get(&at).map(|tried| tried.attempts);
+        here.unwrap_or_else(|| self.remembered(at).attempts)
+    }
+
+    /// Takes note of a failed attempt.
+    pub(super) fn note_attempt(&self, at: usize, failure: &Failure) {
+        let mut tried = self.tried(at);
+        tried.count(failure.class());
+        self.tried.borrow_mut().insert(at, tried);
+        self.measures.borrow_mut().count_failure(failure.code());
+    }
+
+    /// Whether a record whose last attempt, which was noted, failed with this class may be tried
+    /// again in this invocation.
+    pub(super) fn may_try_again(&self, at: usize, class: Class) -> bool {
+        self.tried(at).may_try_again(class, self.keeping.max_attempts())
+    }
+
+    /// Whether a failure means that the record is set aside.
+    pub(super) fn is_parked_by(&self, at: usize, class: Class) -> bool {
+        self.can_park() && self.tried(at).is_given_up(class, self.keeping.max_attempts())
+    }
+
     /// Marks a record that comes alone as started; those that have been started too often
     /// without any outcome are set aside instead. Tells whether the record may run.
     ///
@@ -271,9 +301,9 @@ impl<'s> Session<'s> {
         if starts >= self.keeping.max_attempts() && self.can_park() {
             for at in free {
                 let failure = Failure::park(Crashed { starts }).with_code("Crashed");
-                let tried = self.tried(at);
-                let attempts = tried.attempts.saturating_add(starts);
-                self.tried.borrow_mut().insert(at, Tried { attempts, ..tried });
+                let mut tried = self.tried(at);
+                tried.count_starts(starts);
+                self.tried.borrow_mut().insert(at, tried);
                 self.set_aside(at, &failure);
             }
             return Ok(());
