@@ -341,7 +341,7 @@ impl<'s> Session<'s> {
     }
 
     /// The progress, where records have a place: a queue remembers its messages itself.
-    fn progress(&self) -> Option<&Progress> {
+    pub(super) fn progress(&self) -> Option<&Progress> {
         self.progress.as_ref().filter(|_| !self.is_queue())
     }
 

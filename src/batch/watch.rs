@@ -104,6 +104,18 @@ impl Session<'_> {
         }
     }
 
+    /// Whether the mapping may give a record up soon: it failed at an earlier delivery already.
+    /// Without progress that is not known of any.
+    ///
+    /// One that failed once is not watched, since most work at the next delivery, and what
+    /// everybody reads would change with each.
+    fn may_be_given_up(&self, at: usize) -> bool {
+        self.progress().is_none() || {
+            let before = self.remembered(at);
+            before.attempts > 0 || before.starts > 0
+        }
+    }
+
     /// By key, from where on it is to be watched; none if no more.
     fn to_watch(&self) -> BTreeMap<String, Option<String>> {
         let mut keys: BTreeMap<String, Option<String>> = BTreeMap::new();
@@ -115,6 +127,9 @@ impl Session<'_> {
                 continue;
             }
             let hash = self.key(at, record).hash;
+            if !is_finished && !self.may_be_given_up(at) {
+                continue;
+            }
             if !is_finished {
                 // The first of a key is the earliest.
                 keys.entry(hash).or_default().get_or_insert_with(|| self.sort(at));

@@ -167,7 +167,7 @@ fn refused(output: &Output) -> String {
     said
 }
 
-const LIST: [&str; 6] = ["parked", "list", "--format", "json", "--function", "orders"];
+const LIST: [&str; 6] = ["parked", "list", "--format", "json", "--function", "orders:live"];
 
 #[test]
 fn a_profiles_program_signs_and_its_region_is_taken() {
