@@ -1,19 +1,18 @@
 //! A cursor over JSON text: the one place where bytes of a payload become tokens.
 //!
-//! Separate from serde because the envelope is read without any type, values are cut out as
+//! It is separate from serde because the envelope is read without any type, values are cut out as
 //! slices, and numbers keep their text. What is decoded is accepted exactly as `serde_json`
 //! accepts it: the number grammar, control characters, escapes, lone surrogates, at most 127
 //! nested containers. What is [skipped](skip) only has to balance. Strings are borrowed unless
 //! they have escapes. Nothing here can panic: every access to the text is checked.
 //!
-//! JSON as services write it, without white space and with plain names, is read by the
-//! functions called `plain…`. They answer at once or not at all, and then nothing has moved.
-//!
 //! What it gives up: the text must be UTF-8 throughout, where `serde_json` does not look
 //! inside strings it skips.
 
+mod plain;
 mod scan;
 mod skip;
+mod string;
 
 pub(super) use scan::text;
 
@@ -298,108 +297,6 @@ impl<'a> Cursor<'a> {
         if self.peek() == Some(close) { self.fault(Problem::TrailingComma) } else { Ok(true) }
     }
 
-    /// Passes `"name":`, or `,"name":` behind another member.
-    #[inline(always)]
-    pub(super) fn plain_member(&mut self, first: &mut bool) -> Option<&'a str> {
-        let quoted = if *first { self.rest } else { self.rest.strip_prefix(",")? };
-        let (name, behind) = scan::split_plain(quoted.strip_prefix("\"")?);
-        self.rest = behind.strip_prefix("\":")?;
-        *first = false;
-        Some(name)
-    }
-
-    /// Passes a member's name that `known` tells from the text it begins with: what it is, and
-    /// how long it is with quotes and colon.
-    #[inline(always)]
-    pub(super) fn known_member<K>(
-        &mut self,
-        first: &mut bool,
-        known: impl FnOnce(&str) -> Option<(K, usize)>,
-    ) -> Option<K> {
-        let quoted = if *first { self.rest } else { self.rest.strip_prefix(",")? };
-        let (member, len) = known(quoted)?;
-        self.rest = quoted.get(len..)?;
-        *first = false;
-        Some(member)
-    }
-
-    /// Passes this very text.
-    #[inline(always)]
-    pub(super) fn plain(&mut self, expected: &str) -> bool {
-        match self.rest.strip_prefix(expected) {
-            Some(rest) => {
-                self.rest = rest;
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// Passes a string without escapes, and what stands before its first byte and behind its
-    /// last: the quotes and more. A brace may open before it that is closed behind it.
-    #[inline(always)]
-    pub(super) fn plain_between(&mut self, before: &str, behind: &str) -> Option<&'a str> {
-        if self.depth_left <= 1 {
-            return None;
-        }
-        let (text, rest) = scan::split_plain(self.rest.strip_prefix(before)?);
-        self.rest = rest.strip_prefix(behind)?;
-        Some(text)
-    }
-
-    /// Passes a number between such texts, if `value` can tell what it is.
-    #[inline(always)]
-    pub(super) fn plain_number_between<T>(
-        &mut self,
-        before: &str,
-        behind: &str,
-        value: impl FnOnce(ShortNumber) -> Option<T>,
-    ) -> Option<T> {
-        if self.depth_left <= 1 {
-            return None;
-        }
-        let text = self.rest.strip_prefix(before)?;
-        let number = ShortNumber::at_start(text.as_bytes())?;
-        let rest = text.get(number.len..)?.strip_prefix(behind)?;
-        let value = value(number)?;
-        self.rest = rest;
-        Some(value)
-    }
-
-    /// Passes a type tag and its brace, which is counted: `{"tag":`.
-    #[inline(always)]
-    pub(super) fn plain_tag(&mut self, tag: &str) -> bool {
-        if self.depth_left <= 1 || !self.plain(tag) {
-            return false;
-        }
-        self.depth_left -= 1;
-        true
-    }
-
-    /// Passes a literal with its tag, which opens and closes a brace.
-    #[inline(always)]
-    pub(super) fn plain_literal(&mut self, literal: &str) -> bool {
-        self.depth_left > 1 && self.plain(literal)
-    }
-
-    /// Whether this text is all that is left.
-    #[inline]
-    pub(super) fn is_before_last(&self, text: &str) -> bool {
-        self.rest == text
-    }
-
-    /// Whether this very text comes next.
-    #[inline(always)]
-    pub(super) fn starts_with(&self, expected: &str) -> bool {
-        self.rest.starts_with(expected)
-    }
-
-    /// The byte after the next two: the first letter of a plain type tag.
-    #[inline(always)]
-    pub(super) fn third_byte(&self) -> Option<u8> {
-        self.rest.as_bytes().get(2).copied()
-    }
-
     /// Passes `word` (`true`, `false` or `null`).
     #[inline]
     pub(super) fn literal(&mut self, word: &str) -> Result<(), Fault> {
@@ -452,133 +349,6 @@ impl<'a> Cursor<'a> {
     fn malformed_number<T>(&mut self, at: usize) -> Result<T, Fault> {
         self.advance(at);
         self.fault(Problem::Number)
-    }
-
-    /// A string's characters, borrowed unless it has escapes.
-    #[inline]
-    pub(super) fn string(&mut self) -> Result<Cow<'a, str>, Fault> {
-        match self.plain_string() {
-            Some(text) => Ok(Cow::Borrowed(text)),
-            None => self.string_slowly(),
-        }
-    }
-
-    /// Passes a string without escapes.
-    #[inline(always)]
-    pub(super) fn plain_string(&mut self) -> Option<&'a str> {
-        let (text, rest) = scan::split_plain(self.rest.strip_prefix("\"")?);
-        self.rest = rest.strip_prefix("\"")?;
-        Some(text)
-    }
-
-    /// The characters of a string without escapes that is all there is.
-    #[inline]
-    pub(super) fn plain_whole_string(mut self) -> Option<&'a str> {
-        self.plain_string().filter(|_| self.rest.is_empty())
-    }
-
-    #[cold]
-    fn string_slowly(&mut self) -> Result<Cow<'a, str>, Fault> {
-        if self.peek() != Some(b'"') {
-            return self.fault(Problem::ExpectedValue);
-        }
-        if let Some(text) = self.plain_string() {
-            return Ok(Cow::Borrowed(text));
-        }
-        self.advance(1);
-        self.escaped().map(Cow::Owned)
-    }
-
-    /// A string's characters, or none if the next value is of another type or holds a lone
-    /// surrogate. Passes the value in any case.
-    #[inline]
-    pub(super) fn text(&mut self) -> Result<Option<Cow<'a, str>>, Fault> {
-        match self.plain_string() {
-            Some(text) => Ok(Some(Cow::Borrowed(text))),
-            None => self.text_slowly(),
-        }
-    }
-
-    #[cold]
-    fn text_slowly(&mut self) -> Result<Option<Cow<'a, str>>, Fault> {
-        self.peek();
-        let start = self.rest;
-        match self.string() {
-            Ok(text) => Ok(Some(text)),
-            Err(Fault { problem: Problem::Surrogate | Problem::ExpectedValue, .. }) => {
-                self.rest = start;
-                self.skip()?;
-                Ok(None)
-            }
-            Err(fault) => Err(fault),
-        }
-    }
-
-    /// The rest of a string behind its opening quote.
-    fn escaped(&mut self) -> Result<String, Fault> {
-        // Escapes are longer than what they stand for.
-        let len = scan::string_len(self.rest.as_bytes()).unwrap_or_default();
-        let mut text = String::with_capacity(len);
-        loop {
-            let (plain, rest) = scan::split_plain(self.rest);
-            text.push_str(plain);
-            self.rest = rest;
-            if self.plain("\"") {
-                return Ok(text);
-            }
-            if !self.plain("\\") {
-                return self.fault(Problem::ControlCharacter);
-            }
-            text.push(self.escape()?);
-        }
-    }
-
-    /// The character an escape sequence stands for; the backslash is passed already.
-    fn escape(&mut self) -> Result<char, Fault> {
-        let Some(kind) = self.byte() else { return self.fault(Problem::End) };
-        let plain = match kind {
-            b'"' | b'\\' | b'/' => char::from(kind),
-            b'b' => '\u{8}',
-            b'f' => '\u{c}',
-            b'n' => '\n',
-            b'r' => '\r',
-            b't' => '\t',
-            b'u' => {
-                self.advance(1);
-                return self.unicode_escape();
-            }
-            _ => return self.fault(Problem::Escape),
-        };
-        self.advance(1);
-        Ok(plain)
-    }
-
-    fn unicode_escape(&mut self) -> Result<char, Fault> {
-        let mut code = self.four_hex_digits()?;
-        if (0xD800..0xDC00).contains(&code) {
-            if !self.plain("\\u") {
-                return self.fault(Problem::Surrogate);
-            }
-            let low = self.four_hex_digits()?;
-            if !(0xDC00..0xE000).contains(&low) {
-                return self.fault(Problem::Surrogate);
-            }
-            code = 0x1_0000 + ((code - 0xD800) << 10) + (low - 0xDC00);
-        }
-        // Only a low surrogate without its high one is left to be refused here.
-        char::from_u32(code).map_or_else(|| self.fault(Problem::Surrogate), Ok)
-    }
-
-    fn four_hex_digits(&mut self) -> Result<u32, Fault> {
-        let mut code = 0;
-        for _ in 0..4 {
-            match self.byte().and_then(|byte| char::from(byte).to_digit(16)) {
-                Some(digit) => code = code * 16 + digit,
-                None => return self.fault(Problem::Escape),
-            }
-            self.advance(1);
-        }
-        Ok(code)
     }
 }
 
