@@ -38,6 +38,7 @@ mod document;
 mod dynamodb;
 mod envelope;
 mod error;
+mod forward;
 mod json;
 mod key;
 mod kinesis;

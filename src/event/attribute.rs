@@ -8,6 +8,7 @@
 use super::{
     containers::{self, Notation},
     error::{DecodeError, DecodeReason, Error},
+    forward::tuples_as_sequences,
     json::{BadEnd, Cursor},
     number::{NUMBER_NAME, ShortNumber},
     scalar::{Scalar, ScalarKind, Set, Special, VALUE_NAME},
@@ -431,18 +432,7 @@ impl<'de> Deserializer<'de> for Attribute<'_, 'de> {
         }
     }
 
-    fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {
-        self.deserialize_seq(visitor)
-    }
-
-    fn deserialize_tuple_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        _: usize,
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        self.deserialize_seq(visitor)
-    }
+    tuples_as_sequences!();
 
     #[inline]
     fn deserialize_map<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Error> {

@@ -7,6 +7,7 @@
 use super::{
     containers::{self, Notation},
     error::{DecodeError, DecodeReason, Error},
+    forward::{as_method, tuples_as_sequences},
     json::{self, Cursor, Problem},
     number::NUMBER_NAME,
     scalar::{Scalar, ScalarKind, Special, VALUE_NAME, visit_text},
@@ -126,15 +127,6 @@ fn mismatch(cursor: &mut Cursor<'_>, expected: &dyn Expected) -> Error {
     Error::json_type(cursor, &expected.to_string())
 }
 
-macro_rules! as_method {
-    ($method:ident: $($name:ident)*) => {
-        $(#[inline]
-        fn $name<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-            self.$method(visitor)
-        })*
-    };
-}
-
 impl<'de> Deserializer<'de> for Document<'_, 'de> {
     type Error = Error;
 
@@ -251,18 +243,7 @@ impl<'de> Deserializer<'de> for Document<'_, 'de> {
         }
     }
 
-    fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {
-        self.deserialize_seq(visitor)
-    }
-
-    fn deserialize_tuple_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        _: usize,
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        self.deserialize_seq(visitor)
-    }
+    tuples_as_sequences!();
 
     #[inline]
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {

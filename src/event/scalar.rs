@@ -10,6 +10,7 @@ pub(super) use special::{Set, Special, VALUE_NAME};
 
 use super::{
     error::{DecodeReason, Error},
+    forward::{as_method, tuples_as_sequences},
     json::Cursor,
     number::{NUMBER_NAME, is_decimal, short_decimal, short_integer},
 };
@@ -185,15 +186,6 @@ fn whole(decimal: &str) -> Option<String> {
     Some(format!("{}{digits}{zeros}", if negative { "-" } else { "" }))
 }
 
-macro_rules! as_method {
-    ($method:ident: $($name:ident)*) => {
-        $(#[inline]
-        fn $name<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-            self.$method(visitor)
-        })*
-    };
-}
-
 impl<'de> Deserializer<'de> for Scalar<'de> {
     type Error = Error;
 
@@ -249,18 +241,7 @@ impl<'de> Deserializer<'de> for Scalar<'de> {
         }
     }
 
-    fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {
-        self.deserialize_seq(visitor)
-    }
-
-    fn deserialize_tuple_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        _: usize,
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        self.deserialize_seq(visitor)
-    }
+    tuples_as_sequences!();
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         visitor.visit_some(self)
