@@ -5,7 +5,8 @@
 //! bytes; that is why what runs on your desk is what runs in Lambda.
 
 use crate::{
-    batch::{Call, Halt, Work},
+    batch::Work,
+    call::{Call, Halt},
     clock::Clock,
     event::{self, ParkedQueues, Record},
     operation::{self, Operation, Operations},

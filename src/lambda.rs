@@ -7,7 +7,8 @@
 //! expects to deserialise. One invocation at a time: AWS sends a stream's batches that way.
 
 use crate::{
-    batch::{Call, Work},
+    batch::Work,
+    call::Call,
     clock::{Clock, SystemClock},
     config::{self, Config, ConfigError},
     event::ParkedQueues,
@@ -240,7 +241,7 @@ impl<S: Service<LambdaInvocation>> Service<LambdaInvocation> for RawBody<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::Halt;
+    use crate::call::Halt;
 
     #[test]
     fn a_deadline_in_the_past_is_replaced() {

@@ -7,6 +7,8 @@ pub mod record;
 
 pub mod event;
 
+pub mod call;
+
 pub mod processor;
 
 pub mod outcome;

@@ -14,7 +14,7 @@ mod bulk;
 pub use bulk::{BatchFailure, BatchItem, BatchProcessor, FromBatchFn, from_batch_fn};
 
 use crate::{
-    batch::Call,
+    call::Call,
     event::{DecodeError, Record, RecordKey},
     record::{Change, SequenceNumber, Source, Timestamp},
 };

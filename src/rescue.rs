@@ -23,7 +23,8 @@ pub(crate) use parts::{Kind, Part, parts};
 pub use trust::{Bucket, Trust};
 
 use crate::{
-    batch::{Call, Halt, Measures, Work},
+    batch::Work,
+    call::{Call, Halt, Measures},
     event::{self, Record},
     outcome::Outcome,
     park::{

@@ -15,7 +15,7 @@ pub(crate) use text::{Bounded, Chain, is_codes_alone};
 pub use text::{ERROR_BYTES_MAX, LogErrors};
 
 use crate::{
-    batch::{Call, Halt, Measures},
+    call::{Call, Halt, Measures},
     event::Record,
     outcome::Outcome,
     park::{ParkError, envelope::Envelope},

@@ -10,7 +10,8 @@ use crate::{
     payloads::{self, Payload, Size},
 };
 use changefold::{
-    batch::{Call, lanes::Lanes},
+    batch::lanes::Lanes,
+    call::Call,
     clock::SystemClock,
     handler::Function,
     processor::{Context, Failure, Processor},

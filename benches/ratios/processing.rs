@@ -13,7 +13,8 @@ use crate::{
     payloads::{self, Payload, Size},
 };
 use changefold::{
-    batch::{Call, lanes::Lanes},
+    batch::lanes::Lanes,
+    call::Call,
     clock::SystemClock,
     event,
     handler::Function,

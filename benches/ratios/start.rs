@@ -8,7 +8,7 @@
 use crate::measure::{self, Goal, PAIRS, Row};
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use changefold::{
-    batch::Call,
+    call::Call,
     clock::{Clock, SystemClock},
     local::{
         runtime_api::{Program, RuntimeApi},

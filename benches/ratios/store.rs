@@ -6,7 +6,7 @@
 use crate::measure::{Goal, Row};
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use changefold::{
-    batch::Call,
+    call::Call,
     clock::SystemClock,
     handler::Function,
     record::Timestamp,

@@ -25,15 +25,17 @@
 mod calls;
 
 use super::{
-    Call, Halt, Measures, Setup, Work,
+    Setup, Work,
     deadline::Deadline,
     keeping::Keeping,
     layout::{Order, undecodable},
+    processor_errors::panicked,
     redrive::Runner,
     retry::Pauses,
-    rounds::{Means, panicked},
+    rounds::Means,
 };
 use crate::{
+    call::{Call, Halt, Measures},
     clock::Clock,
     event::Record,
     operation::Operation,

@@ -10,8 +10,9 @@
 //! What it gives up: among records that take no time the clock is read for some only. A
 //! processor that suddenly blocks the thread is noticed a few records later.
 
-use super::Call;
-use crate::{backoff::REPLY_MS, clock::Clock, concurrent::CALLS_AT_ONCE, record::Timestamp};
+use crate::{
+    backoff::REPLY_MS, call::Call, clock::Clock, concurrent::CALLS_AT_ONCE, record::Timestamp,
+};
 use futures_util::future::{Either, select};
 use std::{cell::Cell, pin::pin};
 

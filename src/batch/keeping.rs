@@ -4,8 +4,9 @@
 //! made of its settings. Nothing is kept unless it is said where; then a record that fails
 //! stays unfinished.
 
-use super::{Call, consumer::consumer, deadline::Deadline, progress::Progress};
+use super::{consumer::consumer, deadline::Deadline, progress::Progress};
 use crate::{
+    call::Call,
     event::ParkedQueues,
     park::{Park, Pending},
     record::Timestamp,

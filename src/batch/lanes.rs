@@ -12,18 +12,20 @@
 //! into Lambda's own timeout, and counts as one that killed the process.
 
 use super::{
-    Call, Halt, Measures, Setup, Work,
+    Setup, Work,
     crew::{Crew, Duty, Seat},
     deadline::Deadline,
     keeping::Keeping,
     layout::undecodable,
+    processor_errors::{halted, panicked},
     redrive::Runner,
     retry::{Circuit, Pauses},
-    rounds::{Means, halted, panicked},
+    rounds::Means,
     schedule::Schedule,
     session::{Before, Session},
 };
 use crate::{
+    call::{Call, Halt, Measures},
     clock::Clock,
     event::Record,
     operation::Operation,

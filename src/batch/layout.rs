@@ -10,8 +10,8 @@
 //! What it gives up: a lane's key is read again when it is asked for, which only happens
 //! where records are parked.
 
-use super::Halt;
 use crate::{
+    call::Halt,
     event::{
         DecodeError, Record, RecordKey, Value,
         record_key::{self, KeyText},

@@ -18,8 +18,9 @@ mod look;
 mod record;
 mod under_way;
 
-use super::{Call, Halt, keeping::Keeping, retry::Pauses};
+use super::{keeping::Keeping, retry::Pauses};
 use crate::{
+    call::{Call, Halt},
     clock::Clock,
     event::Record,
     operation::{NotRedriven, Operation, Redrive, Selection},

@@ -11,7 +11,6 @@
 mod unpacked;
 
 use super::{
-    Call, Halt, Measures,
     attempts::Tried,
     deadline::{Deadline, Expected},
     keeping::{Keeping, OnUnkeyed, OutOfTime},
@@ -20,6 +19,7 @@ use super::{
 };
 pub(super) use crate::park::envelope::chain;
 use crate::{
+    call::{Call, Halt, Measures},
     concurrent,
     event::Record,
     outcome::Outcome,

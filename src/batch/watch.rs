@@ -5,11 +5,9 @@
 //! are among them; at the end, which of those are finished; and which keys are to be watched from
 //! now on, or no more. It keeps that no later record of a watched key runs before that is noted.
 
-use super::{
-    Halt,
-    session::{Before, Session, unreadable},
-};
+use super::session::{Before, Session, unreadable};
 use crate::{
+    call::Halt,
     outcome::Outcome,
     park::{
         holds::{Entry, State},

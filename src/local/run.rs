@@ -29,7 +29,7 @@ use super::{
     source::{Feed, FixtureError, Fixtures},
     target::Target,
 };
-use crate::batch::Call;
+use crate::call::Call;
 use bytes::Bytes;
 use flight::{End, Failed, Flight, Role, Turned};
 use lane::Lane;

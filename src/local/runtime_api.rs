@@ -17,7 +17,7 @@ mod program;
 pub use program::Program;
 
 use super::target::{FunctionError, Target};
-use crate::{batch::Call, clock::Clock, record::Timestamp};
+use crate::{call::Call, clock::Clock, record::Timestamp};
 use bytes::Bytes;
 use environment::{Environment, Loss};
 use exchange::Invocation;

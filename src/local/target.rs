@@ -1,9 +1,6 @@
 //! What the mapping invokes.
 
-use crate::{
-    batch::{Call, Work},
-    handler::Function,
-};
+use crate::{batch::Work, call::Call, handler::Function};
 use bytes::Bytes;
 use futures_util::future::{FutureExt, LocalBoxFuture};
 

@@ -10,7 +10,7 @@
 //! would make that cheap, and every change of an item dearer that is not quarantined at all.
 
 use crate::{
-    batch::Halt,
+    call::Halt,
     operation::{LIMIT_DEFAULT, Selection},
     park::envelope::stream_name,
     record::Timestamp,

@@ -18,7 +18,8 @@ use super::{
     sources::Filing,
 };
 use crate::{
-    batch::{Call, Halt, Measures, Work},
+    batch::Work,
+    call::{Call, Halt, Measures},
     event::{DecodeError, Record, Value},
     operation::Operation,
     outcome::Outcome,

@@ -2,7 +2,8 @@
 
 use crate::support::{FOREVER, block_on, call, embedded, order};
 use changefold::{
-    batch::{Measures, Work as _, keeping::Keeping, lanes::Lanes},
+    batch::{Work as _, keeping::Keeping, lanes::Lanes},
+    call::Measures,
     clock::SystemClock,
     event,
     outcome::Outcome,

@@ -5,11 +5,11 @@ mod queue;
 use crate::support::{FOREVER, block_on, call, order};
 use changefold::{
     batch::{
-        Call, Halt,
         keeping::MAX_ATTEMPTS_DEFAULT,
         lanes::{Lanes, Order},
         retry::TRIES_IN_PLACE,
     },
+    call::{Call, Halt},
     clock::{Clock, SystemClock},
     handler::Function,
     processor::{self, Context, Failure, Processor},

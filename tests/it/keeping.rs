@@ -15,11 +15,12 @@ use aws_smithy_runtime_api::client::{
 };
 use changefold::{
     batch::{
-        Measures, Work as _,
+        Work as _,
         keeping::Keeping,
         lanes::{Lanes, Order},
         progress::Progress,
     },
+    call::Measures,
     clock::{Clock, SystemClock},
     event,
     handler::Function,

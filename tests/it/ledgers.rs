@@ -3,7 +3,7 @@
 use crate::support::{self, call, endpoint, order};
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
 use changefold::{
-    batch::Call,
+    call::Call,
     clock::{Clock, SystemClock},
     handler::Function,
     record::Timestamp,

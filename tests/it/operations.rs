@@ -10,7 +10,8 @@ mod switch;
 use crate::support::{self, block_on, local_endpoint, order};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use changefold::{
-    batch::{Call, Halt, keeping::Keeping, lanes::Lanes},
+    batch::{keeping::Keeping, lanes::Lanes},
+    call::{Call, Halt},
     clock::Clock,
     handler::Function,
     outcome::Answer,

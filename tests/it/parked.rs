@@ -3,7 +3,8 @@
 
 use crate::support::{FOREVER, block_on, call, local_endpoint, order};
 use changefold::{
-    batch::{Call, keeping::Keeping, lanes::Lanes},
+    batch::{keeping::Keeping, lanes::Lanes},
+    call::Call,
     clock::{Clock, SystemClock},
     handler::Function,
     operation::{self, Operation, Redrive, Selection},

@@ -6,7 +6,8 @@
 
 use crate::support::{block_on, endpoint, environment, order};
 use changefold::{
-    batch::{Call, lanes::Lanes},
+    batch::lanes::Lanes,
+    call::Call,
     clock::{Clock, SystemClock},
     config::Config,
     handler::Function,

@@ -12,7 +12,8 @@
 use crate::support::{self, FOREVER, endpoint};
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
 use changefold::{
-    batch::{Call, keeping::Keeping, lanes::Lanes},
+    batch::{keeping::Keeping, lanes::Lanes},
+    call::Call,
     clock::{Clock, SystemClock},
     handler::Function,
     park::{OnPark, Park},

@@ -2,7 +2,7 @@
 
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use changefold::{
-    batch::Call,
+    call::Call,
     clock::SystemClock,
     handler::Function,
     record::Timestamp,

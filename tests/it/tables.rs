@@ -4,11 +4,11 @@
 use crate::support::{FOREVER, block_on, call, local_endpoint, order};
 use changefold::{
     batch::{
-        Call,
         keeping::{Keeping, OnFull},
         lanes::Lanes,
         progress::Progress,
     },
+    call::Call,
     clock::SystemClock,
     handler::Function,
     operation::{self, Operation, Redrive, Selection},

@@ -2,7 +2,7 @@
 
 use crate::support::{self, call, order};
 use changefold::{
-    batch::Halt,
+    call::Halt,
     handler::Function,
     operation::{self, Operation, Redrive, Selection},
     outcome::Answer,

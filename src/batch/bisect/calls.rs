@@ -12,12 +12,12 @@
 use super::Bulk;
 use crate::{
     batch::{
-        Call, Halt,
         deadline::Deadline,
+        processor_errors::halted,
         retry::TRIES_IN_PLACE,
-        rounds::halted,
         session::{Before, Session},
     },
+    call::{Call, Halt},
     outcome::Outcome,
     processor::{BatchFailure, BatchItem, BatchProcessor, Class, Context, Failure},
     telemetry,

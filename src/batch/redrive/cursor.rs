@@ -5,7 +5,7 @@
 //! first key that was not begun. So a key that is through, well or not, is not met again. For
 //! a caller it is a text to pass back.
 
-use crate::batch::Halt;
+use crate::call::Halt;
 use std::{collections::BTreeMap, fmt};
 
 /// Between the parts of the text; in no hash and no sort key.

@@ -6,7 +6,8 @@
 
 use super::{Operator, Runner, Wanted, cursor::Cursor};
 use crate::{
-    batch::{Halt, deadline::Deadline},
+    batch::deadline::Deadline,
+    call::Halt,
     operation::{Drop, LIMIT_DEFAULT, Redriven, Stopped},
     park::{inventory::ParkedKey, rows::Fate},
     telemetry,

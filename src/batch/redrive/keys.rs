@@ -20,7 +20,8 @@ use super::{
     under_way::{Place, Redriving, not_redriven},
 };
 use crate::{
-    batch::{Halt, deadline::Deadline},
+    batch::deadline::Deadline,
+    call::Halt,
     operation::{ANSWER_BYTES_MAX, DryRun, LIMIT_DEFAULT, Redrive, Redriven},
     park::{inventory::ParkedKey, rows::Row},
     processor::Failure,

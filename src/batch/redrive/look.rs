@@ -7,7 +7,8 @@
 
 use super::{Operator, Runner, Wanted, cursor::Cursor};
 use crate::{
-    batch::{Halt, deadline::Deadline},
+    batch::deadline::Deadline,
+    call::Halt,
     operation::{
         ANSWER_BYTES_MAX, LIMIT_DEFAULT, Listed, Listing, Omitted, Selection, Shown, ShownRecord,
     },

@@ -13,11 +13,11 @@ use super::{
 };
 use crate::{
     batch::{
-        Halt,
+        processor_errors::{halted, timed_out},
         retry::TRIES_IN_PLACE,
-        rounds::{halted, timed_out},
         session::chain,
     },
+    call::Halt,
     event::{self, Record},
     park::rows::{Fate, PayloadError, Row},
     processor::{Class, Failure},

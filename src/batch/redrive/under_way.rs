@@ -5,7 +5,8 @@
 
 use super::{Operator, Wanted};
 use crate::{
-    batch::{Halt, deadline::Deadline, retry::Circuit},
+    batch::{deadline::Deadline, retry::Circuit},
+    call::Halt,
     operation::{NotRedriven, Redrive, Redriven, Stopped},
     park::{inventory::ParkedKey, rows::Row},
     processor::Failure,

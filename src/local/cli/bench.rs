@@ -5,7 +5,8 @@
 
 use super::{Complaint, PlaceArgs, account::Account, talk};
 use crate::{
-    batch::{Call, Setup, Work, consumer::LOCAL, lanes::Order},
+    batch::{Setup, Work, consumer::LOCAL, lanes::Order},
+    call::Call,
     clock::{Clock, SystemClock},
     config::{self, Config, ViewConfig, keep},
     handler::Function,

@@ -11,7 +11,8 @@ pub(super) use arguments::ParkedArgs;
 
 use super::{Complaint, Exit, Format, bench, invoke::Deployed, print, talk};
 use crate::{
-    batch::{Call, Setup, Work, lanes::Order},
+    batch::{Setup, Work, lanes::Order},
+    call::Call,
     clock::{Clock, SystemClock},
     handler::Function,
     local::report,

@@ -2,7 +2,7 @@
 
 use super::{RunError, Setting, Summary, run};
 use crate::{
-    batch::Call,
+    call::Call,
     clock::Clock,
     local::{
         checkpoint::Checkpoints,

@@ -6,7 +6,7 @@
 
 use super::lock;
 use crate::{
-    batch::Call,
+    call::Call,
     local::{
         http::{Answer, json},
         target::FunctionError,

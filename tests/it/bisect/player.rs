@@ -2,10 +2,8 @@
 
 use crate::support::{FOREVER, block_on, call, embedded};
 use changefold::{
-    batch::{
-        Call, Halt, Measures, Work, bisect::Bulk, keeping::Keeping, lanes::Order,
-        progress::Progress,
-    },
+    batch::{Work, bisect::Bulk, keeping::Keeping, lanes::Order, progress::Progress},
+    call::{Call, Halt, Measures},
     clock::Clock,
     event as delivered,
     operation::{Listing, Operation, Selection},

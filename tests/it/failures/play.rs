@@ -10,7 +10,8 @@ use super::{
 use crate::support;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use changefold::{
-    batch::{Call, keeping::Keeping, lanes::Lanes, progress::Progress},
+    batch::{keeping::Keeping, lanes::Lanes, progress::Progress},
+    call::Call,
     clock::Clock,
     handler::Function,
     local::{

@@ -12,7 +12,8 @@ use super::{
 };
 use bytes::Bytes;
 use changefold::{
-    batch::{Call, Halt, lanes::Lanes},
+    batch::lanes::Lanes,
+    call::{Call, Halt},
     handler::Function,
     local::target::{FunctionError, Target},
     operation::{self, Operation, Redrive, Selection},

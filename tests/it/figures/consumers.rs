@@ -4,7 +4,8 @@
 use super::{RETENTION_HOURS, backlog, program};
 use crate::support::{self, FOREVER};
 use changefold::{
-    batch::{Call, keeping::Keeping, progress::Progress},
+    batch::{keeping::Keeping, progress::Progress},
+    call::Call,
     clock::{Clock, SystemClock},
     local::{
         runtime_api::{Program, RuntimeApi},

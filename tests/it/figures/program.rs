@@ -4,7 +4,8 @@
 use super::{Backlog, FUNCTION_ARN, RETENTION_HOURS, backlog::effects};
 use crate::support::{self, FOREVER};
 use changefold::{
-    batch::{Call, keeping::Keeping, progress::Progress},
+    batch::{keeping::Keeping, progress::Progress},
+    call::Call,
     clock::{Clock, SystemClock},
     local::{
         clock::VirtualClock,

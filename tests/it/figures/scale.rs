@@ -24,7 +24,8 @@ use aws_smithy_runtime_api::client::{
 };
 use aws_smithy_types::body::SdkBody;
 use changefold::{
-    batch::{Call, keeping::Keeping, lanes::Lanes, progress::Progress},
+    batch::{keeping::Keeping, lanes::Lanes, progress::Progress},
+    call::Call,
     clock::Clock,
     handler::Function,
     park::{OnPark, Park},

@@ -4,10 +4,10 @@ use super::{Event, Player, Scripted, any_record, play_event, scripted};
 use crate::support::{block_on, call, embedded, order};
 use changefold::{
     batch::{
-        Call,
         keeping::Keeping,
         lanes::{Lanes, Order},
     },
+    call::Call,
     clock::{Clock, SystemClock},
     event::ParkedQueues,
     handler::Function,

@@ -7,7 +7,7 @@ use super::*;
 mod sends {
     use super::*;
     use changefold::{
-        batch::Call,
+        call::Call,
         park::{
             destination::{Destination, DestinationError},
             envelope::Envelope,

@@ -2,7 +2,7 @@
 
 use super::{Bench, asked, event};
 use crate::support::block_on;
-use changefold::{batch::Call, clock::Clock as _};
+use changefold::{call::Call, clock::Clock as _};
 use serde_json::{Value, json};
 use std::{cell::Cell, pin::pin, task::Poll};
 
