@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures everything (`cargo bench --bench ratios`) and writes both tables into the README,
+# Measures everything (`cargo bench --bench ratios`) and writes both tables into docs/speed.md,
 # between their markers. Nothing there is typed by hand.
 #
 #   benches/peers/install.sh && benches/peers/table.sh
@@ -9,10 +9,10 @@ cd "$(dirname "$0")/../.."
 target=${CARGO_TARGET_DIR:-target}
 [[ ${1-} == --last ]] || cargo bench --locked --bench ratios
 
-python3 - "$target" README.md <<'PYTHON'
+python3 - "$target" docs/speed.md <<'PYTHON'
 import datetime, json, os, pathlib, re, sys
 
-target, readme = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+target, page = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
 peers = target / "peers"
 versions = json.loads((peers / "versions.json").read_text())
 whole = json.loads((peers / "whole.json").read_text())
@@ -65,11 +65,11 @@ def row(it):
 head = ["figure", "ratio", "quartiles", "must", "holds", ""]
 ratios = table(head, ["---", "--:", "--:", "--:", "---", "---"], (row(it) for it in ratios))
 
-text = readme.read_text()
+text = page.read_text()
 for name, content in (("functions", functions), ("ratios", ratios)):
     start, end = f"<!-- {name}: written by benches/peers/table.sh -->", f"<!-- {name} end -->"
     before, rest = text.split(start)
     text = f"{before}{start}\n{content}\n{end}{rest.split(end)[1]}"
-readme.write_text(text)
-print("README.md has the tables of", day, file=sys.stderr)
+page.write_text(text)
+print(page, "has the tables of", day, file=sys.stderr)
 PYTHON

@@ -205,7 +205,7 @@ impl Bench {
         Row::counted(goal, ours / theirs, note)
     }
 
-    /// What `benches/peers/table.sh` makes the README's table of.
+    /// What `benches/peers/table.sh` makes the table in docs/speed.md of.
     fn write(&self, home: &Path) {
         let functions: Vec<_> = self
             .names

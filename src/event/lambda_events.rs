@@ -3,7 +3,7 @@
 //!
 //! Behind the feature of that name, since nothing of ours needs it: reading a change into your
 //! own type ([`Record::change`]) skips the tree of attributes that these types hold, and costs
-//! an eighth (README, "Speed"). A record is read from its own bytes, with the errors of this
+//! an eighth (docs/speed.md). A record is read from its own bytes, with the errors of this
 //! module: they name the place and no value.
 //!
 //! What it gives up: nothing converts back, because a record of ours borrows from the payload.

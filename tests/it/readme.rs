@@ -1,8 +1,9 @@
-//! The README's commands, run as they stand there, against what it says they print.
+//! The commands of the README and of every page in `docs/`, run as they stand there, against
+//! what the page says they print; and the links between the pages.
 //!
 //! A `console` block is commands after `$ ` and their output, stdout and stderr together; a
-//! line `…` stands for any lines. `sh` blocks print too much to show: their `cargo run` lines
-//! must succeed. `cargo run` is replaced by the program this test run has built.
+//! line `…` stands for any lines. `sh` blocks print too much to show: the README's `cargo run`
+//! lines must succeed. `cargo run` is replaced by the program this test run has built.
 
 use std::{
     fs,
@@ -19,11 +20,21 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn blocks() -> Vec<Block> {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+/// The README first, then what else people read, by name.
+fn pages() -> Vec<PathBuf> {
+    let docs = fs::read_dir(root().join("docs")).unwrap();
+    let mut pages: Vec<PathBuf> = docs.map(|entry| entry.unwrap().path()).collect();
+    pages.extend(["CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"].map(|it| root().join(it)));
+    pages.sort();
+    pages.insert(0, root().join("README.md"));
+    pages
+}
+
+fn blocks(page: &Path) -> Vec<Block> {
+    let text = fs::read_to_string(page).unwrap();
     let mut blocks: Vec<Block> = Vec::new();
     let mut is_open = false;
-    for line in readme.lines() {
+    for line in text.lines() {
         if let Some(language) = line.strip_prefix("```") {
             is_open = !is_open;
             if is_open {
@@ -33,7 +44,7 @@ fn blocks() -> Vec<Block> {
             blocks.last_mut().unwrap().lines.push(line.to_owned());
         }
     }
-    assert!(!is_open, "a block of the README does not end");
+    assert!(!is_open, "a block of {} does not end", page.display());
     blocks
 }
 
@@ -81,7 +92,8 @@ fn matches(shown: &[String], lines: &[&str]) -> bool {
 #[test]
 fn console_blocks_print_what_they_show() {
     let mut commands = 0;
-    for block in blocks().iter().filter(|block| block.language == "console") {
+    let all: Vec<Block> = pages().iter().flat_map(|page| blocks(page)).collect();
+    for block in all.iter().filter(|block| block.language == "console") {
         let mut lines = block.lines.iter().peekable();
         while let Some(line) = lines.next() {
             let command = line.strip_prefix("$ ").expect("a console block begins with a command");
@@ -95,12 +107,12 @@ fn console_blocks_print_what_they_show() {
             commands += 1;
         }
     }
-    assert!(commands >= 5, "only {commands} commands found");
+    assert!(commands >= 10, "only {commands} commands found");
 }
 
 #[test]
 fn the_first_command_succeeds_as_it_stands() {
-    let blocks = blocks();
+    let blocks = blocks(&root().join("README.md"));
     let runs: Vec<&String> = blocks
         .iter()
         .filter(|block| block.language == "sh")
@@ -117,7 +129,47 @@ fn the_first_command_succeeds_as_it_stands() {
 #[test]
 fn the_example_stands_in_the_readme_as_it_is() {
     let example = fs::read_to_string(root().join("examples/orders.rs")).unwrap();
-    let shown = blocks().into_iter().find(|block| block.language == "rust").unwrap();
+    let shown = blocks(&root().join("README.md"))
+        .into_iter()
+        .find(|block| block.language == "rust")
+        .unwrap();
     assert_eq!(shown.lines.join("\n") + "\n", example);
     assert!(example.lines().count() <= 40);
+}
+
+/// What a heading is called in a link: as GitHub does it.
+fn anchor(heading: &str) -> String {
+    let heading = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+/// A link's page and anchor, from the page it stands on; none for one that leads elsewhere.
+fn target(page: &Path, link: &str) -> Option<(PathBuf, Option<String>)> {
+    if link.contains("://") {
+        return None;
+    }
+    let (file, anchor) = link.split_once('#').map_or((link, None), |(file, it)| (file, Some(it)));
+    let file = if file.is_empty() { page.to_owned() } else { page.parent().unwrap().join(file) };
+    Some((file, anchor.map(str::to_owned)))
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let mut links = 0;
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        for after in text.split("](").skip(1) {
+            let link = after.split(')').next().unwrap();
+            let Some((file, wanted)) = target(&page, link) else { continue };
+            let place = format!("{}: {link}", page.display());
+            assert!(file.exists(), "{place} leads nowhere");
+            links += 1;
+            let Some(wanted) = wanted else { continue };
+            let text = fs::read_to_string(&file).unwrap();
+            let found = text.lines().any(|it| it.starts_with('#') && anchor(it) == wanted);
+            assert!(found, "{place} leads to no heading");
+        }
+    }
+    assert!(links > 20, "only {links} links found");
 }
