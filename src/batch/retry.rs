@@ -31,7 +31,8 @@ impl Pauses {
         Self(Mutex::new(fastrand::Rng::with_seed(seed)))
     }
 
-    /// Waits before the next try; false, at once, if that would end after `until`.
+    /// Waits before the next try; false, at once, if that would end after `until`, and false if
+    /// it did.
     pub(super) async fn before_try(
         &self,
         done: u32,
@@ -47,7 +48,8 @@ impl Pauses {
             return false;
         }
         clock.sleep(Duration::from_millis(pause)).await;
-        true
+        // A process that was frozen meanwhile wakes long after: others have its records by then.
+        clock.now().0 < until
     }
 }
 

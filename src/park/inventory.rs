@@ -239,7 +239,10 @@ impl Park {
             if is_last {
                 changes.extend(self.closing(key, owner, (now, deadline)).await?);
             } else {
-                changes.push(self.one_less(key, owner));
+                let is_newest =
+                    text_of(&head, "later").is_none_or(|later| later < row.sort.as_str());
+                let finished = (fate == Fate::Done && is_newest).then_some(row.sort.as_str());
+                changes.push(self.one_less(key, owner, finished));
             }
             match self.store.change_all(changes, deadline).await {
                 Ok(()) => {
@@ -288,12 +291,22 @@ impl Park {
             .value(":ttl", self.receipt_expiry(now))
     }
 
-    fn one_less(&self, key: &Key, owner: &str) -> Change {
-        Change::update(&self.table, rows::key(&key.hash, HEAD), "ADD parked :less")
+    /// The head counts one less, and takes note of the newest record that a redrive finished: an
+    /// earlier one may still be rescued.
+    fn one_less(&self, key: &Key, owner: &str, finished: Option<&str>) -> Change {
+        let update = match finished {
+            Some(_) => "SET later = :later ADD parked :less",
+            None => "ADD parked :less",
+        };
+        let change = Change::update(&self.table, rows::key(&key.hash, HEAD), update)
             .only_if("lease_owner = :me AND parked > :one")
             .value(":less", number(-1))
             .value(":one", number(1))
-            .value(":me", text(owner))
+            .value(":me", text(owner));
+        match finished {
+            Some(sort) => change.value(":later", text(sort)),
+            None => change,
+        }
     }
 
     /// The last record goes, and the hold with it.

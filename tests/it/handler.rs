@@ -326,7 +326,8 @@ fn nothing_starts_within_the_reserve_of_the_deadline() {
         let reply = block_on(function.invoke(payload.as_bytes(), &call)).unwrap();
         serde_json::to_string(&reply).unwrap()
     };
-    // Each record has shown to take a second, so the last starts with that, the writes and the reply left.
+    // Each record has shown to take a second, so the last starts with that, the writes and the
+    // reply left.
     assert_eq!(invoke(3_000 + 1_000 + 501), failure_of(None));
     assert_eq!(invoke(3_000 + 1_000 + 500), failure_of(Some(4)));
     assert_eq!(invoke(2_600), failure_of(Some(3)));
