@@ -382,13 +382,13 @@ fn hundreds_of_parks_make_a_few_store_calls_at_a_time() {
         let counting = Counting { embedded, now: Arc::default(), most: Arc::clone(&most) };
         let client = SharedHttpClient::new(counting);
         let store = Store::new(client, &local_endpoint(None), Arc::new(SystemClock), 1);
-        let processor =
-            processor::from_fn(async |_: Change<IgnoredAny>, at: &Context<'_>| {
-                match at.sequence_number().as_str().ends_with('7') {
-                    true => Err(Failure::retry("not yet").with_code("Seven")),
-                    false => Err(Failure::park("never")),
-                }
-            });
+        let processor = processor::from_fn(async |_: Change<IgnoredAny>, at: &Context<'_>| {
+            Err(if at.sequence_number().as_str().ends_with('7') {
+                Failure::retry("not yet").with_code("Seven")
+            } else {
+                Failure::park("never")
+            })
+        });
         let progress = Progress::new(store.clone(), "progress".to_owned(), 24);
         let keeping = parking(&store, OnPark::Skip).with_progress(progress);
         let function = function(keeping, processor).await;
