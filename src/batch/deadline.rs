@@ -144,6 +144,7 @@ impl<'c> Deadline<'c> {
     }
 
     /// Takes note of how long a send to a destination took.
+    #[cfg(feature = "destinations")]
     pub(super) fn learn_send(&self, Timestamp(since): Timestamp) {
         let took = self.now().0.saturating_sub(since);
         let slowest = self.slowest_send_ms.get().unwrap_or_default();
@@ -177,6 +178,7 @@ impl<'c> Deadline<'c> {
     }
 
     /// When no send goes on any more: what was sent has to be written.
+    #[cfg(feature = "destinations")]
     pub(super) fn sends_end(&self) -> Timestamp {
         self.before(REPLY_MS.saturating_add(self.writes_ms()), 5)
     }
@@ -187,6 +189,7 @@ impl<'c> Deadline<'c> {
     }
 
     /// Whether a send that begins now will end in time, going by those before it.
+    #[cfg(feature = "destinations")]
     pub(super) fn has_time_to_send(&self) -> bool {
         let send = self.slowest_send_ms.get().unwrap_or(0);
         self.now().0.saturating_add(send) < self.sends_end().0

@@ -2,9 +2,9 @@
 //! them.
 //!
 //! An entry is a hash of the key and what it means for later records. It stands in one of
-//! [`STRIPES`] rows of its consumer, which is replaced under its revision, so two functions
+//! `STRIPES` rows of its consumer, which is replaced under its revision, so two functions
 //! never overwrite each other's entries. In the same transaction the new revision is written
-//! to each of the [`REPLICAS`] *revisions rows*. An invocation reads one of these, and then
+//! to each of the `REPLICAS` *revisions rows*. An invocation reads one of these, and then
 //! only the stripes whose revision is another than that of the copy its process has. So
 //! looking costs one read unit as long as nobody parks, however many keys are parked; and a
 //! stripe that is used is at least as new as the revisions that were read.

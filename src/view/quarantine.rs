@@ -170,7 +170,7 @@ pub struct Page {
     pub read_units: f64,
 }
 
-/// Reads a part of the ledger for what is quarantined in it: [`PAGES_MAX`] MB at most, and no
+/// Reads a part of the ledger for what is quarantined in it: `PAGES_MAX` MB at most, and no
 /// longer than there is time. No `views` means whatever view there is.
 ///
 /// # Errors

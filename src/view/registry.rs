@@ -5,7 +5,7 @@
 //! would be wrong; so the ledger table holds one row with the fingerprint of each view, and
 //! the function refuses to start when it does not match. The same row names the ledger's
 //! owner: a second function with other views would strike off those of the first, so it is
-//! refused as well. And it says which sources have come ([`Sources`]).
+//! refused as well. And it says which sources have come (`Sources`).
 //!
 //! The row is replaced under its revision. What it gives up: until backfill exists, a changed
 //! view needs new tables.
