@@ -55,6 +55,10 @@ impl<const STRICT: bool> Processor for Player<STRICT> {
         let Line { n, fate } = change.new_image().unwrap();
         let is_the_one = self.witness.knows(*n, context);
         let tries = self.witness.attempt(*n, is_the_one);
+        let transient = || {
+            self.witness.failed_transiently(*n);
+            Failure::retry("not yet").with_code(CODES[n % CODES.len()])
+        };
         let (kind, amount) = fate.split_once(':').unwrap_or((fate, "0"));
         let amount: u32 = amount.parse().unwrap();
         let is_fixed = self.witness.is_fixed();
@@ -63,7 +67,16 @@ impl<const STRICT: bool> Processor for Player<STRICT> {
             "slow" => self.sleep(Duration::from_millis(amount.into())).await,
             "flaky" if tries <= amount && !self.witness.is_after_the_run() => {
                 pause(1).await;
-                return Err(Failure::retry("not yet").with_code(CODES[n % CODES.len()]));
+                return Err(transient());
+            }
+            "mixed" if !self.witness.is_after_the_run() => {
+                pause(1).await;
+                if tries <= amount / 10 {
+                    return Err(transient());
+                }
+                if tries <= amount / 10 + amount % 10 {
+                    return Err(std::fmt::Error.into());
+                }
             }
             "hang" if !is_fixed && tries <= HANGS_TRIES => self.sleep(HANGS).await,
             "park" if !is_fixed => {
@@ -72,10 +85,8 @@ impl<const STRICT: bool> Processor for Player<STRICT> {
             }
             "error" if !is_fixed => return Err(std::fmt::Error.into()),
             "panic" if !is_fixed => std::panic::resume_unwind(Box::new("told to")),
-            "killer" if !is_fixed => {
-                self.witness.kill();
-                std::future::pending::<()>().await;
-            }
+            "killer" if !is_fixed => self.die(*n).await,
+            "cursed" if !self.witness.is_curse_lifted() => self.die(*n).await,
             _ => {}
         }
         self.witness.effect(*n);
@@ -87,6 +98,12 @@ impl<const STRICT: bool> Processor for Player<STRICT> {
 const CODES: [&str; 3] = ["DownA", "DownB", "DownC"];
 
 impl<const STRICT: bool> Player<STRICT> {
+    /// Ends the process, and with it the invocation.
+    async fn die(&self, at: usize) {
+        self.witness.kill(at);
+        std::future::pending::<()>().await;
+    }
+
     async fn sleep(&self, length: Duration) {
         if !self.witness.is_after_the_run() {
             self.clock.sleep(length).await;

@@ -6,18 +6,21 @@
 //! turn: the desk's crashes strike the first store calls, and a redrive makes many.
 
 use super::{
+    consumers::Baton,
     player::{Player, pause},
-    script::{IDLE, OPERATIONS, OPERATOR, Settings},
-    witness::{Kind, Witness},
+    script::{FIRST, IDLE, OPERATIONS, OPERATOR, Settings},
+    wire::Broken,
+    witness::{Asked, Kind, Witness},
 };
 use bytes::Bytes;
 use changefold::{
-    batch::lanes::Lanes,
-    call::{Call, Halt},
+    batch::{Work, keeping::OnUnkeyed, lanes::Lanes},
+    call::{Call, Halt, Measures},
+    event,
     handler::Function,
     local::target::{FunctionError, Target},
     operation::{self, Operation, Redrive, Selection},
-    outcome::Answer,
+    outcome::{Answer, Outcome},
     record::Source,
 };
 use futures_util::future::{FutureExt, LocalBoxFuture};
@@ -44,6 +47,9 @@ pub(crate) struct Stage {
     /// so many batches.
     pub(crate) fixed_at: (usize, u32),
     pub(crate) delivered: Cell<u32>,
+    /// Another consumer beside this one.
+    pub(crate) baton: Option<Baton>,
+    pub(crate) broken: Option<Broken>,
 }
 
 impl Target for Stage {
@@ -69,12 +75,20 @@ impl Target for Stage {
 
 fn key(record: &Value) -> &str {
     let of_item = record["dynamodb"]["Keys"]["pk"]["S"].as_str();
-    of_item.or(record["kinesis"]["partitionKey"].as_str()).unwrap()
+    let of_item = of_item.or(record["kinesis"]["partitionKey"].as_str());
+    of_item.unwrap_or_default() // a message, or a key that cannot be read
 }
 
 fn number(record: &Value) -> &str {
     let of_item = record["dynamodb"]["SequenceNumber"].as_str();
-    of_item.or(record["kinesis"]["sequenceNumber"].as_str()).unwrap()
+    let of_item = of_item.or(record["kinesis"]["sequenceNumber"].as_str());
+    of_item.or(record["messageId"].as_str()).unwrap()
+}
+
+/// In which form a record comes: a message by the count of its receipts.
+fn form(record: &Value) -> u32 {
+    let count = record["attributes"]["ApproximateReceiveCount"].as_str();
+    count.map_or(FIRST, |count| count.parse().unwrap())
 }
 
 impl Stage {
@@ -84,18 +98,55 @@ impl Stage {
         if self.witness.effects() >= effects || self.delivered.get() >= batches {
             self.witness.fix(true);
         }
+        let forms: Vec<u32> = records.iter().map(form).collect();
         let records = records.iter().map(|it| self.witness.script.find(number(it)).unwrap());
         let records: Vec<usize> = records.collect();
         let beside = self.beside(&records);
         let invocation = Under::begin(&self.witness, Kind::Live, records);
+        let halts = !self.witness.is_fixed() && self.settings.unkeyed == Some(OnUnkeyed::Halt);
+        self.witness.note_forms(invocation.number, forms, halts && self.settings.holds);
         let invoked = self.invoke_once(payload, call.clone(), &invocation, 25);
         let answer = match beside {
             None => invoked.await,
             Some(redrive) => self.race(invoked, self.redrive(redrive, &call)).await,
         };
-        let answer = serde_json::to_value(answer?.ok()?).unwrap();
+        let answer = answer?.map_err(|halt| self.note_halt(&halt)).ok()?;
+        let answer = serde_json::to_value(answer).unwrap();
         self.witness.replied(invocation.number, &answer);
         Some(answer.to_string().into())
+    }
+
+    fn note_halt(&self, halt: &Halt) {
+        if halt.message.contains("CHANGEFOLD_ON_UNKEYED") {
+            self.witness.count("halted by a key that cannot be read");
+        }
+    }
+
+    /// A message of the mapping: these records of a shard, among them the ones it gave up, are
+    /// read again. Tells whether all of them are safe.
+    pub(crate) async fn rescue(&self, records: &[usize], condition: &str, call: &Call) -> bool {
+        let invocation = Under::begin(&self.witness, Kind::Rescue, records.to_vec());
+        let texts = records.iter().map(|at| self.witness.script.text(*at, FIRST + 1));
+        let texts: Vec<_> = texts.collect();
+        let event = format!(r#"{{"Records":[{}]}}"#, texts.join(","));
+        self.witness.note_forms(invocation.number, vec![FIRST + 1; records.len()], false);
+        let batch = event::parse(event.as_bytes());
+        let batch = batch.records().unwrap();
+        let mut outcomes = vec![Outcome::default(); batch.len()];
+        let mut measures = Measures::default();
+        let call = invocation.call_of(call);
+        let by = (condition, &call);
+        let rescued = if self.witness.is_fixed() {
+            self.after.work().rescue(batch, &mut outcomes, &mut measures, by).left_future()
+        } else {
+            self.before.work().rescue(batch, &mut outcomes, &mut measures, by).right_future()
+        };
+        if self.polled(Box::pin(rescued), &invocation, 12).await.is_none_or(|it| it.is_err()) {
+            return false;
+        }
+        let finished: Vec<bool> = outcomes.iter().map(|it| it.is_finished()).collect();
+        self.witness.rescued(invocation.number, &finished);
+        finished.iter().all(|is_finished| *is_finished)
     }
 
     /// Sometimes an operator redrives a key while its records are delivered.
@@ -151,27 +202,41 @@ impl Stage {
         invocation: &Under<'_>,
         of: u32,
     ) -> Option<Result<Answer, Halt>> {
-        let call =
-            Call { request_id: format!("{}-{}", call.request_id, invocation.number), ..call };
-        let mut dies_in = {
-            let mut rng = self.rng.borrow_mut();
-            let dies = self.settings.faults && rng.u32(..of) == 0;
-            if dies { 1 + rng.u32(..60) } else { u32::MAX }
-        };
+        let call = invocation.call_of(&call);
         let invoked = if self.witness.is_fixed() {
             self.after.invoke(payload, &call).left_future()
         } else {
             self.before.invoke(payload, &call).right_future()
         };
-        let mut invoked = pin!(invoked);
+        self.polled(invoked, invocation, of).await
+    }
+
+    async fn polled<T>(
+        &self,
+        work: impl Future<Output = T>,
+        invocation: &Under<'_>,
+        of: u32,
+    ) -> Option<T> {
+        let mut dies_in = {
+            let mut rng = self.rng.borrow_mut();
+            let dies = self.settings.faults && rng.u32(..of) == 0;
+            if dies { 1 + rng.u32(..60) } else { u32::MAX }
+        };
+        let mut work = pin!(work);
         std::future::poll_fn(|context| {
+            if let Some(baton) = &self.baton {
+                let mut rng = self.rng.borrow_mut();
+                if baton.is_with_the_other(context, &mut rng) {
+                    return Poll::Pending;
+                }
+            }
             dies_in -= 1;
             if dies_in == 0 {
                 self.witness.count("died");
                 return Poll::Ready(None);
             }
             self.witness.turn_of(Some(invocation.number));
-            let polled = invoked.as_mut().poll(context);
+            let polled = work.as_mut().poll(context);
             self.witness.turn_of(None);
             if self.witness.is_killed(invocation.number) {
                 self.witness.count("killed by its record");
@@ -183,13 +248,14 @@ impl Stage {
     }
 
     /// The operator's requests, one after another.
-    async fn serve_operator(&self, requests: usize, call: &Call) -> Option<Bytes> {
+    pub(crate) async fn serve_operator(&self, requests: usize, call: &Call) -> Option<Bytes> {
         for _ in 0..requests {
             self.wait().await;
             let choice = self.rng.borrow_mut().u32(..20);
             match choice {
                 0 => {
-                    self.operate(Operation::Show(Selection::default()), call).await?;
+                    let shown = self.operate(Operation::Show(Selection::default()), call).await?;
+                    self.witness.look_at_copies(&shown);
                 }
                 1 => {
                     let listed = self.operate(Operation::List(Selection::default()), call).await?;
@@ -207,6 +273,9 @@ impl Stage {
                 4..8 => {
                     let limit = Some(choice as usize - 3);
                     self.redrive(Redrive { limit, ..Redrive::default() }, call).await?;
+                }
+                8..10 if self.settings.drops => {
+                    self.drop_some(call).await?;
                 }
                 _ => {
                     self.redrive(Redrive::default(), call).await?;
@@ -229,17 +298,49 @@ impl Stage {
         }
     }
 
+    /// Drops a few records of some key: the first ones, a certain one, or all.
+    async fn drop_some(&self, call: &Call) -> Option<Value> {
+        let listed = self.operate(Operation::List(Selection::default()), call).await?;
+        let chosen = {
+            let mut rng = self.rng.borrow_mut();
+            let chosen = rng.choice(listed["parked"].as_array()?)?;
+            let number = chosen["sequence_number"].as_str()?.to_owned();
+            let choice = rng.u8(..5);
+            let limit = (choice < 3).then(|| rng.usize(1..3));
+            (chosen["key"].as_str()?.to_owned(), (choice == 3).then_some(number), limit)
+        };
+        let (key, sequence_number, limit) = chosen;
+        let keys = vec![key];
+        let selection = Selection { keys, sequence_number, limit, ..Selection::default() };
+        self.operate(Operation::Drop(operation::Drop { selection, yes: true }), call).await
+    }
+
     pub(crate) async fn redrive(&self, redrive: Redrive, call: &Call) -> Option<Value> {
         self.witness.count("redrives");
-        // At the end nothing kills any more, so what killed is asked for as well.
-        let (superseded, crashed) = (!self.settings.holds, self.witness.is_after_the_run());
+        // Once nothing kills any more, what killed is asked for as well.
+        let crashed = redrive.crashed || self.witness.is_curse_lifted();
+        let superseded = redrive.superseded || !self.settings.holds;
         self.operate(Operation::Redrive(Redrive { superseded, crashed, ..redrive }), call).await
     }
 
-    pub(crate) async fn operate(&self, operation: Operation, call: &Call) -> Option<Value> {
-        let event = operation::event(operation);
+    pub(crate) async fn operate(&self, mut operation: Operation, call: &Call) -> Option<Value> {
         let invocation = Under::begin(&self.witness, Kind::Redrive, Vec::new());
-        match Box::pin(self.invoke_once(&event, call.clone(), &invocation, 8)).await? {
+        self.witness.note_asked(invocation.number, Asked::of(&operation));
+        match &mut operation {
+            Operation::Drop(drop) if self.broken == Some(Broken::LimitIgnored) => {
+                drop.selection.limit = None;
+            }
+            Operation::Redrive(redrive) if self.broken == Some(Broken::OvertakenUnchecked) => {
+                redrive.superseded = true;
+            }
+            _ => {}
+        }
+        let event = operation::event(operation);
+        let answer = Box::pin(self.invoke_once(&event, call.clone(), &invocation, 8)).await;
+        if self.witness.is_killed(invocation.number) {
+            self.witness.count("a redrive ended by its record");
+        }
+        match answer? {
             Ok(Answer::Operation(answer)) => {
                 let shown = answer["parked"].as_array().into_iter().flatten();
                 for it in shown.filter(|it| it["record_omitted"].is_object()) {
@@ -269,6 +370,10 @@ struct Under<'w> {
 impl<'w> Under<'w> {
     fn begin(witness: &'w Witness, kind: Kind, records: Vec<usize>) -> Self {
         Self { witness, number: witness.begin(kind, records) }
+    }
+
+    fn call_of(&self, call: &Call) -> Call {
+        Call { request_id: format!("{}-{}", call.request_id, self.number), ..call.clone() }
     }
 }
 

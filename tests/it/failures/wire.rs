@@ -32,6 +32,63 @@ pub(crate) enum Broken {
     RefusalTakenForParked,
     /// Tried records are remembered as finished ones.
     TriedMarkedFinished,
+    /// A record that is parked already is parked again over it.
+    ParkUnguarded,
+    /// Parked records of a key are found last first.
+    LastFirst,
+    /// Both functions have one name.
+    OneName,
+    /// Of a queue's messages only the first unfinished is named.
+    OnlyFirstNamed,
+    /// A redrive takes records that others have overtaken, unasked.
+    OvertakenUnchecked,
+    /// Nobody knows which later records of a key were begun or finished.
+    LaterForgotten,
+    /// That a redrive has started a record is not kept.
+    StartsForgotten,
+    /// A drop knows no limit.
+    LimitIgnored,
+    /// Any failure counts for the last attempt.
+    AnyAttemptCounts,
+    /// Records without a key are parked where they have to stop the rest.
+    UnkeyedParked,
+}
+
+impl Broken {
+    /// Whether it is broken in the end as well.
+    pub(crate) fn lasts(self) -> bool {
+        matches!(
+            self,
+            Self::OneName
+                | Self::OvertakenUnchecked
+                | Self::LaterForgotten
+                | Self::StartsForgotten
+                | Self::LastFirst
+                | Self::AnyAttemptCounts
+        )
+    }
+
+    /// Whether it is broken on the wire, as opposed to the stage.
+    fn is_on_the_wire(self) -> bool {
+        match self {
+            Self::ReceiptsForgotten
+            | Self::FromExclusive
+            | Self::OpenUnchecked
+            | Self::CloseUnchecked
+            | Self::RefusalTakenForParked
+            | Self::TriedMarkedFinished
+            | Self::ParkUnguarded
+            | Self::LaterForgotten
+            | Self::StartsForgotten
+            | Self::LastFirst => true,
+            Self::OneName
+            | Self::OnlyFirstNamed
+            | Self::OvertakenUnchecked
+            | Self::LimitIgnored
+            | Self::AnyAttemptCounts
+            | Self::UnkeyedParked => false,
+        }
+    }
 }
 
 /// A transport that watches, and may break something.
@@ -54,6 +111,7 @@ impl Wire {
         witness: &Arc<Witness>,
         broken: Option<Broken>,
     ) -> SharedHttpClient {
+        let broken = broken.filter(|it| it.is_on_the_wire());
         SharedHttpClient::new(Self { inner, witness: Arc::clone(witness), broken })
     }
 }
@@ -132,12 +190,34 @@ fn place(key: &Value) -> (&str, &str) {
 }
 
 fn announce(witness: &Witness, body: &Value) {
+    if body["ExpressionAttributeValues"].get(":starts").is_some() {
+        let (pk, sk) = place(&body["Key"]);
+        witness.note_start(pk, sk);
+    }
+    match body["ExpressionAttributeNames"]["#noted"].as_str() {
+        Some("begun") => witness.count("a later record noted as begun"),
+        Some("later") => witness.count("a later record noted as finished"),
+        _ => {}
+    }
     for action in actions(body) {
         if let Some((at, _)) = parks(witness, action) {
             let (pk, sk) = place(&action["Put"]["Item"]);
             witness.note_row(at, pk, sk);
+            if action["Put"]["Item"]["parts"].is_object() {
+                witness.count("parked in parts");
+            }
+        }
+        if let Some(("dropped", pk, sk)) = settles(action) {
+            witness.note_drop_asked(pk, sk);
         }
     }
+}
+
+/// A parked record that a transaction takes out: what becomes of it, and its row.
+fn settles(action: &Value) -> Option<(&str, &str, &str)> {
+    let fate = action["Update"]["ExpressionAttributeValues"][":fate"]["S"].as_str()?;
+    let (pk, sk) = place(&action["Update"]["Key"]);
+    Some((fate, pk, sk))
 }
 
 fn watch(witness: &Witness, body: &Value) {
@@ -145,11 +225,10 @@ fn watch(witness: &Witness, body: &Value) {
         if let Some((at, code)) = parks(witness, action) {
             witness.note_parked(at, code);
         }
-        let values = &action["Update"]["ExpressionAttributeValues"];
-        if values.get(":fate").is_some() {
-            let (pk, sk) = place(&action["Update"]["Key"]);
+        if let Some((_, pk, sk)) = settles(action) {
             witness.note_settled(pk, sk);
         }
+        let values = &action["Update"]["ExpressionAttributeValues"];
         if values.get(":shut").is_some() {
             witness.count("closed");
         }
@@ -175,6 +254,18 @@ fn watch_refusal(witness: &Witness, body: &Value, answer: &HttpResponse) {
 fn tamper_with_request(broken: Broken, operation: &str, body: &mut Value) {
     if operation == "UpdateItem" && broken == Broken::TriedMarkedFinished {
         mark_finished(body);
+    }
+    if broken == Broken::StartsForgotten
+        && let Some(starts) = body["ExpressionAttributeValues"].get_mut(":starts")
+    {
+        *starts = json!({ "N": "0" });
+    }
+    if broken == Broken::ParkUnguarded {
+        for action in body["TransactItems"].as_array_mut().into_iter().flatten() {
+            if action["Put"]["Item"]["envelope"].is_object() {
+                action["Put"].as_object_mut().unwrap().remove("ConditionExpression");
+            }
+        }
     }
     let (from, to, unused) = match broken {
         Broken::OpenUnchecked => ("is_open = :open", None, ":open"),
@@ -210,6 +301,7 @@ fn mark_finished(body: &mut Value) {
         return;
     }
     let ttl = body["ExpressionAttributeValues"][":t"].clone();
+    body.as_object_mut().unwrap().remove("ConditionExpression");
     body["UpdateExpression"] = json!("ADD ids :ids SET #t = :t");
     body["ExpressionAttributeNames"] = json!({ "#t": names["#t"] });
     body["ExpressionAttributeValues"] = json!({ ":t": ttl, ":ids": { "BS": marks } });
@@ -230,9 +322,20 @@ fn tamper_with_answer(
                 *answer = HttpResponse::new(200.try_into().unwrap(), SdkBody::from("{}"));
             }
         }
+        (Broken::LastFirst, "Query") => {
+            let Ok(mut told) = serde_json::from_str::<Value>(&text) else { return };
+            let Some(rows) = told["Items"].as_array_mut() else { return };
+            rows.reverse();
+            *answer.body_mut() = SdkBody::from(told.to_string());
+        }
         (Broken::ReceiptsForgotten, "BatchGetItem") => {
             rewrite_rows(answer, &text, |rows| rows.retain(|row| row["state"]["S"] != "done"));
         }
+        (Broken::LaterForgotten, "BatchGetItem") => rewrite_rows(answer, &text, |rows| {
+            for row in rows.iter_mut().filter_map(Value::as_object_mut) {
+                row.retain(|name, _| name != "later" && name != "begun");
+            }
+        }),
         (Broken::FromExclusive, "BatchGetItem") if witness.is_fixed() => {
             rewrite_rows(answer, &text, |rows| {
                 rows.retain(|row| row["state"]["S"] != "parked");

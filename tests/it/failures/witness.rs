@@ -10,15 +10,35 @@
 //! - `receipt`: an invocation that began after a record was parked never runs it, and neither
 //!   does a redrive that began after it was taken out.
 //! - `finished`: what a reply passes has its effect, or a parked row with its payload.
-//! - `lost`: in the end every record has its effect, and nothing is parked.
+//! - `lost`: in the end every record has its effect, unless the operator dropped it, and
+//!   nothing is parked.
+//! - `overtaken`: a redrive that was not told to runs no record which a later one of its key had
+//!   overtaken when it was parked.
+//! - `attempts`: a record is parked for an unclassified failure after so many of them, whatever
+//!   else it failed by before.
+//! - `drop`: a drop takes what was asked for, within its limit, and says how many.
+//! - `unkeyed`: a record without a key never runs live, and is not parked where it has to halt.
+//! - `copy`: what is shown of a parked record is what was parked first, byte for byte.
+//! - `cursed`: a record that ends every redrive keeps no other key's records from theirs, and
+//!   unless it is asked for, it ends no more of them than it has attempts; and none is refused
+//!   for that which was started less often.
 //! - `discarded`, `stuck`, `operator`: the mapping gives up no record, every run ends, and no
 //!   operation meets a damaged row.
+//!
+//! Records that a mapping gave up are out of the rule `order`, and so are redrives beside such
+//! a mapping: a range that is rescued has records of others in it, which earlier ones of their
+//! key may still follow.
 
+mod asked;
+mod cursed;
+mod effects;
 mod rows;
 
-use super::script::{Script, Settings};
+pub(crate) use asked::Asked;
+
+use super::script::{Scene, Script, Settings};
 use crate::support;
-use changefold::{processor::Context, store::embedded::Embedded};
+use changefold::store::embedded::Embedded;
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -43,7 +63,10 @@ impl fmt::Display for Violation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Live,
+    /// Any operation.
     Redrive,
+    /// Records that a mapping gave up are set aside.
+    Rescue,
 }
 
 /// How often things happened.
@@ -54,6 +77,7 @@ pub(crate) struct Witness {
     store: Embedded,
     holds: bool,
     remembers: bool,
+    gives_up: bool,
     state: Mutex<State>,
 }
 
@@ -63,6 +87,7 @@ struct State {
     tick: u64,
     is_fixed: bool,
     is_after_the_run: bool,
+    is_curse_lifted: bool,
     current: Option<usize>,
     invocations: Vec<Invocation>,
     records: Vec<Seen>,
@@ -77,8 +102,11 @@ struct State {
 
 /// What is known of one record.
 #[derive(Default, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Seen {
     attempts: u32,
+    /// How many of them failed in a way that may pass.
+    transient: u32,
     effects: u32,
     /// Whether it may be repeated.
     excused: bool,
@@ -90,10 +118,27 @@ struct Seen {
     row: Option<(String, String)>,
     /// When it was parked.
     parked: Option<u64>,
+    /// In which form.
+    copy: u32,
+    /// Whether a rescue parked it.
+    rescued: bool,
     /// When it was taken out again.
     settled: Option<u64>,
+    /// Whether the mapping gave it up.
+    given_up: bool,
+    /// Whether an operator may have dropped it.
+    dropped: bool,
+    /// When it was known to be finished.
+    finished: Option<u64>,
+    /// How often a redrive may have marked it as started.
+    starts: u32,
+    /// How many redrives it has ended that were not told to run what did so before.
+    ended: u32,
+    /// Whether a redrive refused it because it had ended others.
+    refused: bool,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Invocation {
     kind: Kind,
     records: Vec<usize>,
@@ -109,6 +154,13 @@ struct Invocation {
     rivals: Vec<(usize, usize)>,
     /// What it could not write to the progress table.
     unremembered: Vec<Value>,
+    /// In which form its records come.
+    forms: Vec<u32>,
+    /// Whether a record without a key has to halt it.
+    halts: bool,
+    /// What the operator wanted.
+    asked: Asked,
+    dropped: BTreeSet<usize>,
 }
 
 impl Witness {
@@ -117,8 +169,11 @@ impl Witness {
         let is_told = support::environment("SIM_SEED").is_some();
         let state =
             Mutex::new(State { records, story: is_told.then(Vec::new), ..State::default() });
-        let Settings { holds, remembers, .. } = *settings;
-        Arc::new(Self { script, store, holds, remembers, state })
+        let Settings { holds, remembers, scene, .. } = *settings;
+        let gives_up = scene == Scene::Rescue;
+        // A queue remembers its messages by itself.
+        let remembers = remembers || scene == Scene::Queue;
+        Arc::new(Self { script, store, holds, remembers, gives_up, state })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -144,6 +199,15 @@ impl Witness {
         let mut state = self.state();
         state.is_fixed = true;
         state.is_after_the_run = true;
+    }
+
+    pub(crate) fn is_curse_lifted(&self) -> bool {
+        self.state().is_curse_lifted
+    }
+
+    /// Now no record ends the process any more.
+    pub(crate) fn lift_the_curse(&self) {
+        self.state().is_curse_lifted = true;
     }
 
     /// How many effects there are.
@@ -190,7 +254,8 @@ impl Witness {
         let number = state.invocations.len();
         for at in &records {
             let seen = &mut state.records[*at];
-            seen.excused |= seen.in_flight > 0 || seen.passed;
+            // What is rescued may have been finished by whom nobody can ask.
+            seen.excused |= seen.in_flight > 0 || seen.passed || kind == Kind::Rescue;
             seen.in_flight += 1;
             state.tell(*at, || format!("delivered to {number}"));
         }
@@ -206,20 +271,25 @@ impl Witness {
             is_lost: false,
             rivals: Vec::new(),
             unremembered: Vec::new(),
+            forms: Vec::new(),
+            halts: false,
+            asked: Asked::default(),
+            dropped: BTreeSet::new(),
         });
         state.invocations.len() - 1
+    }
+
+    /// In which forms the records of an invocation come, and whether one of them without a key
+    /// has to halt it.
+    pub(crate) fn note_forms(&self, invocation: usize, forms: Vec<u32>, halts: bool) {
+        let mut state = self.state();
+        let invocation = &mut state.invocations[invocation];
+        (invocation.forms, invocation.halts) = (forms, halts);
     }
 
     /// This invocation is polled from now on, or none.
     pub(crate) fn turn_of(&self, invocation: Option<usize>) {
         self.state().current = invocation;
-    }
-
-    /// The processor has met a record that ends the process.
-    pub(crate) fn kill(&self) {
-        let mut state = self.state();
-        let current = state.current.unwrap();
-        state.invocations[current].is_killed = true;
     }
 
     pub(crate) fn is_killed(&self, invocation: usize) -> bool {
@@ -243,13 +313,15 @@ impl Witness {
         let lost = answer["failed"].as_array().into_iter().flatten().any(|failed| {
             let code = failed["error_code"].as_str().unwrap_or_default();
             if ["PayloadDamaged", "EventNotJson"].contains(&code)
-                || self.holds && code == "Superseded"
+                || self.holds && !self.gives_up && code.starts_with("Superseded")
             {
                 self.violated("operator", failed.to_string());
             }
             match code {
-                "Crashed" => self.count("redriven no more, as crashed"),
+                "Crashed" => self.look_at_crashed(failed),
                 "TimedOut" => self.count("timed out in a redrive"),
+                "Superseded" => self.count("overtaken"),
+                "SupersededUnknown" => self.count("perhaps overtaken"),
                 _ => {}
             }
             code == "LeaseLost"
@@ -260,6 +332,7 @@ impl Witness {
         if lost {
             return self.died(invocation);
         }
+        self.look_at_dropped(invocation, answer);
         let mut state = self.state();
         for (rival, at) in state.invocations[invocation].rivals.clone() {
             let Invocation { is_over, is_lost, .. } = state.invocations[rival];
@@ -271,24 +344,30 @@ impl Witness {
         state.end(invocation);
     }
 
-    /// A batch was answered: everything before the record that the reply names is finished.
+    /// A batch was answered: of a stream everything before the record that the reply names is
+    /// finished, of a queue whatever it does not name.
     pub(crate) fn replied(&self, invocation: usize, reply: &Value) {
         let records = self.state().end(invocation).unwrap_or_default();
         let failures = reply["batchItemFailures"].as_array().unwrap();
-        let named = failures.first().map(|failure| failure["itemIdentifier"].as_str().unwrap());
-        let named = named.and_then(|number| self.script.find(number));
-        let lowest = match named {
-            Some(named) => records.iter().position(|at| *at == named),
-            None if failures.is_empty() => Some(records.len()),
-            None => None,
-        };
-        let Some(lowest) = lowest else {
+        let named = failures.iter().map(|failure| failure["itemIdentifier"].as_str().unwrap());
+        let named: Option<Vec<usize>> = named.map(|name| self.script.find(name)).collect();
+        let named = named.filter(|named| named.iter().all(|at| records.contains(at)));
+        let Some(named) = named else {
             return self.violated("finished", format!("a foreign reply: {reply}"));
         };
-        for at in &records[..lowest] {
+        let (finished, unfinished): (Vec<usize>, Vec<usize>) = if self.script.is_of_queue() {
+            records.iter().partition(|at| !named.contains(at))
+        } else {
+            let lowest = records.iter().position(|at| named.first() == Some(at));
+            let (finished, unfinished) = records.split_at(lowest.unwrap_or(records.len()));
+            (finished.to_vec(), unfinished.to_vec())
+        };
+        for at in &finished {
             self.look_at_finished(*at);
             let mut state = self.state();
+            let tick = state.tick;
             state.records[*at].passed = true;
+            state.records[*at].finished.get_or_insert(tick);
             state.tell(*at, || format!("passed by {invocation}"));
         }
         let is_lost = !self.state().invocations[invocation].unremembered.is_empty();
@@ -296,89 +375,30 @@ impl Witness {
             self.count("progress lost");
         }
         if is_lost || !self.remembers {
-            for at in &records[lowest..] {
+            for at in &unfinished {
                 self.state().records[*at].excused = true;
             }
         }
     }
 
-    /// Whether the processor was given the record whose content this is.
-    pub(crate) fn knows(&self, at: usize, context: &Context<'_>) -> bool {
-        let told = &self.script.records[at];
-        let key = context.key().map(|key| key.to_string()).unwrap_or_default();
-        context.sequence_number().as_str() == told.sequence_number
-            && context.ordinal() == 0
-            && key.ends_with(&format!("key-{}", told.key))
-    }
-
-    /// A record is tried; tells how often it has been.
-    pub(crate) fn attempt(&self, at: usize, is_the_one: bool) -> u32 {
-        let mut state = self.state();
-        if !is_the_one {
-            state.violated("order", format!("record {at} comes under another name"));
-        }
-        let current = state.current.unwrap();
-        let invocation = &mut state.invocations[current];
-        let tries = invocation.tried.entry(at).or_default();
-        *tries += 1;
-        let (again, kind) = (*tries > 1, invocation.kind);
-        let since = match kind {
-            Kind::Live => state.records[at].parked,
-            Kind::Redrive => state.records[at].settled,
-        };
-        if since.is_some_and(|since| since < state.began(current)) {
-            let number = &self.script.records[at].sequence_number;
-            state.violated("receipt", format!("{number} runs by {kind:?}, and has its receipt"));
-        }
-        if again && kind == Kind::Live {
-            state.count("retried in place");
-        }
-        state.records[at].attempts += 1;
-        state.tell(at, || format!("tried by {kind:?}"));
-        state.records[at].attempts
-    }
-
-    /// A record's effect is made.
-    pub(crate) fn effect(&self, at: usize) {
-        let mut state = self.state();
-        let told = &self.script.records[at];
-        let number = &told.sequence_number;
-        let current = state.current.unwrap();
-        let kind = state.invocations[current].kind;
-        state.invocations[current].made.push(at);
-        state.log.push(at);
-        state.tell(at, || format!("EFFECT by {kind:?}"));
-        if state.records[at].effects > 0 {
-            state.count("repeated");
-            // A redrive that still goes on cannot be known to have lost its lease.
-            let rival = state.invocations.iter().enumerate().position(|(other, it)| {
-                other != current && it.kind == Kind::Redrive && !it.is_over && it.made.contains(&at)
-            });
-            if let Some(rival) = rival.filter(|_| kind == Kind::Redrive) {
-                state.invocations[rival].rivals.push((current, at));
-                state.invocations[current].rivals.push((rival, at));
-            } else if !state.records[at].excused {
-                state.violated("repeat", format!("{number} runs again by {kind:?}, for no reason"));
-            }
-        } else {
-            let is_free = |at: usize| {
-                !self.holds
-                    && (!self.script.records[at].is_healthy() || state.records[at].row.is_some())
-            };
-            let of_key = &self.script.by_key[told.key];
-            let waits = |at: &&usize| state.records[**at].effects == 0 && !is_free(**at);
-            let before = of_key[..told.turn].iter().find(waits).filter(|_| !is_free(at)).copied();
-            if let Some(before) = before {
-                let before = &self.script.records[before].sequence_number;
-                state.violated("order", format!("{number} runs by {kind:?} before {before}"));
+    /// What a rescue calls finished has its effect or its copy.
+    pub(crate) fn rescued(&self, invocation: usize, finished: &[bool]) {
+        let records = self.state().end(invocation).unwrap_or_default();
+        for (at, is_finished) in records.iter().zip(finished) {
+            if *is_finished {
+                self.count("rescued");
+                self.look_at_finished(*at);
             }
         }
-        state.records[at].effects += 1;
-        match kind {
-            Kind::Redrive if state.is_after_the_run => state.count("redriven at the end"),
-            Kind::Redrive => state.count("redriven"),
-            Kind::Live if state.refused.contains(&(current, at)) => state.count("lifted"),
-            Kind::Live => {}
+    }
+
+    /// The mapping will not deliver these again.
+    pub(crate) fn given_up(&self, records: &[usize]) {
+        let mut state = self.state();
+        for at in records {
+            state.count("given up");
+            state.records[*at].given_up = true;
+            state.tell(*at, || "given up by the mapping".to_owned());
         }
     }
 }
@@ -397,6 +417,18 @@ impl State {
 
     fn violated(&mut self, rule: &'static str, what: impl Into<String>) {
         self.violations.push(Violation { rule, what: what.into() });
+    }
+
+    /// In which form a record has come to the current invocation.
+    fn form(&self, at: usize) -> Option<u32> {
+        let Invocation { records, forms, .. } = &self.invocations[self.current?];
+        forms.get(records.iter().position(|record| *record == at)?).copied()
+    }
+
+    /// Which record's row this is.
+    fn of_row(&self, pk: &str, sk: &str) -> Option<usize> {
+        let is_it = |seen: &Seen| seen.row.as_ref().is_some_and(|row| row.0 == pk && row.1 == sk);
+        self.records.iter().position(is_it)
     }
 
     fn began(&self, invocation: usize) -> u64 {
