@@ -11,7 +11,9 @@
 pub mod filter;
 mod text;
 
-pub(crate) use text::{Bounded, Chain, is_codes_alone};
+pub(crate) use text::Chain;
+#[cfg(feature = "lambda")]
+pub(crate) use text::{Bounded, is_codes_alone};
 pub use text::{ERROR_BYTES_MAX, LogErrors};
 
 use crate::{
