@@ -435,18 +435,18 @@ impl Reader {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::config::Config;
 
-    fn read(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    pub(in crate::config) fn read(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let url = [("AWS_ENDPOINT_URL", "http://localhost:8000")];
         let pairs = pairs.iter().chain(&url);
         Config::from_env(pairs.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
     }
 
     #[track_caller]
-    fn refused(pairs: &[(&str, &str)], expected: &str) {
+    pub(in crate::config) fn refused(pairs: &[(&str, &str)], expected: &str) {
         let error = read(pairs).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }

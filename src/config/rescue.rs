@@ -136,22 +136,13 @@ fn is_stream(arn: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, ConfigError};
+    use crate::config::{
+        Config,
+        keep::tests::{read, refused},
+    };
 
     const TABLE: &str = "arn:aws:dynamodb:eu-west-1:123456789012:table/orders";
     const QUEUE: &str = "arn:aws:sqs:eu-west-1:123456789012:parked";
-
-    fn read(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        let url = [("AWS_ENDPOINT_URL", "http://localhost:8000")];
-        let pairs = pairs.iter().chain(&url);
-        Config::from_env(pairs.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
-    }
-
-    #[track_caller]
-    fn refused(pairs: &[(&str, &str)], expected: &str) {
-        let error = read(pairs).unwrap_err().to_string();
-        assert!(error.contains(expected), "{error}");
-    }
 
     #[test]
     fn no_queue_is_believed_unless_it_is_named() {
