@@ -63,6 +63,9 @@ pub(super) struct Operator<'o, R> {
     pub(super) clock: &'o dyn Clock,
     pub(super) pauses: &'o Pauses,
     pub(super) call: &'o Call,
+    /// Who takes leases. Lambda repeats the id of a request when it retries an asynchronous
+    /// invocation, and the one before may still be at work: the id alone is not enough.
+    pub(super) owner: String,
 }
 
 /// Which keys and records are meant.
@@ -154,7 +157,7 @@ impl<R: Runner> Operator<'_, R> {
         fate: Fate,
     ) -> Result<Option<u64>, Halt> {
         let times = (self.clock.now(), self.call.deadline);
-        let settled = self.park.settle(&parked.key, row, (fate, self.owner()), times).await;
+        let settled = self.park.settle(&parked.key, row, (fate, &self.owner), times).await;
         settled.map_err(|error| match error {
             ParkError::Store(error) => self.unanswered(error),
             other => {
@@ -166,7 +169,7 @@ impl<R: Runner> Operator<'_, R> {
     /// Takes the lease of a key, or says that it cannot be had.
     async fn lease(&self, parked: &ParkedKey) -> Result<Result<(), NotRedriven>, Halt> {
         let times: (Timestamp, Timestamp) = (self.clock.now(), self.call.deadline);
-        let leased = self.park.lease(&parked.key, self.owner(), times).await;
+        let leased = self.park.lease(&parked.key, &self.owner, times).await;
         let is_leased = leased.map_err(|error| self.unanswered(error))?;
         Ok(if is_leased {
             Ok(())
@@ -180,10 +183,6 @@ impl<R: Runner> Operator<'_, R> {
                     .to_owned(),
             })
         })
-    }
-
-    fn owner(&self) -> &str {
-        &self.call.request_id
     }
 
     fn unanswered(&self, error: StoreError) -> Halt {

@@ -219,7 +219,8 @@ impl Means {
     ) -> Result<Value, Halt> {
         let Some(park) = self.keeping.park_of(call) else { return Err(Halt::no_park()) };
         let (keeping, clock, pauses) = (&self.keeping, &*self.clock, &self.pauses);
-        let operator = Operator { runner, keeping, park: &park, clock, pauses, call };
+        let owner = format!("{} {}", call.request_id, clock.now().0);
+        let operator = Operator { runner, keeping, park: &park, clock, pauses, call, owner };
         Box::pin(operator.operate(operation)).await
     }
 }

@@ -240,6 +240,11 @@ impl Bench {
         listed
     }
 
+    /// Lets so much time pass that the leases of a dead redrive are over.
+    fn outlive_leases(&self) {
+        self.clock.0.pass(2 * TIMEOUT_MS);
+    }
+
     /// An invocation that a record ends, with the process: what it has not done by then, it
     /// never does.
     fn dies(&self, payload: &str) {

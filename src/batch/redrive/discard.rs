@@ -53,7 +53,7 @@ impl<R: Runner> Operator<'_, R> {
                 dropped.stopped = stopped;
                 dropped.done += taken;
                 left = left.saturating_sub(taken);
-                self.park.release(&parked.key, self.owner(), self.call.deadline).await;
+                self.park.release(&parked.key, &self.owner, self.call.deadline).await;
             }
             dropped.left += left;
             if dropped.stopped.is_some() {

@@ -169,7 +169,7 @@ impl<'r, R: Runner> Redriving<'r, R> {
             }
         }
         let ended = self.records(place, None).await;
-        operator.park.release(key, operator.owner(), operator.call.deadline).await;
+        operator.park.release(key, &operator.owner, operator.call.deadline).await;
         ended.unwrap_or_else(|halt| {
             self.halt(halt);
             KeyEnd::Stopped(None)

@@ -61,8 +61,11 @@ fn a_record_that_kills_the_process_does_not_kill_every_redrive() {
     // First it takes those with it that ran beside it, then it is alone.
     bench.dies(&redrive);
     assert!(bench.shop().effects.take().is_empty());
+    bench.outlive_leases();
     bench.dies(&redrive);
+    bench.outlive_leases();
     bench.dies(&redrive);
+    bench.outlive_leases();
     let mut effects = bench.shop().effects.take();
     effects.sort();
     assert_eq!(effects, ["1", "2", "4", "5", "6", "7", "8"]);
@@ -84,6 +87,29 @@ fn a_record_that_kills_the_process_does_not_kill_every_redrive() {
     bench.shop().tell(3, "ok");
     let told = bench.ask("redrive", json!({"crashed": true}));
     assert_eq!((&told["done"], &told["left"]), (&json!(2), &json!(0)), "{told}");
+}
+
+#[test]
+fn a_retried_request_does_not_share_the_lease_of_the_one_before() {
+    let bench = Bench::new(1);
+    bench.park(&KEYS[..1]);
+    bench.shop().tell(1, "kill");
+    let (redrive, call) = (asked("redrive", json!({})), bench.call());
+    block_on(async {
+        let mut first = pin!(bench.invoke_to(&redrive, &call));
+        while !bench.shop().is_killed.get() {
+            assert!(futures_util::poll!(first.as_mut()).is_pending());
+        }
+        // It is still at work when Lambda sends the same request again.
+        bench.clock.0.pass(1_000);
+        bench.shop().tell(1, "ok");
+        let told = bench.invoke_to(&redrive, &bench.call()).await.unwrap();
+        assert_eq!(told["failed"][0]["error_code"], "KeyLeased", "{told}");
+        assert_eq!(told["left"], 1, "{told}");
+    });
+    assert_eq!(bench.shop().called(), ["1"]);
+    bench.outlive_leases();
+    assert_eq!(bench.invoke(&redrive).unwrap()["done"], 1);
 }
 
 #[test]
