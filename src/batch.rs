@@ -9,19 +9,19 @@
 mod attempts;
 pub mod bisect;
 pub mod consumer;
-mod crew;
 mod deadline;
-pub mod keeping;
+pub mod durable;
 pub mod lanes;
 mod layout;
+mod passes;
 mod processor_errors;
 pub mod progress;
 mod redrive;
 pub mod retry;
-mod rounds;
 mod schedule;
 mod session;
 mod watch;
+mod worker_pool;
 
 use crate::{
     call::{Call, Halt, Measures},
@@ -30,7 +30,7 @@ use crate::{
     operation::Operation,
     outcome::Outcome,
 };
-use keeping::Keeping;
+use durable::DurableState;
 use lanes::Order;
 use std::{num::NonZeroUsize, sync::Arc};
 
@@ -91,7 +91,7 @@ pub struct Setup {
     /// How many units run at a time, where they do.
     pub concurrency: NonZeroUsize,
     /// What is kept of records.
-    pub keeping: Keeping,
+    pub durable: DurableState,
     /// The clock the function lives by.
     pub clock: Arc<dyn Clock>,
     /// The seed of the pauses.

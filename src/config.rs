@@ -5,7 +5,7 @@
 //! and named at once: whoever deploys corrects them in one go. An unknown `CHANGEFOLD_`
 //! variable is a fault too, because a misspelt setting would silently be the default.
 
-pub mod keep;
+pub mod durable;
 pub mod rescue;
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     view::registry::Owner,
 };
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
-use keep::KeepConfig;
+use durable::DurableConfig;
 use std::{
     collections::BTreeMap,
     fmt,
@@ -95,7 +95,7 @@ pub struct Config {
     /// Which of an operator's requests it carries out.
     pub operations: Operations,
     /// What is kept of records, where a processor works on them.
-    pub keep: KeepConfig,
+    pub durable: DurableConfig,
     /// Whose word is taken for what answers at an `https` endpoint.
     pub roots: Roots,
 }
@@ -355,7 +355,7 @@ impl Reader {
         let order = order.unwrap_or_else(|| self.order());
         let roots = self.roots();
         Config {
-            keep: self.keep(&order, roots.clone()),
+            durable: self.durable(&order, roots.clone()),
             timeout_ms: 1_000
                 * self
                     .whole(TIMEOUT_S, "seconds from 1 to 900", 1..=900)
@@ -578,7 +578,7 @@ impl Reader {
 }
 
 fn known() -> impl Iterator<Item = &'static str> {
-    KNOWN.into_iter().chain(keep::KNOWN).chain(rescue::KNOWN)
+    KNOWN.into_iter().chain(durable::KNOWN).chain(rescue::KNOWN)
 }
 
 fn is_table_name(text: &str) -> bool {

@@ -72,11 +72,11 @@ pub fn start<S, W: Work>(
         let rescue = settings.as_ref().ok().and_then(|settings| {
             let clock: Arc<dyn Clock> = Arc::new(SystemClock);
             let seed = clock.now().0.cast_unsigned();
-            common(settings).keep.rescue(&clock, seed)
+            common(settings).durable.rescue(&clock, seed)
         });
         let parked_queues = settings.as_ref().map_or_else(
             |_| ParkedQueues::default(),
-            |settings| common(settings).keep.parked_queues.clone(),
+            |settings| common(settings).durable.parked_queues.clone(),
         );
         let timeout_ms = settings.as_ref().map_or(0, |settings| common(settings).timeout_ms);
         let operations =

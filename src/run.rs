@@ -57,9 +57,9 @@ fn function<W: Work>(make: impl FnOnce(Setup) -> W, order: Option<Order>) -> Exi
                 let network = config.roots.network_to(endpoint);
                 Store::new(network, endpoint, clock.clone(), seed)
             };
-            let keeping = config.keep.keeping(open, (&clock, seed));
+            let durable = config.durable.durable_state(open, (&clock, seed));
             let Config { order, concurrency, .. } = config;
-            Ok(make(Setup { order, concurrency, keeping, clock, seed }))
+            Ok(make(Setup { order, concurrency, durable, clock, seed }))
         },
     )
 }

@@ -27,12 +27,12 @@ mod calls;
 use super::{
     Setup, Work,
     deadline::Deadline,
-    keeping::Keeping,
+    durable::DurableState,
     layout::{Order, undecodable},
+    passes::WorkContext,
     processor_errors::panicked,
     redrive::Runner,
     retry::Pauses,
-    rounds::Means,
 };
 use crate::{
     call::{Call, Halt, Measures},
@@ -54,20 +54,20 @@ use std::{
 #[derive(Debug)]
 pub struct Bulk<P> {
     processor: P,
-    means: Means,
+    context: WorkContext,
 }
 
 impl<P: BatchProcessor> Bulk<P> {
     /// Bulk calls, in order by key, that keep nothing.
     pub fn new(processor: P, clock: Arc<dyn Clock>) -> Self {
-        Self { processor, means: Means::new(clock) }
+        Self { processor, context: WorkContext::new(clock) }
     }
 
     /// Bulk calls as the settings say; the concurrency is always one.
     pub fn set_up(processor: P, setup: Setup) -> Self {
-        let Setup { order, concurrency: _, keeping, clock, seed } = setup;
-        let means = Means { order, keeping, clock, pauses: Pauses::new(seed) };
-        Self { processor, means }
+        let Setup { order, concurrency: _, durable, clock, seed } = setup;
+        let context = WorkContext { order, durable, clock, pauses: Pauses::new(seed) };
+        Self { processor, context }
     }
 
     /// The processor that is called.
@@ -78,19 +78,19 @@ impl<P: BatchProcessor> Bulk<P> {
     /// Chooses which records have to stay in order.
     #[must_use]
     pub fn with_order(self, order: Order) -> Self {
-        Self { means: Means { order, ..self.means }, ..self }
+        Self { context: WorkContext { order, ..self.context }, ..self }
     }
 
     /// Chooses what is kept of records: progress, parks.
     #[must_use]
-    pub fn with_keeping(self, keeping: Keeping) -> Self {
-        Self { means: Means { keeping, ..self.means }, ..self }
+    pub fn with_durable_state(self, durable: DurableState) -> Self {
+        Self { context: WorkContext { durable, ..self.context }, ..self }
     }
 
     /// Seeds the pauses before tries in place.
     #[must_use]
     pub fn with_seed(self, seed: u64) -> Self {
-        Self { means: Means { pauses: Pauses::new(seed), ..self.means }, ..self }
+        Self { context: WorkContext { pauses: Pauses::new(seed), ..self.context }, ..self }
     }
 
     /// Reads one record.
@@ -122,15 +122,15 @@ impl<P: BatchProcessor> Work for Bulk<P> {
         measures: &mut Measures,
         call: &Call,
     ) -> Result<(), Halt> {
-        let calls_before = self.means.keeping.store_calls();
-        let deadline = Deadline::new(&*self.means.clock, call);
-        let session = self.means.open(records, measures, (call, &deadline)).await?;
+        let calls_before = self.context.durable.store_calls();
+        let deadline = Deadline::new(&*self.context.clock, call);
+        let session = self.context.open(records, measures, (call, &deadline)).await?;
         let run = Run::new(self, call, &deadline, session);
-        let rounds = run.session.in_rounds(async |wanted| run.round(wanted).await);
-        let ran = Box::pin(rounds).await;
+        let passes = run.session.in_passes(async |wanted| run.run_pass(wanted).await);
+        let ran = Box::pin(passes).await;
         run.session.tell(outcomes);
         drop(run);
-        measures.store_calls = self.means.keeping.store_calls() - calls_before;
+        measures.store_calls = self.context.durable.store_calls() - calls_before;
         ran
     }
 
@@ -141,11 +141,11 @@ impl<P: BatchProcessor> Work for Bulk<P> {
         measures: &mut Measures,
         (condition, call): (&str, &Call),
     ) -> Result<(), Halt> {
-        self.means.park_given_up(records, outcomes, measures, (condition, call)).await
+        self.context.park_given_up(records, outcomes, measures, (condition, call)).await
     }
 
     async fn operate(&self, operation: &Operation, call: &Call) -> Result<Value, Halt> {
-        self.means.operate(self, operation, call).await
+        self.context.operate(self, operation, call).await
     }
 }
 

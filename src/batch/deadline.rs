@@ -39,7 +39,7 @@ const LOOKS_SKIPPED_MAX: u32 = 7;
 /// thread for half a second each, the reserve is still whole.
 const PLENTY_MS: i64 = 4_000;
 
-/// Writes that wait for the end of the round.
+/// Writes that wait for the end of the pass.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Expected {
     /// Records to be parked, and the most of one key: those go one after another.
@@ -151,7 +151,7 @@ impl<'c> Deadline<'c> {
         self.slowest_send_ms.set(Some(slowest.max(took)));
     }
 
-    /// Takes note of what is to be written at the end of the round.
+    /// Takes note of what is to be written at the end of the pass.
     pub(super) fn expect(&self, expected: Expected) {
         self.expected.set(expected);
     }

@@ -13,16 +13,16 @@
 
 use super::{
     Setup, Work,
-    crew::{Crew, Duty, Seat},
     deadline::Deadline,
-    keeping::Keeping,
+    durable::DurableState,
     layout::undecodable,
+    passes::WorkContext,
     processor_errors::{halted, panicked},
     redrive::Runner,
     retry::{Circuit, Pauses},
-    rounds::Means,
     schedule::Schedule,
-    session::{Before, Session},
+    session::{Admission, Session},
+    worker_pool::{Slot, WorkSource, WorkerPool},
 };
 use crate::{
     call::{Call, Halt, Measures},
@@ -60,20 +60,20 @@ pub const CONCURRENCY_DEFAULT: NonZeroUsize = NonZeroUsize::new(16).expect("16 i
 pub struct Lanes<P> {
     processor: P,
     concurrency: NonZeroUsize,
-    means: Means,
+    context: WorkContext,
 }
 
 impl<P: Processor> Lanes<P> {
     /// Lanes by key, [`CONCURRENCY_DEFAULT`] at a time, that keep nothing.
     pub fn new(processor: P, clock: Arc<dyn Clock>) -> Self {
-        Self { processor, concurrency: CONCURRENCY_DEFAULT, means: Means::new(clock) }
+        Self { processor, concurrency: CONCURRENCY_DEFAULT, context: WorkContext::new(clock) }
     }
 
     /// Lanes as the settings say.
     pub fn set_up(processor: P, setup: Setup) -> Self {
-        let Setup { order, concurrency, keeping, clock, seed } = setup;
-        let means = Means { order, keeping, clock, pauses: Pauses::new(seed) };
-        Self { processor, concurrency, means }
+        let Setup { order, concurrency, durable, clock, seed } = setup;
+        let context = WorkContext { order, durable, clock, pauses: Pauses::new(seed) };
+        Self { processor, concurrency, context }
     }
 
     /// The processor in its lanes.
@@ -82,14 +82,14 @@ impl<P: Processor> Lanes<P> {
     }
 
     /// What is kept of records.
-    pub fn keeping(&self) -> &Keeping {
-        &self.means.keeping
+    pub fn durable_state(&self) -> &DurableState {
+        &self.context.durable
     }
 
     /// Chooses which records have to stay in order.
     #[must_use]
     pub fn with_order(self, order: Order) -> Self {
-        Self { means: Means { order, ..self.means }, ..self }
+        Self { context: WorkContext { order, ..self.context }, ..self }
     }
 
     /// Chooses how many units run at a time.
@@ -100,14 +100,14 @@ impl<P: Processor> Lanes<P> {
 
     /// Chooses what is kept of records: progress, parks.
     #[must_use]
-    pub fn with_keeping(self, keeping: Keeping) -> Self {
-        Self { means: Means { keeping, ..self.means }, ..self }
+    pub fn with_durable_state(self, durable: DurableState) -> Self {
+        Self { context: WorkContext { durable, ..self.context }, ..self }
     }
 
     /// Seeds the pauses before tries in place.
     #[must_use]
     pub fn with_seed(self, seed: u64) -> Self {
-        Self { means: Means { pauses: Pauses::new(seed), ..self.means }, ..self }
+        Self { context: WorkContext { pauses: Pauses::new(seed), ..self.context }, ..self }
     }
 
     /// Runs one record once.
@@ -164,9 +164,9 @@ impl<P: Processor> Work for Lanes<P> {
         measures: &mut Measures,
         call: &Call,
     ) -> Result<(), Halt> {
-        let calls_before = self.means.keeping.store_calls();
-        let deadline = Deadline::new(&*self.means.clock, call);
-        let session = self.means.open(records, measures, (call, &deadline)).await?;
+        let calls_before = self.context.durable.store_calls();
+        let deadline = Deadline::new(&*self.context.clock, call);
+        let session = self.context.open(records, measures, (call, &deadline)).await?;
         let run = Run {
             lanes: self,
             call,
@@ -176,11 +176,11 @@ impl<P: Processor> Work for Lanes<P> {
             in_flight: vec![Cell::new(false); records.len()],
             session,
         };
-        let rounds = run.session.in_rounds(async |wanted| run.round(wanted).await);
-        let ran = Box::pin(rounds).await;
+        let passes = run.session.in_passes(async |wanted| run.run_pass(wanted).await);
+        let ran = Box::pin(passes).await;
         run.session.tell(outcomes);
         drop(run);
-        measures.store_calls = self.means.keeping.store_calls() - calls_before;
+        measures.store_calls = self.context.durable.store_calls() - calls_before;
         ran
     }
 
@@ -191,11 +191,11 @@ impl<P: Processor> Work for Lanes<P> {
         measures: &mut Measures,
         (condition, call): (&str, &Call),
     ) -> Result<(), Halt> {
-        self.means.park_given_up(records, outcomes, measures, (condition, call)).await
+        self.context.park_given_up(records, outcomes, measures, (condition, call)).await
     }
 
     async fn operate(&self, operation: &Operation, call: &Call) -> Result<Value, Halt> {
-        self.means.operate(self, operation, call).await
+        self.context.operate(self, operation, call).await
     }
 }
 
@@ -232,7 +232,7 @@ struct Run<'r, P> {
 }
 
 /// Some of a batch's records on their way.
-struct Round<'w, 'r, P> {
+struct Pass<'w, 'r, P> {
     run: &'w Run<'r, P>,
     /// The records, as they are scheduled.
     records: &'w [usize],
@@ -257,11 +257,11 @@ enum Tried {
     Again(Failure),
 }
 
-/// What a member of the crew has in hand.
+/// What a worker is at.
 #[derive(Default)]
-struct Hand {
+struct Current {
     unit: Option<usize>,
-    /// Where in the round its records stand that are not looked at yet.
+    /// Where in the pass its records stand that are not looked at yet.
     places: Range<usize>,
     /// When it started, until its first record runs.
     now: Option<Timestamp>,
@@ -280,7 +280,7 @@ enum Ended {
     Halted(Box<Halt>),
 }
 
-impl<P: Processor> Duty for Round<'_, '_, P> {
+impl<P: Processor> WorkSource for Pass<'_, '_, P> {
     fn has_work(&self) -> bool {
         self.halt.borrow().is_none() && self.schedule.borrow_mut().has_ready()
     }
@@ -289,25 +289,25 @@ impl<P: Processor> Duty for Round<'_, '_, P> {
         self.halt.borrow().is_some() || self.schedule.borrow_mut().is_over()
     }
 
-    fn serve(&self, seat: Rc<Seat>) -> LocalBoxFuture<'_, Infallible> {
+    fn work(&self, slot: Rc<Slot>) -> LocalBoxFuture<'_, Infallible> {
         let run = self.run;
         // One block: a future of its own for each step would be moved at each.
         Box::pin(async move {
-            let mut hand = Hand::default();
+            let mut current = Current::default();
             loop {
-                let Some((at, mut began)) = self.take(&mut hand, &seat) else {
-                    seat.rest().await;
+                let Some((at, mut began)) = self.take(&mut current, &slot) else {
+                    slot.wait_for_work().await;
                     continue;
                 };
                 let mut tries = 1;
-                hand.ended = loop {
-                    let (context, turns) = (run.context(at), seat.turns());
+                current.ended = loop {
+                    let (context, turns) = (run.record_context(at), slot.turns());
                     let mut processing = pin!(None);
                     let result = poll_fn(|task| {
                         poll_guarded(processing.as_mut(), || run.begin(at, &context), task)
                     })
                     .await;
-                    let has_waited = seat.turns() != turns;
+                    let has_waited = slot.turns() != turns;
                     match run.settle(at, result, (began, has_waited)) {
                         Tried::Ended(ended) => break ended,
                         Tried::Again(failure) if !run.pauses(tries).await => {
@@ -323,33 +323,33 @@ impl<P: Processor> Duty for Round<'_, '_, P> {
     }
 }
 
-impl<P: Processor> Round<'_, '_, P> {
-    /// The next record that a member runs, and when it begins: of the unit it has in hand,
+impl<P: Processor> Pass<'_, '_, P> {
+    /// The next record that a worker runs, and when it begins: of the unit it is at,
     /// or else of the earliest that may start. None if there is none, or another has its turn.
-    fn take(&self, hand: &mut Hand, seat: &Seat) -> Option<(usize, Timestamp)> {
+    fn take(&self, current: &mut Current, slot: &Slot) -> Option<(usize, Timestamp)> {
         loop {
-            if let Some(unit) = hand.unit {
-                while matches!(hand.ended, Ended::Finished)
-                    && let Some(place) = hand.places.next()
+            if let Some(unit) = current.unit {
+                while matches!(current.ended, Ended::Finished)
+                    && let Some(place) = current.places.next()
                 {
                     let at = self.records[place];
                     match self.run.enter(at) {
                         Entry::Settled => {}
-                        Entry::Closed => hand.ended = Ended::Unfinished,
+                        Entry::Closed => current.ended = Ended::Unfinished,
                         Entry::Open => {
-                            let now = hand.now.take();
+                            let now = current.now.take();
                             return Some((at, now.unwrap_or_else(|| self.run.deadline.look())));
                         }
                     }
                 }
-                self.end(unit, std::mem::take(hand).ended);
-                if seat.is_anybody_rung() {
+                self.end(unit, std::mem::take(current).ended);
+                if slot.is_another_woken() {
                     return None;
                 }
             }
             let (unit, now) = self.start()?;
             let places = self.schedule.borrow().records(unit);
-            *hand = Hand { unit: Some(unit), places, now: Some(now), ended: Ended::Finished };
+            *current = Current { unit: Some(unit), places, now: Some(now), ended: Ended::Finished };
         }
     }
 
@@ -390,7 +390,7 @@ impl<P: Processor> Round<'_, '_, P> {
 
 impl<'r, P: Processor> Run<'r, P> {
     /// Runs these records as far as they go.
-    async fn round(&self, wanted: &[usize]) -> Result<(), Halt> {
+    async fn run_pass(&self, wanted: &[usize]) -> Result<(), Halt> {
         let mut schedule = self.schedule(wanted);
         for at in self.session.look_at_unkeyed(wanted)? {
             let unit = schedule.unit_of(wanted.partition_point(|it| *it < at));
@@ -400,28 +400,29 @@ impl<'r, P: Processor> Run<'r, P> {
                 schedule.stop_from(unit);
             }
         }
-        let round = Round {
+        let pass = Pass {
             run: self,
             records: wanted,
             schedule: RefCell::new(schedule),
             has_begun: Cell::new(false),
             halt: RefCell::new(None),
         };
-        let crew = Crew::new(&round);
+        let pool = WorkerPool::new(&pass);
         // Not made unless something has to wait.
-        let limit = pin!(async { self.lanes.means.clock.watch(self.deadline.hard_limit()).await });
-        let is_cut_off = match select(crew, limit).await {
+        let limit =
+            pin!(async { self.lanes.context.clock.watch(self.deadline.hard_limit()).await });
+        let is_cut_off = match select(pool, limit).await {
             Either::Left(((), _)) => false,
             // What still runs is dropped first.
-            Either::Right(((), crew)) => {
-                drop(crew);
+            Either::Right(((), pool)) => {
+                drop(pool);
                 true
             }
         };
         if is_cut_off {
             self.cut_off();
         }
-        round.halt.take().map_or(Ok(()), Err)
+        pass.halt.take().map_or(Ok(()), Err)
     }
 
     fn schedule(&self, wanted: &[usize]) -> Schedule {
@@ -443,11 +444,11 @@ impl<'r, P: Processor> Run<'r, P> {
         if self.session.is_past(at) {
             return Entry::Settled;
         }
-        match self.session.before(at) {
-            Before::Finished => self.session.outcomes[at].set(Outcome::AlreadyApplied),
-            Before::Held => self.session.queue_behind(at),
-            Before::Free if self.lowest_failed.get() < at => return Entry::Closed,
-            Before::Free => {
+        match self.session.admission(at) {
+            Admission::Finished => self.session.outcomes[at].set(Outcome::AlreadyApplied),
+            Admission::Held => self.session.queue_behind(at),
+            Admission::Run if self.lowest_failed.get() < at => return Entry::Closed,
+            Admission::Run => {
                 self.in_flight[at].set(true);
                 return Entry::Open;
             }
@@ -455,7 +456,7 @@ impl<'r, P: Processor> Run<'r, P> {
         Entry::Settled
     }
 
-    fn context(&self, at: usize) -> Context<'r> {
+    fn record_context(&self, at: usize) -> Context<'r> {
         let attempt = self.session.attempts(at).saturating_add(1);
         Context::new(&self.session.records[at], self.call, attempt)
     }
@@ -516,7 +517,7 @@ impl<'r, P: Processor> Run<'r, P> {
     /// Waits before the next try; tells whether there is to be one. Boxed, so that what never
     /// pauses has no room for it.
     fn pauses(&self, tries: u32) -> LocalBoxFuture<'_, bool> {
-        let Means { pauses, clock, .. } = &self.lanes.means;
+        let WorkContext { pauses, clock, .. } = &self.lanes.context;
         Box::pin(async move {
             let goes_on = pauses.before_try(tries, &**clock, self.deadline.reserve()).await
                 && !self.circuit.borrow().is_open();

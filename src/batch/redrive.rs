@@ -18,7 +18,7 @@ mod look;
 mod record;
 mod under_way;
 
-use super::{keeping::Keeping, retry::Pauses};
+use super::{durable::DurableState, retry::Pauses};
 use crate::{
     call::{Call, Halt},
     clock::Clock,
@@ -58,7 +58,7 @@ pub(super) trait Runner {
 /// One operation on its way.
 pub(super) struct Operator<'o, R> {
     pub(super) runner: &'o R,
-    pub(super) keeping: &'o Keeping,
+    pub(super) durable: &'o DurableState,
     pub(super) park: &'o Park,
     pub(super) clock: &'o dyn Clock,
     pub(super) pauses: &'o Pauses,

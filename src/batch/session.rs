@@ -13,7 +13,7 @@ mod unpacked;
 use super::{
     attempts::Tried,
     deadline::{Deadline, Expected},
-    keeping::{Keeping, OnUnkeyed, OutOfTime},
+    durable::{DurableState, OnUnkeyed, OutOfTime},
     layout::{Layout, Order},
     progress::{Memory, Note, Place, Progress, Remembered},
 };
@@ -41,8 +41,9 @@ use std::{
 
 /// What a record is before it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Before {
-    Free,
+pub(super) enum Admission {
+    /// It may run.
+    Run,
     /// An earlier delivery finished it.
     Finished,
     /// An earlier record of its key is parked, and it queues behind.
@@ -51,7 +52,7 @@ pub(super) enum Before {
 
 /// One invocation's knowledge of its records.
 pub(super) struct Session<'s> {
-    pub(super) keeping: &'s Keeping,
+    pub(super) durable: &'s DurableState,
     /// As this invocation's consumer sees them.
     pub(super) park: Option<Park>,
     progress: Option<Progress>,
@@ -64,7 +65,7 @@ pub(super) struct Session<'s> {
     pub(super) holds: RefCell<Holds>,
     /// By what order keys are told, as settings write it.
     order: String,
-    pub(super) before: Vec<Cell<Before>>,
+    pub(super) admissions: Vec<Cell<Admission>>,
     pub(super) outcomes: Vec<Cell<Outcome>>,
     /// By lane: whether its records queue behind one parked in this invocation.
     held_lanes: Vec<Cell<bool>>,
@@ -86,16 +87,16 @@ impl<'s> Session<'s> {
     /// It cannot be read, so nothing may run: a held key could not be told. Or keys are held by
     /// another order than the records have now.
     pub(super) async fn open(
-        (keeping, order): (&'s Keeping, &Order),
+        (durable, order): (&'s DurableState, &Order),
         (records, layout): (&'s [Record<'s>], Layout<'s>),
         measures: &'s mut Measures,
         (call, deadline): (&'s Call, &'s Deadline<'s>),
     ) -> Result<Self, Halt> {
         let (lanes, length) = (layout.len(), records.len());
         let mut session = Self {
-            keeping,
-            park: keeping.park_of(call),
-            progress: keeping.progress_of(call),
+            durable,
+            park: durable.park_of(call),
+            progress: durable.progress_of(call),
             records,
             layout,
             call,
@@ -104,7 +105,7 @@ impl<'s> Session<'s> {
             memory: Memory::default(),
             holds: RefCell::default(),
             order: order.to_string(),
-            before: vec![Cell::new(Before::Free); length],
+            admissions: vec![Cell::new(Admission::Run); length],
             outcomes: vec![Cell::new(Outcome::default()); length],
             held_lanes: vec![Cell::new(false); lanes],
             queued: vec![Cell::new(false); length],
@@ -122,7 +123,7 @@ impl<'s> Session<'s> {
     }
 
     async fn recall(&mut self) -> Result<(), Halt> {
-        let Some(store) = self.keeping.store() else { return Ok(()) };
+        let Some(store) = self.durable.store() else { return Ok(()) };
         if self.records.is_empty() {
             return Ok(());
         }
@@ -141,9 +142,9 @@ impl<'s> Session<'s> {
         self.deadline.learn_call(asked);
         if let Some(progress) = self.progress() {
             self.memory = progress.recall(&rows);
-            for (place, before) in self.places.iter().zip(&self.before) {
+            for (place, admission) in self.places.iter().zip(&self.admissions) {
                 if self.memory.of(place).finished {
-                    before.set(Before::Finished);
+                    admission.set(Admission::Finished);
                 }
             }
         }
@@ -174,7 +175,7 @@ impl<'s> Session<'s> {
         let is_any_known = known.contains(&true);
         for ((at, ..), is_known) in asked.iter().zip(known) {
             if is_known {
-                self.before[*at].set(Before::Finished);
+                self.admissions[*at].set(Admission::Finished);
             }
         }
         if is_any_known {
@@ -188,7 +189,7 @@ impl<'s> Session<'s> {
     /// holds were read (rows read together are not one moment): then its later records have
     /// to queue behind it, and only holds that are read after it tell.
     async fn read_holds_after_finished(&self, park: &mut Park) -> Result<(), SpaceError> {
-        if self.before.iter().any(|before| before.get() == Before::Finished) {
+        if self.admissions.iter().any(|admission| admission.get() == Admission::Finished) {
             let times = (self.deadline.now(), self.deadline.ends());
             let holds = park.holds_now(self.spread_by(), times).await?;
             self.holds.replace(holds.by_order(&self.order));
@@ -205,7 +206,7 @@ impl<'s> Session<'s> {
             return asked;
         }
         for (at, record) in self.records.iter().enumerate() {
-            if self.before[at].get() == Before::Finished {
+            if self.admissions[at].get() == Admission::Finished {
                 continue;
             }
             let key = self.key(at, record);
@@ -213,7 +214,7 @@ impl<'s> Session<'s> {
             let Some(entry) = entry else { continue };
             let sort = self.sort(at);
             if entry.state == State::Open && self.is_behind(at, &sort, &entry.from) {
-                self.before[at].set(Before::Held);
+                self.admissions[at].set(Admission::Held);
             } else {
                 asked.push((at, key, sort));
             }
@@ -239,12 +240,12 @@ impl<'s> Session<'s> {
     }
 
     /// What a record is before it runs.
-    pub(super) fn before(&self, at: usize) -> Before {
-        let before = self.before[at].get();
-        if before == Before::Free && self.held_lanes[self.layout.lane(at)].get() {
-            return Before::Held;
+    pub(super) fn admission(&self, at: usize) -> Admission {
+        let admission = self.admissions[at].get();
+        if admission == Admission::Run && self.held_lanes[self.layout.lane(at)].get() {
+            return Admission::Held;
         }
-        before
+        admission
     }
 
     /// What earlier deliveries left of a record.
@@ -274,12 +275,12 @@ impl<'s> Session<'s> {
     /// Whether a record whose last attempt, which was noted, failed with this class may be tried
     /// again in this invocation.
     pub(super) fn may_try_again(&self, at: usize, class: Class) -> bool {
-        self.tried(at).may_try_again(class, self.keeping.max_attempts())
+        self.tried(at).may_try_again(class, self.durable.max_attempts())
     }
 
     /// Whether a failure means that the record is set aside.
     pub(super) fn is_parked_by(&self, at: usize, class: Class) -> bool {
-        self.can_park() && self.tried(at).is_given_up(class, self.keeping.max_attempts())
+        self.can_park() && self.tried(at).is_given_up(class, self.durable.max_attempts())
     }
 
     /// Marks a record that comes alone as started; those that have been started too often
@@ -293,12 +294,12 @@ impl<'s> Session<'s> {
         };
         let Some(first) = self.records.first() else { return Ok(()) };
         let is_alone = self.records.iter().all(|it| it.shares_unit(first));
-        let free = |at: &usize| self.before(*at) == Before::Free;
+        let free = |at: &usize| self.admission(*at) == Admission::Run;
         let free: Vec<usize> = (0..self.records.len()).filter(free).collect();
         let (true, Some(&at)) = (is_alone, free.first()) else { return Ok(()) };
         self.alone.set(Some(at));
         let starts = self.remembered(at).starts;
-        if starts >= self.keeping.max_attempts() && self.can_park() {
+        if starts >= self.durable.max_attempts() && self.can_park() {
             for at in free {
                 let failure = Failure::park(Crashed { starts }).with_code("Crashed");
                 let mut tried = self.tried(at);
@@ -315,7 +316,7 @@ impl<'s> Session<'s> {
     }
 
     pub(super) fn can_park(&self) -> bool {
-        self.keeping.has_place()
+        self.durable.has_place()
     }
 
     /// Whether a record waits for its park to be confirmed.
@@ -331,7 +332,7 @@ impl<'s> Session<'s> {
     /// Whether a record without a readable key fails the invocation.
     pub(super) fn halts_on_unkeyed(&self) -> bool {
         let holds = self.park.as_ref().is_some_and(|park| park.policy == OnPark::Hold);
-        holds && self.keeping.on_unkeyed == OnUnkeyed::Halt
+        holds && self.durable.on_unkeyed == OnUnkeyed::Halt
     }
 
     /// Whether later records may be processed although an earlier one is not finished: where
@@ -368,8 +369,8 @@ impl<'s> Session<'s> {
         let Tried { attempts, first_failed_ms, .. } = self.tried(at);
         let envelope = Envelope {
             changefold: VERSION,
-            function: self.keeping.function.clone(),
-            function_version: self.keeping.function_version.clone(),
+            function: self.durable.function.clone(),
+            function_version: self.durable.function_version.clone(),
             stream_arn: record.stream_arn().unwrap_or_default().to_owned(),
             shard_id: record.shard_id().map(str::to_owned),
             key: key.readable.clone(),
@@ -394,7 +395,7 @@ impl<'s> Session<'s> {
         let mut queues = self.pending.borrow_mut();
         let (_, queue) = queues.entry(key.hash.clone()).or_insert_with(|| (key, Vec::new()));
         queue.push(pending);
-        self.deadline.expect_one_more(queue.len(), self.keeping.sends());
+        self.deadline.expect_one_more(queue.len(), self.durable.sends());
     }
 
     /// Confirms all parks; gives back the records whose key was opened meanwhile, which have
@@ -430,7 +431,7 @@ impl<'s> Session<'s> {
             queued.set(false);
         }
         for at in &lifted {
-            self.before[*at].set(Before::Free);
+            self.admissions[*at].set(Admission::Run);
             self.held_lanes[self.layout.lane(*at)].set(false);
         }
         // What was parked just now is there at the end, and no later batch may come to tell.
@@ -446,7 +447,7 @@ impl<'s> Session<'s> {
     /// Whether the park has no room for this key, and its records may do without.
     fn goes_past_park(&self, key: &Key) -> bool {
         let has_no_room = |park: &Park| self.holds.borrow().is_full(&key.hash, park.keys_max);
-        self.keeping.sends_when_full() && self.park.as_ref().is_some_and(has_no_room)
+        self.durable.sends_when_full() && self.park.as_ref().is_some_and(has_no_room)
     }
 
     async fn confirm(&self, key: Key, mut queue: Vec<Pending>) -> Vec<usize> {
@@ -464,7 +465,7 @@ impl<'s> Session<'s> {
             return behind.into_iter().map(|it| it.record).collect();
         }
         // Both have to confirm: the table last, since its row is what is found at a repeat.
-        let sent = Box::pin(self.keeping.send(&queue, (self.call, self.deadline))).await;
+        let sent = Box::pin(self.durable.send(&queue, (self.call, self.deadline))).await;
         queue.truncate(sent);
         let Some(park) = &self.park else {
             for it in &queue {
@@ -493,7 +494,7 @@ impl<'s> Session<'s> {
         match ended {
             Ok(()) => {}
             // It was full after all. What is not parked is where the destination is by now.
-            Err(ParkError::Full) if self.keeping.sends_when_full() => {
+            Err(ParkError::Full) if self.durable.sends_when_full() => {
                 let is_unfinished = |at: &usize| !self.outcomes[*at].get().is_finished();
                 self.sent_alone(&sent.into_iter().filter(is_unfinished).collect::<Vec<_>>());
             }
@@ -504,7 +505,7 @@ impl<'s> Session<'s> {
 
     /// Sends records for which the park has no room to the destination alone.
     async fn send_alone(&self, failed: &[Pending]) {
-        let sent = Box::pin(self.keeping.send(failed, (self.call, self.deadline))).await;
+        let sent = Box::pin(self.durable.send(failed, (self.call, self.deadline))).await;
         let sent: Vec<usize> = failed[..sent].iter().map(|it| it.record).collect();
         self.sent_alone(&sent);
     }

@@ -5,7 +5,7 @@
 //! are among them; at the end, which of those are finished; and which keys are to be watched from
 //! now on, or no more. It keeps that no later record of a watched key runs before that is noted.
 
-use super::session::{Before, Session, unreadable};
+use super::session::{Admission, Session, unreadable};
 use crate::{
     call::Halt,
     outcome::Outcome,
@@ -29,7 +29,7 @@ impl Session<'_> {
         let Some(park) = &self.park else { return Ok(()) };
         let newest = self.newest_later(
             &[State::Watched],
-            |at| self.before[at].get() == Before::Free,
+            |at| self.admissions[at].get() == Admission::Run,
             |entry, sort| *sort > *entry.from,
         );
         if newest.is_empty() {

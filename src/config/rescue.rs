@@ -3,7 +3,7 @@
 
 use super::Reader;
 #[cfg(feature = "destinations")]
-use super::{Fault, keep::CONSUMER};
+use super::{Fault, durable::CONSUMER};
 use crate::event::ParkedQueues;
 #[cfg(feature = "destinations")]
 use crate::rescue::{Bucket, Trust};
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
     use crate::config::{
         Config,
-        keep::tests::{read, refused},
+        durable::tests::{read, refused},
     };
 
     const TABLE: &str = "arn:aws:dynamodb:eu-west-1:123456789012:table/orders";
@@ -146,11 +146,11 @@ mod tests {
 
     #[test]
     fn no_queue_is_believed_unless_it_is_named() {
-        assert!(read(&[]).unwrap().keep.parked_queues.is_empty());
+        assert!(read(&[]).unwrap().durable.parked_queues.is_empty());
         let two = format!(" {QUEUE}, {QUEUE}.fifo,");
-        let keep = read(&[(PARKED_QUEUES, &two)]).unwrap().keep;
+        let durable = read(&[(PARKED_QUEUES, &two)]).unwrap().durable;
         let expected = ParkedQueues::new([QUEUE.to_owned(), format!("{QUEUE}.fifo")]);
-        assert_eq!(keep.parked_queues, expected);
+        assert_eq!(durable.parked_queues, expected);
         for bad in ["parked", "https://sqs.eu-west-1.amazonaws.com/1/q", TABLE, "arn:aws:sqs:::q"] {
             refused(&[(PARKED_QUEUES, bad)], "CHANGEFOLD_PARKED_QUEUES is not valid");
         }
@@ -159,15 +159,15 @@ mod tests {
     #[cfg(feature = "destinations")]
     #[test]
     fn nothing_is_rescued_unless_a_stream_is_named() {
-        assert!(read(&[]).unwrap().keep.trust.is_none());
+        assert!(read(&[]).unwrap().durable.trust.is_none());
         let clicks = "arn:aws:kinesis:eu-west-1:123456789012:stream/clicks";
         let label = format!("{TABLE}/stream/2026-09-17T12:50:51.000, {clicks}");
         let name = ("AWS_LAMBDA_FUNCTION_NAME", "shop");
-        let keep = read(&[name, (RESCUE_STREAMS, &label), (RESCUE_BUCKETS, "b,c@210987654321")]);
+        let durable = read(&[name, (RESCUE_STREAMS, &label), (RESCUE_BUCKETS, "b,c@210987654321")]);
         let bucket = |name: &str, owner: &str| Bucket { name: name.into(), owner: owner.into() };
         let buckets = vec![bucket("b", "123456789012"), bucket("c", "210987654321")];
         let streams = label.split(", ").map(str::to_owned).collect();
-        assert_eq!(keep.unwrap().keep.trust, Some(Trust::new("shop", streams, buckets)));
+        assert_eq!(durable.unwrap().durable.trust, Some(Trust::new("shop", streams, buckets)));
     }
 
     #[cfg(feature = "destinations")]

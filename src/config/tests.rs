@@ -89,13 +89,13 @@ fn a_ledger_is_the_functions_or_the_consumers() {
     assert_eq!(owner(&[]), Owner::new("local"));
     let name = ("AWS_LAMBDA_FUNCTION_NAME", "Views");
     assert_eq!(owner(&[name]), Owner::new("Views"));
-    let consumer = (keep::CONSUMER, "shop");
+    let consumer = (durable::CONSUMER, "shop");
     assert_eq!(owner(&[name, consumer]), Owner::new("shop"));
     let takes = (LEDGER_TAKE_FROM, "Old");
     assert_eq!(owner(&[name, takes]), Owner::new("Views").taking_from(Some("Old".to_owned())));
     let in_lambda = ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001");
     check(&[in_lambda], &["CHANGEFOLD_CONSUMER is not set"]);
-    check(&[(keep::CONSUMER, "a#b")], &["CHANGEFOLD_CONSUMER is not valid"]);
+    check(&[(durable::CONSUMER, "a#b")], &["CHANGEFOLD_CONSUMER is not valid"]);
 }
 
 #[test]

@@ -11,12 +11,12 @@
 //! moments are waited for, and a shard whose moment comes does not wait for the invocations of
 //! others.
 //!
-//! What is kept in memory is what is in flight: records waiting for a full batch, batches
+//! What is kept in memory is what is in invocation: records waiting for a full batch, batches
 //! under way, and a few delivered ones. One exception, where the rules of AWS ask for it: a
 //! sub-lane stuck for long must not hold up the others of its shard, so what stands behind it
 //! is read and kept.
 
-mod flight;
+mod in_flight;
 mod lane;
 #[cfg(test)]
 mod tests;
@@ -31,7 +31,7 @@ use super::{
 };
 use crate::call::Call;
 use bytes::Bytes;
-use flight::{End, Failed, Flight, Role, Turned};
+use in_flight::{End, Failed, InFlight, Role, Turned};
 use lane::Lane;
 use std::{collections::BTreeMap, pin::pin, sync::Arc, task::Poll};
 
@@ -167,7 +167,7 @@ struct Run<'t, T> {
     timeout: Millis,
     feed: Feed,
     lanes: Vec<Lane>,
-    flights: Vec<Flight<'t>>,
+    in_flight: Vec<InFlight<'t>>,
     /// Replies on their way: by the moment they arrive, then in order of ending.
     replies: BTreeMap<(Millis, u64), (usize, InvocationId, Reply)>,
     faults: Option<Faults>,
@@ -196,7 +196,7 @@ impl<'t, T: Target> Run<'t, T> {
             feed: fixtures.feed(),
             parameters: setting.parameters,
             timeout: setting.timeout,
-            flights: Vec::new(),
+            in_flight: Vec::new(),
             replies: BTreeMap::new(),
             replies_so_far: 0,
             faults: setting.faults,
@@ -268,7 +268,7 @@ impl<'t, T: Target> Run<'t, T> {
         let turn = Turn::new(now, std::mem::take(&mut plan.store));
         let invoked = self.target.invoke(payload, call);
         self.summary.invocations += 1;
-        self.flights.push(Flight::new(role, batch, &plan, turn, invoked));
+        self.in_flight.push(InFlight::new(role, batch, &plan, turn, invoked));
     }
 
     fn deliver(&mut self, on_failure: &OnFailure) {
@@ -293,7 +293,7 @@ impl<'t, T: Target> Run<'t, T> {
 
     /// Whether an invocation is under way that has to end before time passes.
     fn is_awaiting(&self) -> bool {
-        self.flights.iter().any(|flight| flight.role != Role::Zombie)
+        self.in_flight.iter().any(|invocation| invocation.role != Role::Zombie)
     }
 
     /// Lets invocations take turns until the mapping has to be asked again: one has ended, or
@@ -313,24 +313,24 @@ impl<'t, T: Target> Run<'t, T> {
     /// Gives one invocation its turn; tells whether the mapping has to be asked again.
     async fn take_turn(&mut self) -> bool {
         let at = std::future::poll_fn(|context| {
-            let ready: Vec<usize> = (0..self.flights.len())
-                .filter(|at| self.flights[*at].is_ready(context.waker()))
+            let ready: Vec<usize> = (0..self.in_flight.len())
+                .filter(|at| self.in_flight[*at].is_ready(context.waker()))
                 .collect();
             self.choose(&ready).map_or(Poll::Pending, Poll::Ready)
         })
         .await;
-        match self.flights[at].take_turn(&self.clock, self.timeout) {
+        match self.in_flight[at].take_turn(&self.clock, self.timeout) {
             Turned::Paused => false,
             Turned::ReplyLost(id) => {
-                let turn = &self.flights[at].turn;
+                let turn = &self.in_flight[at].turn;
                 let moment = turn.started() + turn.slept();
-                let shard = self.flights[at].shard;
+                let shard = self.in_flight[at].shard;
                 self.expect_reply(shard, id, moment, Reply::FunctionError);
                 true
             }
             Turned::Over(end) => {
-                let flight = self.flights.remove(at);
-                self.land(&flight, end);
+                let invocation = self.in_flight.remove(at);
+                self.land(&invocation, end);
                 true
             }
         }
@@ -341,34 +341,35 @@ impl<'t, T: Target> Run<'t, T> {
         let first = *ready.first()?;
         let Some(faults) = &mut self.faults else { return Some(first) };
         let at = ready[faults.choose(ready.len())];
-        let zombies = self.flights.iter().filter(|flight| flight.role == Role::Zombie).count();
-        if self.flights[at].role == Role::Zombie && zombies <= ZOMBIES_MAX {
+        let zombies =
+            self.in_flight.iter().filter(|invocation| invocation.role == Role::Zombie).count();
+        if self.in_flight[at].role == Role::Zombie && zombies <= ZOMBIES_MAX {
             return Some(ready[faults.choose(ready.len())]);
         }
         Some(at)
     }
 
     /// Takes note of an invocation that has ended.
-    fn land(&mut self, flight: &Flight<'t>, end: End) {
-        let (of_store, left) = flight.turn.faults().finish();
+    fn land(&mut self, invocation: &InFlight<'t>, end: End) {
+        let (of_store, left) = invocation.turn.faults().finish();
         if let Some(faults) = &mut self.faults {
-            let struck = [flight.struck.as_slice(), &of_store].concat();
-            faults.settle(flight.shard, &flight.records, flight.armed, &struck, left);
+            let struck = [invocation.struck.as_slice(), &of_store].concat();
+            faults.settle(invocation.shard, &invocation.records, invocation.armed, &struck, left);
         }
         if let Err(Failed::Function(error)) = &end.result {
             self.note_error(&error.message);
         }
-        let Role::Awaited(id) = flight.role else { return };
+        let Role::Awaited(id) = invocation.role else { return };
         let reply = match end.result {
             Ok(reply) => {
                 if let Some(faults) = self.faults.as_mut().filter(|_| is_full_success(&reply)) {
-                    faults.delivered(flight.shard, flight.records.clone());
+                    faults.delivered(invocation.shard, invocation.records.clone());
                 }
                 Reply::Returned(reply)
             }
             Err(_) => Reply::FunctionError,
         };
-        self.expect_reply(flight.shard, id, end.at, reply);
+        self.expect_reply(invocation.shard, id, end.at, reply);
     }
 
     fn note_error(&mut self, message: &str) {
@@ -434,7 +435,7 @@ impl<'t, T: Target> Run<'t, T> {
 
     /// Lets the zombies come to their ends, then sums up.
     async fn finish(mut self) -> Result<Summary, RunError> {
-        while !self.flights.is_empty() {
+        while !self.in_flight.is_empty() {
             self.take_turn().await;
         }
         self.checkpoints.save()?;

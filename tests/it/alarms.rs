@@ -2,7 +2,7 @@
 
 use crate::support::{FOREVER, block_on, call, embedded, order};
 use changefold::{
-    batch::{Work as _, keeping::Keeping, lanes::Lanes},
+    batch::{Work as _, durable::DurableState, lanes::Lanes},
     call::Measures,
     clock::SystemClock,
     event,
@@ -19,14 +19,14 @@ use std::sync::Arc;
 fn keys_parked_by_a_batch_are_counted_at_its_end() {
     block_on(async {
         let park = Park::new(embedded(1), "park".to_owned(), OnPark::Hold, 24);
-        let keeping = Keeping::nothing().with_park(park);
-        keeping.ensure_tables(FOREVER).await.unwrap();
+        let durable = DurableState::none().with_park(park);
+        durable.ensure_tables(FOREVER).await.unwrap();
         let processor =
             processor::from_fn(async |change: Change<IgnoredAny>, _| match change.new_image() {
                 Some(_) => Err(Failure::park("told to")),
                 None => Ok(()),
             });
-        let lanes = Lanes::new(processor, Arc::new(SystemClock)).with_keeping(keeping);
+        let lanes = Lanes::new(processor, Arc::new(SystemClock)).with_durable_state(durable);
         let refused = Some(("EU", "1", "OPEN"));
         for (records, parked, left) in [
             ([order(1, "INSERT", "a", refused), order(2, "INSERT", "b", refused)], 2, 2),

@@ -3,27 +3,27 @@
 //! One simulation with the desk's own run loop, mapping and faults. The processor's effects are
 //! written down, and records fail in every way there is, until the operator deploys a fix in
 //! the middle of the run; redrives race with the live function all the time. The rules stand in
-//! `failures/witness.rs`. Every run is repeated from its seed.
+//! `failures/checker.rs`. Every run is repeated from its seed.
 
+mod checker;
 mod consumers;
-mod flights;
-mod play;
-mod player;
+mod harness;
+mod in_flight;
 mod queue;
 mod rescue;
 mod script;
+mod scripted;
+mod simulation;
 mod small;
-mod stage;
 mod wire;
-mod witness;
 
 use crate::support;
-use changefold::{batch::keeping::OnUnkeyed, record::Source};
-use play::play;
-use script::{Scene, Settings};
+use changefold::{batch::durable::OnUnkeyed, record::Source};
+use checker::Counts;
+use script::{Scenario, Settings};
+use simulation::simulate;
 use std::{collections::BTreeMap, fmt::Write as _};
 use wire::Broken;
-use witness::Counts;
 
 const SEEDS: u64 = 500;
 
@@ -76,26 +76,26 @@ struct Sums {
     forgetful: Counts,
     remembering: Counts,
     broken: Vec<String>,
-    /// By rule and scene: how many seeds broke it, and the first with what it was.
-    rules: BTreeMap<(&'static str, Scene), (u64, u64, String)>,
+    /// By rule and scenario: how many seeds broke it, and the first with what it was.
+    rules: BTreeMap<(&'static str, Scenario), (u64, u64, String)>,
 }
 
 impl Sums {
-    fn play(&mut self, settings: &Settings) {
-        let played = play(settings, None);
+    fn simulate(&mut self, settings: &Settings) {
+        let simulated = simulate(settings, None);
         let sum = if settings.remembers { &mut self.remembering } else { &mut self.forgetful };
-        add(sum, &played.counts);
+        add(sum, &simulated.counts);
         let mut rules = BTreeMap::new();
-        for violation in &played.violations {
-            rules.entry((violation.rule, settings.scene)).or_insert(violation);
+        for violation in &simulated.violations {
+            rules.entry((violation.rule, settings.scenario)).or_insert(violation);
         }
         for (rule, violation) in rules {
             let known = self.rules.entry(rule);
             known.or_insert_with(|| (0, settings.seed, violation.to_string())).0 += 1;
         }
-        if let Some(first) = played.violations.first() {
+        if let Some(first) = simulated.violations.first() {
             let mut told = format!("SIM_SEED={} {settings:?}: {first}", settings.seed);
-            for more in played.violations.iter().skip(1).take(4) {
+            for more in simulated.violations.iter().skip(1).take(4) {
                 write!(told, "\n    {more}").unwrap();
             }
             self.broken.push(told);
@@ -119,8 +119,8 @@ impl Sums {
     /// Nothing was broken; or else what, how often, and by which seeds.
     #[track_caller]
     fn check(&self) {
-        let rules = self.rules.iter().map(|((rule, scene), (seeds, first, what))| {
-            format!("{seeds} seeds of {scene:?} by {rule}, first SIM_SEED={first}: {what}")
+        let rules = self.rules.iter().map(|((rule, scenario), (seeds, first, what))| {
+            format!("{seeds} seeds of {scenario:?} by {rule}, first SIM_SEED={first}: {what}")
         });
         let rules: Vec<String> = rules.collect();
         let (rules, broken) = (rules.join("\n"), self.broken.join("\n"));
@@ -128,11 +128,11 @@ impl Sums {
     }
 }
 
-/// Plays seeds on both cores, or the one that `SIM_SEED` names.
+/// Simulates seeds on both cores, or the one that `SIM_SEED` names.
 fn check_seeds(seeds: u64, settings: impl Fn(u64) -> Settings + Sync) -> Sums {
     if let Some(seed) = support::environment("SIM_SEED") {
         let mut sums = Sums::default();
-        sums.play(&settings(seed.parse().unwrap()));
+        sums.simulate(&settings(seed.parse().unwrap()));
         sums.check();
         return sums;
     }
@@ -142,7 +142,7 @@ fn check_seeds(seeds: u64, settings: impl Fn(u64) -> Settings + Sync) -> Sums {
             move || {
                 let mut sums = Sums::default();
                 for seed in (0..seeds).filter(|seed| seed % 2 == half) {
-                    sums.play(&settings(seed));
+                    sums.simulate(&settings(seed));
                 }
                 sums
             }
@@ -193,8 +193,8 @@ fn without_faults_nothing_is_repeated_where_progress_is_kept() {
 #[test]
 fn large_payloads_stay_what_was_parked_first() {
     let settings = |seed| {
-        let scene = if seed % 4 < 2 { Scene::Queue } else { Scene::Rescue };
-        Settings { parts: true, drops: false, ..Settings::of_scene(seed, scene) }
+        let scenario = if seed % 4 < 2 { Scenario::Queue } else { Scenario::Rescue };
+        Settings { parts: true, drops: false, ..Settings::of_scene(seed, scenario) }
     };
     let Sums { mut forgetful, remembering, .. } = check_seeds(16, settings);
     add(&mut forgetful, &remembering);
@@ -207,7 +207,7 @@ fn large_payloads_stay_what_was_parked_first() {
 fn a_run_repeats_from_its_seed() {
     for seed in [3, 4, 11, 12] {
         let settings = Settings::of(seed);
-        assert_eq!(play(&settings, None), play(&settings, None), "SIM_SEED={seed}");
+        assert_eq!(simulate(&settings, None), simulate(&settings, None), "SIM_SEED={seed}");
     }
 }
 
@@ -222,8 +222,8 @@ fn is_caught(broken: Broken, by: &str) {
 #[expect(clippy::print_stdout, reason = "how soon is worth reading")]
 fn is_caught_among(settings: impl Fn(u64) -> Settings, broken: Broken, by: &str) {
     for seed in 0..SEEDS {
-        let played = play(&settings(seed), Some(broken));
-        if let Some(violation) = played.violations.iter().find(|it| it.rule == by) {
+        let simulated = simulate(&settings(seed), Some(broken));
+        if let Some(violation) = simulated.violations.iter().find(|it| it.rule == by) {
             println!("{broken:?} is caught by seed {seed}: {violation}");
             return;
         }
@@ -275,49 +275,50 @@ fn control_tried_marked_finished() {
 /// Two functions under one name are one consumer: what one has finished, the other passes.
 #[test]
 fn control_one_name() {
-    let settings = |seed| Settings::of_scene(seed, Scene::TwoConsumers);
+    let settings = |seed| Settings::of_scene(seed, Scenario::TwoConsumers);
     is_caught_among(settings, Broken::OneName, "finished");
 }
 
 /// Of a queue's messages the later ones of the group are not named, so they are deleted.
 #[test]
 fn control_only_first_named() {
-    let settings = |seed| Settings::of_scene(seed, Scene::Queue);
+    let settings = |seed| Settings::of_scene(seed, Scenario::Queue);
     is_caught_among(settings, Broken::OnlyFirstNamed, "lost");
 }
 
 /// A key's parked messages come in another order than they were sent.
 #[test]
 fn control_last_first() {
-    let settings = |seed| Settings::of_scene(seed, Scene::Queue);
+    let settings = |seed| Settings::of_scene(seed, Scenario::Queue);
     is_caught_among(settings, Broken::LastFirst, "order");
 }
 
 /// A redrive runs what was rescued, although later records of its key are finished.
 #[test]
 fn control_overtaken_unchecked() {
-    let settings = |seed| Settings::of_scene(seed, Scene::Rescue);
+    let settings = |seed| Settings::of_scene(seed, Scenario::Rescue);
     is_caught_among(settings, Broken::OvertakenUnchecked, "overtaken");
 }
 
 /// What is known of the later records of a key is forgotten: what was rescued seems to be in time.
 #[test]
 fn control_later_forgotten() {
-    let settings = |seed| Settings { remembers: false, ..Settings::of_scene(seed, Scene::Rescue) };
+    let settings =
+        |seed| Settings { remembers: false, ..Settings::of_scene(seed, Scenario::Rescue) };
     is_caught_among(settings, Broken::LaterForgotten, "overtaken");
 }
 
 /// Nobody knows what a redrive had started when its process ended.
 #[test]
 fn control_starts_forgotten() {
-    let settings = |seed| Settings { curses: true, ..Settings::of_scene(seed, Scene::Stream) };
+    let settings = |seed| Settings { curses: true, ..Settings::of_scene(seed, Scenario::Stream) };
     is_caught_among(settings, Broken::StartsForgotten, "cursed");
 }
 
 /// A record that was parked is parked again over it, as it came the second time.
 #[test]
 fn control_park_unguarded() {
-    let settings = |seed| Settings { parts: true, ..Settings::of_scene(seed, Scene::Queue) };
+    let settings = |seed| Settings { parts: true, ..Settings::of_scene(seed, Scenario::Queue) };
     is_caught_among(settings, Broken::ParkUnguarded, "copy");
 }
 
@@ -340,7 +341,7 @@ fn control_unkeyed_parked() {
         source: Source::DynamoDb,
         holds: true,
         unkeyed: Some(OnUnkeyed::Halt),
-        ..Settings::of_scene(seed, Scene::Stream)
+        ..Settings::of_scene(seed, Scenario::Stream)
     };
     is_caught_among(settings, Broken::UnkeyedParked, "unkeyed");
 }

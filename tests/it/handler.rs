@@ -5,7 +5,7 @@ mod queue;
 use crate::support::{FOREVER, block_on, call, order};
 use changefold::{
     batch::{
-        keeping::MAX_ATTEMPTS_DEFAULT,
+        durable::MAX_ATTEMPTS_DEFAULT,
         lanes::{Lanes, Order},
         retry::TRIES_IN_PLACE,
     },

@@ -16,6 +16,8 @@ mod bisect;
 mod cli;
 #[cfg(all(feature = "local", feature = "destinations"))]
 mod destinations;
+#[cfg(feature = "local")]
+mod durable;
 mod events;
 #[cfg(feature = "local")]
 mod exact;
@@ -25,8 +27,6 @@ mod failures;
 mod figures;
 #[cfg(feature = "local")]
 mod handler;
-#[cfg(feature = "local")]
-mod keeping;
 #[cfg(all(feature = "local", feature = "lambda"))]
 mod lambda;
 #[cfg(all(feature = "local", feature = "lambda"))]

@@ -3,7 +3,7 @@
 
 use crate::support::{FOREVER, block_on, call, embedded};
 use changefold::{
-    batch::{keeping::Keeping, lanes::Lanes},
+    batch::{durable::DurableState, lanes::Lanes},
     clock::SystemClock,
     handler::Function,
     park::{OnPark, Park},
@@ -59,9 +59,9 @@ fn before(event: &str) -> Outcome {
 fn after(processor: impl Processor, event: &str) -> Outcome {
     let reply = block_on(async {
         let park = Park::new(embedded(1), "park".to_owned(), OnPark::Hold, 24);
-        let keeping = Keeping::nothing().with_park(park);
-        keeping.ensure_tables(FOREVER).await.unwrap();
-        let lanes = Lanes::new(processor, Arc::new(SystemClock)).with_keeping(keeping);
+        let durable = DurableState::none().with_park(park);
+        durable.ensure_tables(FOREVER).await.unwrap();
+        let lanes = Lanes::new(processor, Arc::new(SystemClock)).with_durable_state(durable);
         let function = Function::new(lanes, Arc::new(SystemClock));
         let reply = function.invoke(event.as_bytes(), &call()).await;
         reply.map(|reply| serde_json::to_value(reply).unwrap())

@@ -10,7 +10,7 @@ mod switch;
 use crate::support::{self, block_on, local_endpoint, order};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use changefold::{
-    batch::{keeping::Keeping, lanes::Lanes},
+    batch::{durable::DurableState, lanes::Lanes},
     call::{Call, Halt},
     clock::Clock,
     handler::Function,
@@ -162,8 +162,8 @@ impl Bench {
         clock.0.pass(1_772_442_000_000);
         let of_store = Store::new(client, &local_endpoint(None), Arc::new(clock.clone()), 1);
         let park = Park::new(of_store, "park".to_owned(), OnPark::Hold, 24);
-        let keeping = Keeping::nothing().with_park(park).of_function("shop", "1");
-        block_on(keeping.ensure_tables(support::FOREVER)).unwrap();
+        let durable = DurableState::none().with_park(park).of_function("shop", "1");
+        block_on(durable.ensure_tables(support::FOREVER)).unwrap();
         let shop = Shop {
             clock: clock.clone(),
             fates: RefCell::default(),
@@ -173,7 +173,7 @@ impl Bench {
             is_killed: Cell::new(false),
         };
         let lanes = Lanes::new(shop, Arc::new(clock.clone()))
-            .with_keeping(keeping)
+            .with_durable_state(durable)
             .with_concurrency(NonZeroUsize::new(concurrency).unwrap());
         let function = Function::new(lanes, Arc::new(clock.clone()));
         Self { function, clock, store }

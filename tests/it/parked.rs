@@ -3,7 +3,7 @@
 
 use crate::support::{FOREVER, block_on, call, local_endpoint, order};
 use changefold::{
-    batch::{keeping::Keeping, lanes::Lanes},
+    batch::{durable::DurableState, lanes::Lanes},
     call::Call,
     clock::{Clock, SystemClock},
     handler::Function,
@@ -33,8 +33,8 @@ fn serve(listener: TcpListener, fixed: Arc<AtomicBool>) {
         let client = embedded::open(None).unwrap();
         let store = Store::new(client, &local_endpoint(None), Arc::new(SystemClock), 1);
         let park = Park::new(store, "park".to_owned(), OnPark::Hold, 24);
-        let keeping = Keeping::nothing().with_park(park);
-        keeping.ensure_tables(FOREVER).await.unwrap();
+        let durable = DurableState::none().with_park(park);
+        durable.ensure_tables(FOREVER).await.unwrap();
         let processor = processor::from_fn(async move |_: Change<IgnoredAny>, at: &Context<'_>| {
             match at.sequence_number().as_str() {
                 "1" if !fixed.load(Ordering::Relaxed) => {
@@ -43,7 +43,7 @@ fn serve(listener: TcpListener, fixed: Arc<AtomicBool>) {
                 _ => Ok(()),
             }
         });
-        let lanes = Lanes::new(processor, Arc::new(SystemClock)).with_keeping(keeping);
+        let lanes = Lanes::new(processor, Arc::new(SystemClock)).with_durable_state(durable);
         let function = Function::new(lanes, Arc::new(SystemClock));
         let records =
             [1, 2, 3].map(|at| order(at, "INSERT", if at == 3 { "b" } else { "a" }, None));
@@ -166,14 +166,14 @@ fn a_record_beyond_one_rows_size_is_kept_in_parts_and_comes_back_whole() {
     crate::support::block_on(async {
         let client = embedded::open(None).unwrap();
         let store = Store::new(client, &local_endpoint(None), Arc::new(SystemClock), 1);
-        let keeping =
-            Keeping::nothing().with_park(Park::new(store, "park".to_owned(), OnPark::Hold, 24));
-        keeping.ensure_tables(FOREVER).await.unwrap();
+        let durable =
+            DurableState::none().with_park(Park::new(store, "park".to_owned(), OnPark::Hold, 24));
+        durable.ensure_tables(FOREVER).await.unwrap();
         let fixed = AtomicBool::new(false);
         let processor = processor::from_fn(async |_: Change<IgnoredAny>, _: &Context<'_>| {
             if fixed.load(Ordering::Relaxed) { Ok(()) } else { Err(Failure::park("not yet")) }
         });
-        let lanes = Lanes::new(processor, Arc::new(SystemClock)).with_keeping(keeping);
+        let lanes = Lanes::new(processor, Arc::new(SystemClock)).with_durable_state(durable);
         let function = Function::new(lanes, Arc::new(SystemClock));
         // Noise, so that compressing does not make it small: four parts.
         let mut rng = fastrand::Rng::with_seed(1);

@@ -12,7 +12,7 @@
 use crate::support::{self, FOREVER, endpoint};
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
 use changefold::{
-    batch::{keeping::Keeping, lanes::Lanes},
+    batch::{durable::DurableState, lanes::Lanes},
     call::Call,
     clock::{Clock, SystemClock},
     handler::Function,
@@ -249,10 +249,10 @@ mod processes {
         let clock = Arc::new(SystemClock);
         let url = support::environment("AWS_ENDPOINT_URL_DYNAMODB").unwrap();
         let park = Park::new(endpoint(&url), "park".to_owned(), OnPark::Hold, 24);
-        let keeping = Keeping::nothing().with_park(park);
+        let durable = DurableState::none().with_park(park);
         let processor =
             processor::from_fn(async move |change: Change<Order>, _| process(change, quotes));
-        let lanes = Lanes::new(processor, clock.clone()).with_keeping(keeping);
+        let lanes = Lanes::new(processor, clock.clone()).with_durable_state(durable);
         let function = Function::new(lanes, clock);
         drop(support::block_on(lambda::serve(&function, &telemetry, 60_000)));
     }
@@ -307,7 +307,7 @@ mod processes {
     async fn processed(role: &str, output: &Output) {
         let server = StoreServer::start(Embedded::open(None).unwrap()).await.unwrap();
         let park = Park::new(endpoint(&server.url()), "park".to_owned(), OnPark::Hold, 24);
-        Keeping::nothing().with_park(park).ensure_tables(FOREVER).await.unwrap();
+        DurableState::none().with_park(park).ensure_tables(FOREVER).await.unwrap();
         let program = Program::new(std::env::current_exe().unwrap(), ARN)
             .with_output(output.file())
             .with_argument("secrets::processes::the_function")

@@ -4,7 +4,7 @@
 
 use crate::support::{FOREVER, block_on, call, embedded};
 use changefold::{
-    batch::{keeping::Keeping, lanes::Lanes, progress::Progress},
+    batch::{durable::DurableState, lanes::Lanes, progress::Progress},
     clock::SystemClock,
     handler::Function,
     operation::{self, Operation, Selection},
@@ -50,11 +50,11 @@ fn delivered(fates: [&str; 2]) -> Vec<String> {
     });
     block_on(async {
         let store = embedded(1);
-        let keeping = Keeping::nothing()
+        let durable = DurableState::none()
             .with_progress(Progress::new(store.clone(), "progress".to_owned(), 24))
             .with_park(Park::new(store, "park".to_owned(), OnPark::Hold, 24));
-        keeping.ensure_tables(FOREVER).await.unwrap();
-        let lanes = Lanes::new(plays, Arc::new(SystemClock)).with_keeping(keeping);
+        durable.ensure_tables(FOREVER).await.unwrap();
+        let lanes = Lanes::new(plays, Arc::new(SystemClock)).with_durable_state(durable);
         let function = Function::new(lanes, Arc::new(SystemClock));
         let payload = aggregate(fates);
         for _ in 0..DELIVERIES {

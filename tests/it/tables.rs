@@ -4,7 +4,7 @@
 use crate::support::{FOREVER, block_on, call, local_endpoint, order};
 use changefold::{
     batch::{
-        keeping::{Keeping, OnFull},
+        durable::{DurableState, OnFull},
         lanes::Lanes,
         progress::Progress,
     },
@@ -73,19 +73,19 @@ impl Tables {
         Park::new(self.0.clone(), "park".to_owned(), OnPark::Hold, 24)
     }
 
-    fn keeping(&self, park: Park) -> Keeping {
+    fn durable_state(&self, park: Park) -> DurableState {
         let progress = Progress::new(self.0.clone(), "progress".to_owned(), 24);
-        Keeping::nothing().with_park(park).with_progress(progress)
+        DurableState::none().with_park(park).with_progress(progress)
     }
 
     async fn function(&self, name: &str) -> Noted {
-        made(self.keeping(self.park()).of_function(name, "1")).await
+        made(self.durable_state(self.park()).of_function(name, "1")).await
     }
 }
 
-async fn made(keeping: Keeping) -> Noted {
-    keeping.ensure_tables(FOREVER).await.unwrap();
-    let lanes = Lanes::new(Noting::default(), Arc::new(SystemClock)).with_keeping(keeping);
+async fn made(durable: DurableState) -> Noted {
+    durable.ensure_tables(FOREVER).await.unwrap();
+    let lanes = Lanes::new(Noting::default(), Arc::new(SystemClock)).with_durable_state(durable);
     Function::new(lanes, Arc::new(SystemClock))
 }
 
@@ -260,8 +260,9 @@ fn beyond_its_keys_a_park_blocks_or_sends_as_the_operator_chose() {
     block_on(async {
         for on_full in [OnFull::Block, OnFull::Destination] {
             let (tables, sink) = (Tables::new(), Sink::default());
-            let keeping = tables.keeping(tables.park().with_keys_max(2)).with_on_full(on_full);
-            let function = made(keeping.with_destination(Box::new(sink.clone()))).await;
+            let durable =
+                tables.durable_state(tables.park().with_keys_max(2)).with_on_full(on_full);
+            let function = made(durable.with_destination(Box::new(sink.clone()))).await;
             noting(&function).fail(&[("1", true), ("2", true), ("3", true)]);
             let mut records = orders(1..=3);
             records.push(order(4, "INSERT", "k3", None));

@@ -15,7 +15,7 @@ use crate::{
         deadline::Deadline,
         processor_errors::halted,
         retry::TRIES_IN_PLACE,
-        session::{Before, Session},
+        session::{Admission, Session},
     },
     call::{Call, Halt},
     outcome::Outcome,
@@ -74,7 +74,7 @@ impl<'r, P: BatchProcessor> Run<'r, P> {
     }
 
     /// Sends these records as far as they go.
-    pub(super) async fn round(&self, wanted: &[usize]) -> Result<(), Halt> {
+    pub(super) async fn run_pass(&self, wanted: &[usize]) -> Result<(), Halt> {
         if self.is_over.get() {
             return Ok(());
         }
@@ -109,11 +109,11 @@ impl<'r, P: BatchProcessor> Run<'r, P> {
             }
             let lane = self.session.layout.lane(at);
             let is_behind = lanes.contains(&lane);
-            match self.session.before(at) {
-                Before::Finished => self.session.outcomes[at].set(Outcome::AlreadyApplied),
-                Before::Held if is_behind => return (items, rest),
-                Before::Held => self.session.queue_behind(at),
-                Before::Free => match self.read(at) {
+            match self.session.admission(at) {
+                Admission::Finished => self.session.outcomes[at].set(Outcome::AlreadyApplied),
+                Admission::Held if is_behind => return (items, rest),
+                Admission::Held => self.session.queue_behind(at),
+                Admission::Run => match self.read(at) {
                     Ok(item) => {
                         lanes.insert(lane);
                         items.push(item);
@@ -195,7 +195,7 @@ impl<'r, P: BatchProcessor> Run<'r, P> {
         if self.is_passed_over(at) {
             return false;
         }
-        let is_held = self.session.before(at) == Before::Held;
+        let is_held = self.session.admission(at) == Admission::Held;
         if is_held {
             self.session.queue_behind(at);
         }
@@ -248,7 +248,7 @@ impl<'r, P: BatchProcessor> Run<'r, P> {
                     Blamed::Parked => return Ok(Ended::Settled),
                 }
             };
-            let (pauses, clock) = (&self.bulk.means.pauses, &*self.bulk.means.clock);
+            let (pauses, clock) = (&self.bulk.context.pauses, &*self.bulk.context.clock);
             if !again || !pauses.before_try(tries, clock, self.deadline.reserve()).await {
                 self.log((first, items.len()), &failure);
                 for item in &items {
@@ -279,7 +279,7 @@ impl<'r, P: BatchProcessor> Run<'r, P> {
         }
         self.has_begun.set(true);
         let began = self.deadline.now();
-        let limit = self.bulk.means.clock.watch(self.deadline.hard_limit());
+        let limit = self.bulk.context.clock.watch(self.deadline.hard_limit());
         let result = {
             let processed = pin!(self.bulk.run_once(items));
             match select(processed, limit).await {

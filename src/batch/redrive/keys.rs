@@ -232,7 +232,7 @@ impl<'r, R: Runner> Redriving<'r, R> {
             });
         }
         let starts = row.starts(self.version());
-        let is_due = starts.count >= self.operator.keeping.max_attempts() && starts.last_alone;
+        let is_due = starts.count >= self.operator.durable.max_attempts() && starts.last_alone;
         (is_due && !crashed)
             .then(|| Failure::park(Crashed { starts: starts.count }).with_code("Crashed"))
     }

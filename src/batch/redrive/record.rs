@@ -64,7 +64,7 @@ impl<'r, R: Runner> Redriving<'r, R> {
         let event = format!(r#"{{"Records":[{payload}]}}"#);
         // Neighbours of one number were parked one by one: the place among them is kept.
         let batch = event::parse(event.as_bytes())
-            .believing(&operator.keeping.parked_queues)
+            .believing(&operator.durable.parked_queues)
             .with_ordinal(row.envelope.ordinal);
         let record = match batch.records() {
             Ok([record]) => record,

@@ -99,7 +99,7 @@ impl<'r, R> Redriving<'r, R> {
 
     /// The version of the function, whose starts of a record count.
     pub(super) fn version(&self) -> &'r str {
-        &self.operator.keeping.function_version
+        &self.operator.durable.function_version
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     batch::{Setup, Work, consumer::LOCAL, lanes::Order},
     call::Call,
     clock::{Clock, SystemClock},
-    config::{self, Config, ViewConfig, keep},
+    config::{self, Config, ViewConfig, durable},
     handler::Function,
     local::{
         clock::{Pace, VirtualClock},
@@ -82,11 +82,11 @@ impl Stage<'_> {
 
 fn processor_settings(parallelization_factor: Option<usize>) -> Vec<(&'static str, String)> {
     let factor = parallelization_factor.map(|factor| factor.to_string());
-    let tables = [(keep::PARK_TABLE, PARK_TABLE), (keep::PROGRESS_TABLE, PROGRESS_TABLE)];
+    let tables = [(durable::PARK_TABLE, PARK_TABLE), (durable::PROGRESS_TABLE, PROGRESS_TABLE)];
     let mut settings: Vec<_> = tables.map(|(name, table)| (name, table.to_owned())).into();
     // The desk is one consumer, whether the function runs in this process or in its own.
-    settings.push((keep::CONSUMER, LOCAL.to_owned()));
-    settings.extend(factor.map(|factor| (keep::PARALLELIZATION_FACTOR, factor)));
+    settings.push((durable::CONSUMER, LOCAL.to_owned()));
+    settings.extend(factor.map(|factor| (durable::PARALLELIZATION_FACTOR, factor)));
     let said: Vec<String> = config::process_environment().map(|(name, _)| name).collect();
     settings.retain(|(name, _)| !said.iter().any(|said| said == name));
     settings
@@ -294,7 +294,7 @@ impl<W: Work, M: FnOnce(Setup) -> W> ProcessorBench<M> {
         stage: &Stage<'_>,
     ) -> Result<ProcessorPiece<W>, Complaint> {
         let config = kept_config(self.order, stage.processor_settings(), EMBEDDED_URL).await?;
-        let has_park = config.keep.park_table.is_some();
+        let has_park = config.durable.park_table.is_some();
         let clock: Arc<VirtualClock> = Arc::clone(stage.clock);
         let transport = (client, Some(stage.clock.timestamp(SETUP_MS)));
         let times: (Arc<dyn Clock>, u64) = (clock, stage.seed.unwrap_or_default());
@@ -328,7 +328,7 @@ pub(super) async fn kept<W: Work>(
 ) -> Result<Function<W>, Complaint> {
     let url = place.endpoint_url.as_deref().unwrap_or(EMBEDDED_URL);
     let config = kept_config(order, processor_settings(None), url).await?;
-    let client = transport(place, &config.roots, config.keep.endpoint.as_ref())?;
+    let client = transport(place, &config.roots, config.durable.endpoint.as_ref())?;
     let clock = Arc::new(SystemClock);
     let now = clock.now();
     let times: (Arc<dyn Clock>, u64) = (clock, now.0.cast_unsigned());
@@ -378,11 +378,11 @@ async fn kept_config(
         Config::from_env_in_order(pairs, order.clone())
     };
     let config = read(&Account::default())?;
-    let in_use = config.keep.endpoints_in_use().map(|endpoint| endpoint.url.as_deref());
+    let in_use = config.durable.endpoints_in_use().map(|endpoint| endpoint.url.as_deref());
     let account = Account::for_endpoints(in_use, None).await?;
     let Some(credentials) = account.credentials() else { return Ok(config) };
     let mut config = read(&account)?;
-    config.keep.sign_with(credentials);
+    config.durable.sign_with(credentials);
     Ok(config)
 }
 
@@ -397,15 +397,15 @@ async fn kept_function<W: Work>(
     let mut store = None;
     let open =
         |endpoint: &_| store.insert(Store::new(client, endpoint, Arc::clone(&clock), seed)).clone();
-    let keeping = config.keep.keeping(open, (&clock, seed));
+    let durable = config.durable.durable_state(open, (&clock, seed));
     if let Some(deadline) = made_by {
-        keeping.ensure_tables(deadline).await?;
+        durable.ensure_tables(deadline).await?;
     }
-    let parked_queues = config.keep.parked_queues.clone();
+    let parked_queues = config.durable.parked_queues.clone();
     #[cfg(feature = "destinations")]
-    let rescue = config.keep.rescue(&clock, seed);
+    let rescue = config.durable.rescue(&clock, seed);
     let Config { order, concurrency, operations, .. } = config;
-    let setup = Setup { order, concurrency, keeping, clock: Arc::clone(&clock), seed };
+    let setup = Setup { order, concurrency, durable, clock: Arc::clone(&clock), seed };
     let function = Function::new(make(setup), clock)
         .with_parked_queues(parked_queues)
         .with_operations(operations);

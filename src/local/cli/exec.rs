@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     batch::lanes::Lanes,
-    config::{self, keep},
+    config::{self, durable},
     local::{
         clock::{Pace, VirtualClock},
         report::Results,
@@ -115,7 +115,7 @@ impl ExecBench {
         Ok(program
             .with_variable(config::VIEWS, std::path::absolute(views)?)
             // The ledger is the desk's, which reads it beside the program.
-            .with_variable(keep::CONSUMER, settings.owner.name())
+            .with_variable(durable::CONSUMER, settings.owner.name())
             .with_variable(config::LEDGER_TABLE, settings.ledger_table)
             .with_variable(config::VIEW_TABLE_PREFIX, settings.table_prefix))
     }

@@ -2,7 +2,7 @@
 
 use crate::support::{FOREVER, block_on, call, embedded};
 use changefold::{
-    batch::{Work, bisect::Bulk, keeping::Keeping, lanes::Order, progress::Progress},
+    batch::{Work, bisect::Bulk, durable::DurableState, lanes::Order, progress::Progress},
     call::{Call, Halt, Measures},
     clock::Clock,
     event as delivered,
@@ -233,15 +233,15 @@ impl Bench {
 
     pub(super) fn taking(takes: i64, keep: Keep, style: Style, limit: usize) -> Self {
         let clock = Arc::new(Manual::default());
-        let mut keeping = Keeping::nothing().with_max_attempts(NonZeroU32::new(3).unwrap());
+        let mut durable = DurableState::none().with_max_attempts(NonZeroU32::new(3).unwrap());
         let store = (keep != NOTHING).then(|| embedded(1));
         if let Some((store, policy)) = store.as_ref().zip(keep.park) {
-            keeping = keeping.with_park(Park::new(store.clone(), "parked".to_owned(), policy, 24));
+            durable = durable.with_park(Park::new(store.clone(), "parked".to_owned(), policy, 24));
         }
         if let Some(store) = store.filter(|_| keep.progress) {
-            keeping = keeping.with_progress(Progress::new(store, "progress".to_owned(), 24));
+            durable = durable.with_progress(Progress::new(store, "progress".to_owned(), 24));
         }
-        block_on(keeping.ensure_tables(FOREVER)).unwrap();
+        block_on(durable.ensure_tables(FOREVER)).unwrap();
         let player = Player {
             style,
             limit: NonZeroUsize::new(limit).unwrap(),
@@ -254,7 +254,7 @@ impl Bench {
             flaked: RefCell::default(),
         };
         let bulk = Bulk::new(player, Arc::clone(&clock) as Arc<dyn Clock>)
-            .with_keeping(keeping)
+            .with_durable_state(durable)
             .with_seed(7);
         Self { bulk, clock }
     }

@@ -9,7 +9,7 @@ use crate::support::{block_on, call, environment, local_endpoint};
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_smithy_types::{Blob, DateTime, date_time::Format};
 use changefold::{
-    batch::{keeping::Keeping, lanes::Lanes, progress::Progress},
+    batch::{durable::DurableState, lanes::Lanes, progress::Progress},
     clock::{Clock as _, SystemClock},
     handler::Function,
     operation::{self, Listing, Operation, Selection},
@@ -24,26 +24,26 @@ use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 
 /// Keeps parks and progress in an embedded store of its own.
-async fn keeping() -> Keeping {
+async fn durable_state() -> DurableState {
     let client = embedded::open(None).unwrap();
     let store = Store::new(client, &local_endpoint(None), Arc::new(SystemClock), 1);
-    let keeping = Keeping::nothing()
+    let durable = DurableState::none()
         .with_progress(Progress::new(store.clone(), "progress".to_owned(), 24))
         .with_park(Park::new(store, "park".to_owned(), OnPark::Hold, 24));
-    keeping.ensure_tables(crate::support::FOREVER).await.unwrap();
-    keeping
+    durable.ensure_tables(crate::support::FOREVER).await.unwrap();
+    durable
 }
 
 /// A function `f` whose processor sees nothing that works; it takes back what the mapping gave
 /// up of one stream, also out of the bucket `given-up`.
 fn function(
-    keeping: Keeping,
+    durable: DurableState,
     rescued: Option<(Services, &str)>,
 ) -> Function<Lanes<impl Processor>> {
     let refuses = processor::from_fn(async |_: Change<IgnoredAny>, _: &Context<'_>| {
         Err(Failure::park("it refuses everything").with_code("Refused"))
     });
-    let lanes = Lanes::new(refuses, Arc::new(SystemClock)).with_keeping(keeping);
+    let lanes = Lanes::new(refuses, Arc::new(SystemClock)).with_durable_state(durable);
     let rescue = rescued.map(|(services, stream)| {
         let bucket = Bucket { name: "given-up".to_owned(), owner: "000000000000".to_owned() };
         Rescue::new(services, Trust::new("f", vec![stream.to_owned()], vec![bucket]))
@@ -120,7 +120,7 @@ fn what_the_mapping_gave_up_of_kinesis_is_parked_once_and_held() {
             numbers.push(put.sequence_number);
             shard = put.shard_id;
         }
-        let function = function(keeping().await, Some((services(&server), &stream_arn)));
+        let function = function(durable_state().await, Some((services(&server), &stream_arn)));
         let range = document("KinesisBatchInfo", &stream_arn, &shard, &numbers[5..15]);
         let nowhere = document("KinesisBatchInfo", &stream_arn, "shardId-9", &numbers[5..15]);
         // A message whose records cannot be saved is kept, by its id.
@@ -157,7 +157,7 @@ fn what_the_mapping_gave_up_of_a_table_is_parked_and_the_lost_is_counted() {
         let shard = described.stream_description.unwrap().shards.unwrap().remove(0);
         let shard = shard.shard_id.unwrap();
         let numbers = sequence_numbers(&api, &stream_arn, &shard).await;
-        let function = function(keeping().await, Some((services(&server), &stream_arn)));
+        let function = function(durable_state().await, Some((services(&server), &stream_arn)));
         // One record before the oldest there is: the stream has trimmed it.
         let asked = [&["1".to_owned()], &numbers[..4]].concat();
         let range = document("DDBStreamBatchInfo", &stream_arn, &shard, &asked);
@@ -187,7 +187,7 @@ fn a_buckets_object_has_the_records_itself() {
             "eventVersion": "2.1", "eventSource": "aws:s3", "eventName": "ObjectCreated:Put",
             "s3": {"bucket": {"name": "given-up"}, "object": {"key": key.replace(':', "%3A")}},
         }]});
-        let function = function(keeping().await, Some((services(&server), stream)));
+        let function = function(durable_state().await, Some((services(&server), stream)));
         let answer = ask(&function, event.to_string().as_bytes()).await;
         assert_eq!(answer["rescued"], json!(1), "{answer}");
         let expected = ("pk=a".to_owned(), "RetryAttemptsExhausted".to_owned(), 0);
@@ -207,7 +207,7 @@ fn a_record_is_parked_when_table_and_destination_have_it() {
             crate::support::order(2, "INSERT", "a", None)
         );
         let to = |address: &str| destination::open(address, &services(&server)).unwrap();
-        let sent = function(keeping().await.with_destination(to(&url)), None);
+        let sent = function(durable_state().await.with_destination(to(&url)), None);
         assert_eq!(ask(&sent, event.as_bytes()).await, json!({"batchItemFailures": []}));
         assert_eq!(parked(&sent).await, [("pk=a".to_owned(), "Refused".to_owned(), 1)]);
         let bodies = receive(&sqs, &url, 2).await;
@@ -218,7 +218,7 @@ fn a_record_is_parked_when_table_and_destination_have_it() {
         assert_eq!(found[1].error_code, "HeldBehindParked");
         // Without the destination's word the record is not finished, and not parked either.
         let missing = format!("{server}/000000000000/not-there");
-        let unsent = function(keeping().await.with_destination(to(&missing)), None);
+        let unsent = function(durable_state().await.with_destination(to(&missing)), None);
         let named = json!({"batchItemFailures": [{"itemIdentifier": "1"}]});
         assert_eq!(ask(&unsent, event.as_bytes()).await, named);
         assert_eq!(parked(&unsent).await, []);

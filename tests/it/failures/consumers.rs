@@ -1,7 +1,7 @@
 //! Two consumers of one stream, which share their tables and know nothing of each other.
 //!
-//! Each has a mapping, a time and a witness of its own; what one does must never count for the
-//! other. A baton lets them take turns in the middle of their invocations.
+//! Each has a mapping, a time and a checker of its own; what one does must never count for the
+//! other. A turns lets them take turns in the middle of their invocations.
 
 use std::{
     cell::RefCell,
@@ -12,9 +12,9 @@ use std::{
 /// The names of the two functions.
 pub(crate) const NAMES: [&str; 2] = ["steps", "steps-too"];
 
-/// One side of the baton.
+/// One side of the turns.
 #[derive(Clone)]
-pub(crate) struct Baton {
+pub(crate) struct Turns {
     side: usize,
     sides: Rc<RefCell<[Side; 2]>>,
 }
@@ -25,7 +25,7 @@ struct Side {
     is_over: bool,
 }
 
-impl Baton {
+impl Turns {
     pub(crate) fn both() -> [Self; 2] {
         let sides = Rc::<RefCell<[Side; 2]>>::default();
         [0, 1].map(|side| Self { side, sides: Rc::clone(&sides) })

@@ -1,17 +1,17 @@
 //! A FIFO queue and its event source mapping, as far as order and redelivery go.
 //!
 //! Sources: Amazon SQS developer guide, "FIFO queue delivery logic": messages of a group come
-//! in order, and as long as one of a group is in flight none of the group is given out. A
-//! message that is not deleted is in flight until its visibility timeout ends, then it is
+//! in order, and as long as one of a group is in invocation none of the group is given out. A
+//! message that is not deleted is in invocation until its visibility timeout ends, then it is
 //! received again, with a greater count. Lambda developer guide, "Using Lambda with Amazon SQS":
 //! after a reply the messages it does not name are deleted; after an error none is. A batch may
 //! have several groups; as many batches are under way as there are groups.
 
 use super::{
-    flights::{Flights, Hands},
-    play::{TIMEOUT_MS, called},
+    harness::Harness,
+    in_flight::{InFlight, ManualClock},
     script::{KEYS, OPERATIONS, Script},
-    stage::Stage,
+    simulation::{TIMEOUT_MS, called},
     wire::Broken,
 };
 use bytes::Bytes;
@@ -33,7 +33,7 @@ struct Queue<'q> {
     script: &'q Script,
     /// By group, in order: what is not deleted.
     groups: Vec<VecDeque<usize>>,
-    /// By group: until when one of its messages is in flight.
+    /// By group: until when one of its messages is in invocation.
     in_flight: Vec<Option<i64>>,
     /// By message: how often it was received.
     received: Vec<u32>,
@@ -63,7 +63,7 @@ impl<'q> Queue<'q> {
         }
     }
 
-    /// Messages of groups of which none is in flight, each group's in order.
+    /// Messages of groups of which none is in invocation, each group's in order.
     fn receive(&mut self, now: i64, most: usize) -> Vec<usize> {
         let mut messages = Vec::new();
         let from = self.rng.usize(..=KEYS);
@@ -92,7 +92,7 @@ impl<'q> Queue<'q> {
         format!(r#"{{"Records":[{}]}}"#, records.join(",")).into()
     }
 
-    /// What the reply does not name is deleted, the rest stays in flight until its time is up.
+    /// What the reply does not name is deleted, the rest stays in invocation until its time is up.
     fn land(&mut self, messages: &[usize], until: i64, reply: Option<&Bytes>) {
         if let Some(reply) = reply {
             let reply: Value = serde_json::from_slice(reply).unwrap();
@@ -126,48 +126,48 @@ impl<'q> Queue<'q> {
 }
 
 /// Delivers all messages, with an operator beside.
-pub(crate) fn run(stage: &Stage, hands: &Hands, broken: Option<Broken>) {
-    let script = &stage.witness.script;
-    let mut queue = Queue::new(script, stage.settings.seed);
-    let mut flights = Flights::new(hands, stage.settings.seed);
+pub(crate) fn run(harness: &Harness, clock: &ManualClock, broken: Option<Broken>) {
+    let script = &harness.checker.script;
+    let mut queue = Queue::new(script, harness.settings.seed);
+    let mut in_flight = InFlight::new(clock, harness.settings.seed);
     let mut requests = 0..OPERATIONS;
     let mut batches = 0;
     while !queue.is_empty() {
         if batches > BATCHES_MAX {
-            return stage.witness.violated("stuck", "messages come again and again");
+            return harness.checker.violated("stuck", "messages come again and again");
         }
-        let Timestamp(now) = hands.now();
-        let is_busy = flights.len() >= BATCHES;
+        let Timestamp(now) = clock.now();
+        let is_busy = in_flight.len() >= BATCHES;
         let messages =
-            if is_busy { Vec::new() } else { queue.receive(now, stage.settings.batch_size) };
+            if is_busy { Vec::new() } else { queue.receive(now, harness.settings.batch_size) };
         if !messages.is_empty() {
             batches += 1;
             let call = called(&format!("batch-{batches}"), Timestamp(now + TIMEOUT_MS));
             let (event, deadline) = (queue.event(&messages), call.deadline);
             if messages.iter().any(|at| queue.received[*at] > 1) {
-                stage.witness.count("received again");
+                harness.checker.count("received again");
             }
             let (until, lost) = (now + VISIBILITY_MS, messages.clone());
-            let is_lost = stage.settings.faults && queue.rng.u8(..12) == 0;
-            let invoked = stage.invoke(event, call).map(move |reply| Landed::Batch {
+            let is_lost = harness.settings.faults && queue.rng.u8(..12) == 0;
+            let invoked = harness.invoke(event, call).map(move |reply| Landed::Batch {
                 messages,
                 until,
                 reply: reply.ok().filter(|_| !is_lost),
             });
             let cut_off = Landed::Batch { messages: lost, until, reply: None };
-            flights.launch(invoked.boxed_local(), deadline, cut_off);
+            in_flight.launch(invoked.boxed_local(), deadline, cut_off);
         }
         if queue.rng.u8(..100) == 0 && requests.next().is_some() {
             let call = called("operator", Timestamp(now + TIMEOUT_MS));
             let deadline = call.deadline;
             let served = async move {
-                stage.serve_operator(1, &call).await;
+                harness.serve_operator(1, &call).await;
                 Landed::Operator
             };
-            flights.launch(served.boxed_local(), deadline, Landed::Operator);
+            in_flight.launch(served.boxed_local(), deadline, Landed::Operator);
         }
-        match flights.turn(queue.next(now)) {
-            Err(()) => return stage.witness.violated("stuck", "messages are left in the queue"),
+        match in_flight.turn(queue.next(now)) {
+            Err(()) => return harness.checker.violated("stuck", "messages are left in the queue"),
             Ok(Some(Landed::Batch { messages, until, reply })) => {
                 let reply = reply.map(|reply| only_first(broken, reply));
                 queue.land(&messages, until, reply.as_ref());
@@ -175,7 +175,7 @@ pub(crate) fn run(stage: &Stage, hands: &Hands, broken: Option<Broken>) {
             Ok(Some(Landed::Operator) | None) => {}
         }
     }
-    while flights.len() > 0 && flights.turn(None).is_ok() {}
+    while in_flight.len() > 0 && in_flight.turn(None).is_ok() {}
 }
 
 /// A control: a reply that names the first unfinished message, as a stream's does.

@@ -6,10 +6,10 @@
 //! comes when later records have passed long ago, and comes again until all is done.
 
 use super::{
-    flights::{Flights, Hands},
-    play::{TIMEOUT_MS, called},
+    harness::Harness,
+    in_flight::{InFlight, ManualClock},
     script::{OPERATIONS, Script, Settings},
-    stage::Stage,
+    simulation::{TIMEOUT_MS, called},
 };
 use changefold::{
     clock::Clock,
@@ -112,38 +112,38 @@ impl<'m> Mapping<'m> {
 }
 
 /// Delivers all records and rescues all that are given up, with an operator beside.
-pub(crate) fn run(stage: &Stage, hands: &Hands) {
-    let (settings, witness) = (&stage.settings, &stage.witness);
-    let mut mapping = Mapping::new(&witness.script, settings, hands.now());
-    let mut flights = Flights::new(hands, settings.seed);
+pub(crate) fn run(harness: &Harness, clock: &ManualClock) {
+    let (settings, checker) = (&harness.settings, &harness.checker);
+    let mut mapping = Mapping::new(&checker.script, settings, clock.now());
+    let mut in_flight = InFlight::new(clock, settings.seed);
     let mut requests = 0..OPERATIONS;
     for _ in 0..TURNS_MAX {
-        let Timestamp(now) = hands.now();
+        let Timestamp(now) = clock.now();
         let deadline = Timestamp(now + TIMEOUT_MS);
-        let mut wakes = attend(&mut mapping, &mut flights, stage, deadline);
+        let mut wakes = attend(&mut mapping, &mut in_flight, harness, deadline);
         while let Some(at) = mapping.messages.iter().position(|it| it.due <= now) {
             let message = mapping.messages.remove(at);
             let (again, call) = (message.clone(), called("rescue", deadline));
             let rescued = async move {
-                let is_done = stage.rescue(&message.records, message.condition, &call).await;
+                let is_done = harness.rescue(&message.records, message.condition, &call).await;
                 Landed::Rescue { message, is_done }
             };
             let cut_off = Landed::Rescue { message: again, is_done: false };
-            flights.launch(rescued.boxed_local(), deadline, cut_off);
+            in_flight.launch(rescued.boxed_local(), deadline, cut_off);
         }
         if mapping.rng.u8(..150) == 0 && requests.next().is_some() {
             let call = called("operator", deadline);
             let served = async move {
-                stage.serve_operator(1, &call).await;
+                harness.serve_operator(1, &call).await;
                 Landed::Operator
             };
-            flights.launch(served.boxed_local(), deadline, Landed::Operator);
+            in_flight.launch(served.boxed_local(), deadline, Landed::Operator);
         }
         wakes.extend(mapping.messages.iter().map(|message| message.due));
-        match flights.turn(wakes.into_iter().min()) {
+        match in_flight.turn(wakes.into_iter().min()) {
             Err(()) => return,
             Ok(Some(Landed::Batch { shard, id, reply })) => {
-                let since = u64::try_from(hands.now().0 - mapping.time_zero).unwrap();
+                let since = u64::try_from(clock.now().0 - mapping.time_zero).unwrap();
                 mapping.shards[shard].reply(id, since, reply);
             }
             Ok(Some(Landed::Rescue { message, is_done: false })) => {
@@ -152,14 +152,14 @@ pub(crate) fn run(stage: &Stage, hands: &Hands) {
             Ok(Some(Landed::Rescue { .. } | Landed::Operator) | None) => {}
         }
     }
-    witness.violated("stuck", "the mapping does not come to its end");
+    checker.violated("stuck", "the mapping does not come to its end");
 }
 
 /// Asks the shards what they want, until they can do no more; tells when they go on.
 fn attend<'s>(
     mapping: &mut Mapping<'_>,
-    flights: &mut Flights<'s, Landed>,
-    stage: &'s Stage,
+    in_flight: &mut InFlight<'s, Landed>,
+    harness: &'s Harness,
     deadline: Timestamp,
 ) -> Vec<i64> {
     let mut wakes = Vec::new();
@@ -171,18 +171,19 @@ fn attend<'s>(
                 Step::Invoke(invocation) => {
                     let call = called(&invocation.request_id, deadline);
                     let id = invocation.id;
-                    let fails = stage.settings.faults && mapping.rng.u8(..4) == 0;
-                    let invoked = stage.invoke(invocation.payload().into(), call).map(move |it| {
-                        let reply = it.ok().filter(|_| !fails);
-                        let reply = reply.map_or(Reply::FunctionError, Reply::Returned);
-                        Landed::Batch { shard, id, reply }
-                    });
+                    let fails = harness.settings.faults && mapping.rng.u8(..4) == 0;
+                    let invoked =
+                        harness.invoke(invocation.payload().into(), call).map(move |it| {
+                            let reply = it.ok().filter(|_| !fails);
+                            let reply = reply.map_or(Reply::FunctionError, Reply::Returned);
+                            Landed::Batch { shard, id, reply }
+                        });
                     let cut_off = Landed::Batch { shard, id, reply: Reply::FunctionError };
-                    flights.launch(invoked.boxed_local(), deadline, cut_off);
+                    in_flight.launch(invoked.boxed_local(), deadline, cut_off);
                 }
                 Step::Deliver(on_failure) => {
                     let given_up = mapping.give_up(shard, &on_failure, now);
-                    stage.witness.given_up(&given_up);
+                    harness.checker.given_up(&given_up);
                 }
                 Step::Read if mapping.read(shard) => {}
                 Step::Read => mapping.shards[shard].close(),

@@ -5,7 +5,7 @@
 //! loop schedules, duplicates and kills a redrive as it does everything else.
 
 use changefold::{
-    batch::keeping::{self, OnUnkeyed},
+    batch::durable::{self, OnUnkeyed},
     record::Source,
 };
 use std::{
@@ -32,7 +32,7 @@ pub(crate) const IDLE: &str = "operator-idle";
 pub(crate) const OPERATIONS: usize = 24;
 
 /// How often the product tries a record that fails unclassified.
-pub(crate) const MAX_ATTEMPTS: u32 = keeping::MAX_ATTEMPTS_DEFAULT.get();
+pub(crate) const MAX_ATTEMPTS: u32 = durable::MAX_ATTEMPTS_DEFAULT.get();
 
 /// Characters of a payload that has to be parted: each of 64, so that six bits of each are left
 /// of the best compression, and an item takes 400 KB.
@@ -40,7 +40,7 @@ const LARGE: usize = 430_000;
 
 /// Who delivers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Scene {
+pub(crate) enum Scenario {
     /// The desk's mapping of a stream.
     Stream,
     /// Two mappings of one stream to two functions, which share their tables.
@@ -56,7 +56,7 @@ pub(crate) enum Scene {
 #[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub(crate) struct Settings {
     pub(crate) seed: u64,
-    pub(crate) scene: Scene,
+    pub(crate) scenario: Scenario,
     pub(crate) source: Source,
     pub(crate) batch_size: usize,
     pub(crate) keys: usize,
@@ -81,18 +81,18 @@ impl Settings {
         Self::plain(seed).with_extras()
     }
 
-    /// The settings of a seed, in this scene.
-    pub(crate) fn of_scene(seed: u64, scene: Scene) -> Self {
-        Self { scene, ..Self::plain(seed) }.with_extras()
+    /// The settings of a seed, in this scenario.
+    pub(crate) fn of_scene(seed: u64, scenario: Scenario) -> Self {
+        Self { scenario, ..Self::plain(seed) }.with_extras()
     }
 
-    /// What the scene allows of what else may happen.
+    /// What the scenario allows of what else may happen.
     fn with_extras(self) -> Self {
         let mut rng = fastrand::Rng::with_seed(self.seed ^ 0xe7a5);
         let (is_cursed, drops, is_unkeyed) = (rng.u8(..3) == 0, rng.u8(..3) == 0, rng.u8(..3));
         let unkeyed = if rng.bool() { OnUnkeyed::Halt } else { OnUnkeyed::Park };
         let has_parts = rng.u8(..40) == 0;
-        let is_stream = self.scene == Scene::Stream;
+        let is_stream = self.scenario == Scenario::Stream;
         let has_unkeyed = is_stream && self.source == Source::DynamoDb && is_unkeyed == 0;
         let settings = Self {
             curses: is_stream && self.kills && self.holds && is_cursed,
@@ -100,9 +100,9 @@ impl Settings {
             unkeyed: has_unkeyed.then_some(unkeyed),
             ..self
         };
-        match settings.scene {
-            Scene::Stream | Scene::TwoConsumers => settings,
-            Scene::Queue => Self {
+        match settings.scenario {
+            Scenario::Stream | Scenario::TwoConsumers => settings,
+            Scenario::Queue => Self {
                 source: Source::Sqs,
                 batch_size: settings.batch_size.min(10),
                 remembers: false,
@@ -110,7 +110,7 @@ impl Settings {
                 parts: has_parts,
                 ..settings
             },
-            Scene::Rescue => Self {
+            Scenario::Rescue => Self {
                 batch_size: 10,
                 factor: 4,
                 keys: KEYS,
@@ -129,15 +129,15 @@ impl Settings {
         let batch_size = [1, 10, 100][place % 3];
         // With one key in a shard its parked records need two transactions, and many pages.
         let has_few_keys = batch_size == 100 && rng.u8(..4) == 0;
-        let scene = match rng.u8(..10) {
-            0 => Scene::TwoConsumers,
-            1 | 2 => Scene::Queue,
-            3 | 4 => Scene::Rescue,
-            _ => Scene::Stream,
+        let scenario = match rng.u8(..10) {
+            0 => Scenario::TwoConsumers,
+            1 | 2 => Scenario::Queue,
+            3 | 4 => Scenario::Rescue,
+            _ => Scenario::Stream,
         };
         Self {
             seed,
-            scene,
+            scenario,
             batch_size,
             keys: if has_few_keys { 2 } else { KEYS },
             factor: [1, 4][place / 3 % 2],
@@ -156,7 +156,7 @@ impl Settings {
 
     fn records(&self) -> usize {
         match self.batch_size {
-            _ if self.scene != Scene::Stream => 140,
+            _ if self.scenario != Scenario::Stream => 140,
             1 => 140,
             10 => 240,
             _ => 400,
@@ -218,7 +218,7 @@ impl Script {
             } else {
                 script.add(key, fate);
             }
-            let is_filtered = settings.scene == Scene::Rescue && rng.u8(..8) == 0;
+            let is_filtered = settings.scenario == Scenario::Rescue && rng.u8(..8) == 0;
             script.records[n].is_filtered = is_filtered;
         }
         for n in 0..idle + OPERATIONS {

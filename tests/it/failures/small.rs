@@ -6,10 +6,10 @@
 //! poller that starts anew, and a read of several rows is never one moment.
 
 use super::{
-    player::{Player, pause},
+    checker::{Checker, Kind, Violation},
     script::{Script, Settings},
+    scripted::{Scripted, pause},
     wire::Wire,
-    witness::{Kind, Violation, Witness},
 };
 use crate::support;
 use aws_smithy_runtime_api::client::{
@@ -22,7 +22,7 @@ use aws_smithy_runtime_api::client::{
 };
 use aws_smithy_types::body::SdkBody;
 use changefold::{
-    batch::{keeping::Keeping, lanes::Lanes, progress::Progress},
+    batch::{durable::DurableState, lanes::Lanes, progress::Progress},
     call::Call,
     clock::Clock,
     handler::Function,
@@ -116,25 +116,25 @@ struct Case<'a> {
 impl Case<'_> {
     /// Plays one interleaving; tells what was broken. `path` says at each point whether it is
     /// the other's turn now, and takes what it did not say.
-    async fn play(&self, path: &mut Vec<bool>) -> Vec<Violation> {
+    async fn simulate(&self, path: &mut Vec<bool>) -> Vec<Violation> {
         let script = Arc::new(Script::of(self.records));
         let embedded = Embedded::open(None).unwrap();
         let settings = Settings { holds: self.holds, remembers: self.remembers, ..Settings::of(0) };
-        let witness = Witness::new(script, embedded.clone(), &settings);
-        let client = Wire::wrap(SharedHttpClient::new(Polite(embedded)), &witness, None);
+        let checker = Checker::new(script, embedded.clone(), &settings);
+        let client = Wire::wrap(SharedHttpClient::new(Polite(embedded)), &checker, None);
         let store = Store::new(client, &support::local_endpoint(None), Arc::new(Still), 0);
         let on_park = if self.holds { OnPark::Hold } else { OnPark::Skip };
         let park = Park::new(store.clone(), "park".to_owned(), on_park, 24);
-        let mut keeping = Keeping::nothing().with_park(park);
+        let mut durable = DurableState::none().with_park(park);
         if self.remembers {
-            keeping = keeping.with_progress(Progress::new(store, "progress".to_owned(), 24));
+            durable = durable.with_progress(Progress::new(store, "progress".to_owned(), 24));
         }
-        keeping.ensure_tables(DEADLINE).await.unwrap();
-        let player = Player::<false> { witness: Arc::clone(&witness), clock: Arc::new(Still) };
-        let lanes = Lanes::new(player, Arc::new(Still)).with_keeping(keeping);
+        durable.ensure_tables(DEADLINE).await.unwrap();
+        let scripted = Scripted::<false> { checker: Arc::clone(&checker), clock: Arc::new(Still) };
+        let lanes = Lanes::new(scripted, Arc::new(Still)).with_durable_state(durable);
         let function = Function::new(lanes, Arc::new(Still));
         let all: Vec<usize> = (0..self.records.len()).collect();
-        let act = |act| Box::pin(act_out(&function, &witness, act));
+        let act = |act| Box::pin(act_out(&function, &checker, act));
         for first in self.before {
             act(*first).await;
         }
@@ -158,12 +158,12 @@ impl Case<'_> {
             Poll::Ready(())
         })
         .await;
-        witness.end_the_run();
+        checker.end_the_run();
         for last in [Act::Deliver(&all), Act::Redrive, Act::Redrive] {
             act(last).await;
         }
-        witness.look_at_the_end();
-        witness.told().2
+        checker.look_at_the_end();
+        checker.told().2
     }
 
     /// Plays all interleavings with up to so many switches.
@@ -171,7 +171,7 @@ impl Case<'_> {
     fn check(&self, switches: usize) {
         let mut path = Vec::new();
         loop {
-            let violations = support::block_on(self.play(&mut path));
+            let violations = support::block_on(self.simulate(&mut path));
             let told: Vec<_> = violations.iter().map(ToString::to_string).collect();
             assert!(told.is_empty(), "{:?} as {path:?}:\n{}", self.meet, told.join("\n"));
             let may_switch = |path: &[bool]| path.iter().filter(|it| **it).count() < switches;
@@ -186,10 +186,10 @@ impl Case<'_> {
     }
 }
 
-async fn act_out(function: &Function<Lanes<Player<false>>>, witness: &Witness, act: Act<'_>) {
+async fn act_out(function: &Function<Lanes<Scripted<false>>>, checker: &Checker, act: Act<'_>) {
     let (kind, records, payload) = match act {
         Act::Deliver(records) => {
-            let bodies = records.iter().map(|at| witness.script.records[*at].body.as_str());
+            let bodies = records.iter().map(|at| checker.script.records[*at].body.as_str());
             let bodies: Vec<&str> = bodies.collect();
             let event = format!(r#"{{"Records":[{}]}}"#, bodies.join(","));
             (Kind::Live, records.to_vec(), event.into_bytes())
@@ -198,24 +198,24 @@ async fn act_out(function: &Function<Lanes<Player<false>>>, witness: &Witness, a
             let redrive = Redrive { superseded: true, ..Redrive::default() };
             (Kind::Redrive, Vec::new(), operation::event(Operation::Redrive(redrive)))
         }
-        Act::Fix(is_fixed) => return witness.fix(is_fixed),
+        Act::Fix(is_fixed) => return checker.fix(is_fixed),
     };
-    let number = witness.begin(kind, records);
+    let number = checker.begin(kind, records);
     let call = Call::new(number.to_string(), DEADLINE);
     let mut invoked = pin!(function.invoke(&payload, &call));
     let answer = std::future::poll_fn(|context| {
-        witness.turn_of(Some(number));
+        checker.turn_of(Some(number));
         let polled = invoked.as_mut().poll(context);
-        witness.turn_of(None);
+        checker.turn_of(None);
         polled
     })
     .await;
     match answer {
         Ok(Answer::Reply(reply)) => {
-            witness.replied(number, &serde_json::to_value(reply).unwrap());
+            checker.replied(number, &serde_json::to_value(reply).unwrap());
         }
-        Ok(Answer::Operation(answer)) => witness.redriven(number, &answer),
-        Err(halt) => witness.violated("operator", halt.to_string()),
+        Ok(Answer::Operation(answer)) => checker.redriven(number, &answer),
+        Err(halt) => checker.violated("operator", halt.to_string()),
     }
 }
 

@@ -4,7 +4,7 @@
 //! As in `tamper.rs`, the product has no switch for this: requests and answers are rewritten
 //! on their way.
 
-use super::witness::Witness;
+use super::checker::Checker;
 use aws_smithy_runtime_api::client::{
     http::{
         HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
@@ -68,7 +68,7 @@ impl Broken {
         )
     }
 
-    /// Whether it is broken on the wire, as opposed to the stage.
+    /// Whether it is broken on the wire, as opposed to the harness.
     fn is_on_the_wire(self) -> bool {
         match self {
             Self::ReceiptsForgotten
@@ -95,7 +95,7 @@ impl Broken {
 #[derive(Clone)]
 pub(crate) struct Wire {
     inner: SharedHttpClient,
-    witness: Arc<Witness>,
+    checker: Arc<Checker>,
     broken: Option<Broken>,
 }
 
@@ -108,11 +108,11 @@ impl fmt::Debug for Wire {
 impl Wire {
     pub(crate) fn wrap(
         inner: SharedHttpClient,
-        witness: &Arc<Witness>,
+        checker: &Arc<Checker>,
         broken: Option<Broken>,
     ) -> SharedHttpClient {
         let broken = broken.filter(|it| it.is_on_the_wire());
-        SharedHttpClient::new(Self { inner, witness: Arc::clone(witness), broken })
+        SharedHttpClient::new(Self { inner, checker: Arc::clone(checker), broken })
     }
 }
 
@@ -123,14 +123,14 @@ impl HttpClient for Wire {
         components: &RuntimeComponents,
     ) -> SharedHttpConnector {
         let inner = self.inner.http_connector(settings, components);
-        let (witness, broken) = (Arc::clone(&self.witness), self.broken);
-        SharedHttpConnector::new(Connector { inner, witness, broken })
+        let (checker, broken) = (Arc::clone(&self.checker), self.broken);
+        SharedHttpConnector::new(Connector { inner, checker, broken })
     }
 }
 
 struct Connector {
     inner: SharedHttpConnector,
-    witness: Arc<Witness>,
+    checker: Arc<Checker>,
     broken: Option<Broken>,
 }
 
@@ -152,21 +152,21 @@ impl HttpConnector for Connector {
             tamper_with_request(broken, &operation, &mut body);
             *request.body_mut() = SdkBody::from(body.to_string());
         }
-        announce(&self.witness, &body);
+        announce(&self.checker, &body);
         let answer = self.inner.call(request);
-        let (witness, broken) = (Arc::clone(&self.witness), self.broken);
+        let (checker, broken) = (Arc::clone(&self.checker), self.broken);
         HttpConnectorFuture::new(async move {
             let mut answer = answer.await;
             if let (Some(broken), Ok(answer)) = (broken, &mut answer) {
-                tamper_with_answer(broken, &operation, &body, answer, &witness);
+                tamper_with_answer(broken, &operation, &body, answer, &checker);
             }
             let is_good = answer.as_ref().is_ok_and(|answer| answer.status().is_success());
             if body["TableName"] == "progress" {
-                witness.note_remembered(&body, is_good);
+                checker.note_remembered(&body, is_good);
             } else if is_good {
-                watch(&witness, &body);
+                watch(&checker, &body);
             } else if let Ok(answer) = &answer {
-                watch_refusal(&witness, &body, answer);
+                watch_refusal(&checker, &body, answer);
             }
             answer
         })
@@ -174,10 +174,10 @@ impl HttpConnector for Connector {
 }
 
 /// A record that a transaction parks: which one, and the code of its failure.
-fn parks<'b>(witness: &Witness, action: &'b Value) -> Option<(usize, &'b str)> {
+fn parks<'b>(checker: &Checker, action: &'b Value) -> Option<(usize, &'b str)> {
     let item = &action["Put"]["Item"];
     let envelope: Value = serde_json::from_str(item["envelope"]["S"].as_str()?).ok()?;
-    let at = witness.script.find(envelope["sequence_number"].as_str()?)?;
+    let at = checker.script.find(envelope["sequence_number"].as_str()?)?;
     Some((at, item["error_code"]["S"].as_str()?))
 }
 
@@ -189,26 +189,26 @@ fn place(key: &Value) -> (&str, &str) {
     (key["pk"]["S"].as_str().unwrap(), key["sk"]["S"].as_str().unwrap())
 }
 
-fn announce(witness: &Witness, body: &Value) {
+fn announce(checker: &Checker, body: &Value) {
     if body["ExpressionAttributeValues"].get(":starts").is_some() {
         let (pk, sk) = place(&body["Key"]);
-        witness.note_start(pk, sk);
+        checker.note_start(pk, sk);
     }
     match body["ExpressionAttributeNames"]["#noted"].as_str() {
-        Some("begun") => witness.count("a later record noted as begun"),
-        Some("later") => witness.count("a later record noted as finished"),
+        Some("begun") => checker.count("a later record noted as begun"),
+        Some("later") => checker.count("a later record noted as finished"),
         _ => {}
     }
     for action in actions(body) {
-        if let Some((at, _)) = parks(witness, action) {
+        if let Some((at, _)) = parks(checker, action) {
             let (pk, sk) = place(&action["Put"]["Item"]);
-            witness.note_row(at, pk, sk);
+            checker.note_row(at, pk, sk);
             if action["Put"]["Item"]["parts"].is_object() {
-                witness.count("parked in parts");
+                checker.count("parked in parts");
             }
         }
         if let Some(("dropped", pk, sk)) = settles(action) {
-            witness.note_drop_asked(pk, sk);
+            checker.note_drop_asked(pk, sk);
         }
     }
 }
@@ -220,22 +220,22 @@ fn settles(action: &Value) -> Option<(&str, &str, &str)> {
     Some((fate, pk, sk))
 }
 
-fn watch(witness: &Witness, body: &Value) {
+fn watch(checker: &Checker, body: &Value) {
     for action in actions(body) {
-        if let Some((at, code)) = parks(witness, action) {
-            witness.note_parked(at, code);
+        if let Some((at, code)) = parks(checker, action) {
+            checker.note_parked(at, code);
         }
         if let Some((_, pk, sk)) = settles(action) {
-            witness.note_settled(pk, sk);
+            checker.note_settled(pk, sk);
         }
         let values = &action["Update"]["ExpressionAttributeValues"];
         if values.get(":shut").is_some() {
-            witness.count("closed");
+            checker.count("closed");
         }
     }
 }
 
-fn watch_refusal(witness: &Witness, body: &Value, answer: &HttpResponse) {
+fn watch_refusal(checker: &Checker, body: &Value, answer: &HttpResponse) {
     let told: Value =
         answer.body().bytes().and_then(|it| serde_json::from_slice(it).ok()).unwrap_or_default();
     let head = actions(body).position(|action| {
@@ -244,8 +244,8 @@ fn watch_refusal(witness: &Witness, body: &Value, answer: &HttpResponse) {
     let Some(head) = head else { return };
     if told["CancellationReasons"][head]["Code"] == "ConditionalCheckFailed" {
         for action in actions(body) {
-            if let Some((at, _)) = parks(witness, action) {
-                witness.note_refused(at);
+            if let Some((at, _)) = parks(checker, action) {
+                checker.note_refused(at);
             }
         }
     }
@@ -312,12 +312,12 @@ fn tamper_with_answer(
     operation: &str,
     body: &Value,
     answer: &mut HttpResponse,
-    witness: &Witness,
+    checker: &Checker,
 ) {
     let text = answer.body().bytes().map(String::from_utf8_lossy).unwrap_or_default().into_owned();
     match (broken, operation) {
         (Broken::RefusalTakenForParked, "TransactWriteItems") => {
-            let is_park = actions(body).any(|action| parks(witness, action).is_some());
+            let is_park = actions(body).any(|action| parks(checker, action).is_some());
             if is_park && text.contains("TransactionConflict") {
                 *answer = HttpResponse::new(200.try_into().unwrap(), SdkBody::from("{}"));
             }
@@ -336,7 +336,7 @@ fn tamper_with_answer(
                 row.retain(|name, _| name != "later" && name != "begun");
             }
         }),
-        (Broken::FromExclusive, "BatchGetItem") if witness.is_fixed() => {
+        (Broken::FromExclusive, "BatchGetItem") if checker.is_fixed() => {
             rewrite_rows(answer, &text, |rows| {
                 rows.retain(|row| row["state"]["S"] != "parked");
                 // Only rows of entries: looking into another would add a member to it.

@@ -4,7 +4,7 @@
 use super::{RETENTION_HOURS, backlog, program};
 use crate::support::{self, FOREVER};
 use changefold::{
-    batch::{keeping::Keeping, progress::Progress},
+    batch::{durable::DurableState, progress::Progress},
     call::Call,
     clock::{Clock, SystemClock},
     local::{
@@ -80,7 +80,7 @@ fn two_functions_on_one_park_table_and_one_progress_table_are_kept_apart() {
     support::block_on(async {
         let server = StoreServer::start(Embedded::open(None).unwrap()).await.unwrap();
         let store = support::endpoint(&server.url());
-        Keeping::nothing()
+        DurableState::none()
             .with_park(Park::new(store.clone(), "park".to_owned(), OnPark::Hold, RETENTION_HOURS))
             .with_progress(Progress::new(store, "progress".to_owned(), RETENTION_HOURS))
             .ensure_tables(FOREVER)

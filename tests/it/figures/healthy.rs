@@ -4,7 +4,7 @@
 use super::{Backlog, Column, RETENTION_HOURS, drive, print};
 use crate::support;
 use changefold::{
-    batch::{keeping::Keeping, lanes::Lanes, progress::Progress},
+    batch::{durable::DurableState, lanes::Lanes, progress::Progress},
     handler::Function,
     local::{
         clock::{Pace, VirtualClock},
@@ -75,9 +75,9 @@ fn ran(backlog: &Backlog, batch_size: &str) -> Ran {
         let store = Store::new(client, &support::local_endpoint(None), clock.clone(), 1);
         let progress = Progress::new(store.clone(), "progress".to_owned(), RETENTION_HOURS);
         let park = Park::new(store.clone(), "park".to_owned(), OnPark::Hold, RETENTION_HOURS);
-        let keeping = Keeping::nothing().with_progress(progress).with_park(park);
-        keeping.ensure_tables(support::FOREVER).await.unwrap();
-        let lanes = Lanes::new(Noting::default(), clock.clone()).with_keeping(keeping);
+        let durable = DurableState::none().with_progress(progress).with_park(park);
+        durable.ensure_tables(support::FOREVER).await.unwrap();
+        let lanes = Lanes::new(Noting::default(), clock.clone()).with_durable_state(durable);
         let function = Function::new(lanes, clock.clone());
 
         let before = store.usage();

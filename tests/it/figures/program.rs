@@ -4,7 +4,7 @@
 use super::{Backlog, FUNCTION_ARN, RETENTION_HOURS, backlog::effects};
 use crate::support::{self, FOREVER};
 use changefold::{
-    batch::{keeping::Keeping, progress::Progress},
+    batch::{durable::DurableState, progress::Progress},
     call::Call,
     clock::{Clock, SystemClock},
     local::{
@@ -54,14 +54,14 @@ impl Kept<'_> {
     /// The function, its tables made.
     pub(super) async fn function(&self, clock: Arc<VirtualClock>) -> RuntimeApi {
         let store = support::endpoint(&self.store_url);
-        let mut keeping = Keeping::nothing();
+        let mut durable = DurableState::none();
         let park = Park::new(store.clone(), "park".to_owned(), OnPark::Hold, RETENTION_HOURS);
-        keeping = keeping.with_park(park);
+        durable = durable.with_park(park);
         if self.progress {
             let progress = Progress::new(store, "progress".to_owned(), RETENTION_HOURS);
-            keeping = keeping.with_progress(progress);
+            durable = durable.with_progress(progress);
         }
-        keeping.ensure_tables(FOREVER).await.unwrap();
+        durable.ensure_tables(FOREVER).await.unwrap();
         RuntimeApi::new(self.program(), clock)
     }
 

@@ -24,7 +24,7 @@ use aws_smithy_runtime_api::client::{
 };
 use aws_smithy_types::body::SdkBody;
 use changefold::{
-    batch::{keeping::Keeping, lanes::Lanes, progress::Progress},
+    batch::{durable::DurableState, lanes::Lanes, progress::Progress},
     call::Call,
     clock::Clock,
     handler::Function,
@@ -299,7 +299,7 @@ fn function(
         progress = progress.with_stripes(stripes);
     }
     let park = Park::new(store, "park".to_owned(), OnPark::Hold, 24).with_keys_max(10_000);
-    let keeping = Keeping::nothing().with_progress(progress).with_park(park);
+    let durable = DurableState::none().with_progress(progress).with_park(park);
     let processor =
         processor::from_fn(async |_: Change<IgnoredAny>, at: &Context<'_>| match at.request_id() {
             "park" => Err(Failure::park("told to")),
@@ -308,7 +308,7 @@ fn function(
             }
             _ => Ok(()),
         });
-    Function::new(Lanes::new(processor, clock.clone()).with_keeping(keeping), clock.clone())
+    Function::new(Lanes::new(processor, clock.clone()).with_durable_state(durable), clock.clone())
 }
 
 async fn simulated(case: Case) -> Ran {
@@ -318,7 +318,7 @@ async fn simulated(case: Case) -> Ran {
     let first = function(&limited, &case, &clock);
     let client = SharedHttpClient::new(limited.clone());
     let store = Store::new(client, &support::local_endpoint(None), clock.clone(), 1);
-    let tables = Keeping::nothing()
+    let tables = DurableState::none()
         .with_progress(Progress::new(store.clone(), "progress".to_owned(), 24))
         .with_park(Park::new(store, "park".to_owned(), OnPark::Hold, 24));
     tables.ensure_tables(FOREVER).await.unwrap();

@@ -4,7 +4,7 @@ use super::{Event, Player, Scripted, any_record, play_event, scripted};
 use crate::support::{block_on, call, embedded, order};
 use changefold::{
     batch::{
-        keeping::Keeping,
+        durable::DurableState,
         lanes::{Lanes, Order},
     },
     call::Call,
@@ -169,15 +169,15 @@ fn a_message_that_was_parked_is_believed_as_before_when_it_is_redriven() {
             Err(processor::Failure::park("it refuses everything"))
         });
         let store = embedded(1);
-        let keeping = Keeping::nothing().with_parked_queues(queues.clone()).with_park(Park::new(
+        let durable = DurableState::none().with_parked_queues(queues.clone()).with_park(Park::new(
             store,
             "park".to_owned(),
             OnPark::Hold,
             24,
         ));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        block_on(keeping.ensure_tables(Timestamp(i64::MAX))).unwrap();
-        let lanes = Lanes::new(refuses, Arc::clone(&clock)).with_keeping(keeping);
+        block_on(durable.ensure_tables(Timestamp(i64::MAX))).unwrap();
+        let lanes = Lanes::new(refuses, Arc::clone(&clock)).with_durable_state(durable);
         let function = Function::new(lanes, clock).with_parked_queues(queues);
         let redrive = operation::event(Operation::Redrive(Redrive::default()));
         for event in [payload.as_bytes(), &redrive] {

@@ -71,12 +71,12 @@ mod sends {
             let embedded = Embedded::open(None).unwrap();
             let client = SharedHttpClient::new(embedded);
             let store = Store::new(client, &local_endpoint(None), clock.clone(), 1);
-            let keeping = parking(&store, OnPark::Hold).with_destination(Box::new(slow));
-            keeping.ensure_tables(FOREVER).await.unwrap();
+            let durable = parking(&store, OnPark::Hold).with_destination(Box::new(slow));
+            durable.ensure_tables(FOREVER).await.unwrap();
             let processor = processor::from_fn(async |_: Change<IgnoredAny>, _: &Context<'_>| {
                 Err(Failure::park("never"))
             });
-            let lanes = Lanes::new(processor, clock.clone()).with_keeping(keeping);
+            let lanes = Lanes::new(processor, clock.clone()).with_durable_state(durable);
             let function = Function::new(lanes, clock.clone());
             let record = |at: u32| order(at, "INSERT", &format!("k{}", at % keys), None);
             let event = batch(&(1..=100).map(record).collect::<Vec<_>>());
@@ -121,12 +121,12 @@ mod sends {
     fn a_destination_that_does_not_answer_leaves_time_for_the_reply() {
         block_on(async {
             let embedded = Embedded::open(None).unwrap();
-            let keeping =
+            let durable =
                 parking(&store(&embedded), OnPark::Hold).with_destination(Box::new(Stuck));
             let processor = processor::from_fn(async |_: Change<IgnoredAny>, _: &Context<'_>| {
                 Err(Failure::park("never"))
             });
-            let function = function(keeping, processor).await;
+            let function = function(durable, processor).await;
             let Timestamp(now) = SystemClock.now();
             let call = Call { deadline: Timestamp(now + 2_000), ..call() };
             let event = batch(&[order(1, "INSERT", "a", None)]);

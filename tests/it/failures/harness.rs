@@ -1,4 +1,4 @@
-//! The function on its stage: the mapping's target, which also serves the operator.
+//! The function on its harness: the mapping's target, which also serves the operator.
 //!
 //! There are two builds of the function over the same tables, before and after the fix; which
 //! one an invocation meets depends on when it begins. Batches of the operator's shard are
@@ -6,15 +6,15 @@
 //! turn: the desk's crashes strike the first store calls, and a redrive makes many.
 
 use super::{
-    consumers::Baton,
-    player::{Player, pause},
+    checker::{Asked, Checker, Kind},
+    consumers::Turns,
     script::{FIRST, IDLE, OPERATIONS, OPERATOR, Settings},
+    scripted::{Scripted, pause},
     wire::Broken,
-    witness::{Asked, Kind, Witness},
 };
 use bytes::Bytes;
 use changefold::{
-    batch::{Work, keeping::OnUnkeyed, lanes::Lanes},
+    batch::{Work, durable::OnUnkeyed, lanes::Lanes},
     call::{Call, Halt, Measures},
     event,
     handler::Function,
@@ -35,12 +35,12 @@ use std::{
 /// Turns that an operator waits at most: the function may be stuck.
 const PATIENCE: u32 = 300;
 
-type Build<const STRICT: bool> = Function<Lanes<Player<STRICT>>>;
+type Build<const STRICT: bool> = Function<Lanes<Scripted<STRICT>>>;
 
-pub(crate) struct Stage {
+pub(crate) struct Harness {
     pub(crate) before: Build<true>,
     pub(crate) after: Build<false>,
-    pub(crate) witness: Arc<Witness>,
+    pub(crate) checker: Arc<Checker>,
     pub(crate) settings: Settings,
     pub(crate) rng: RefCell<fastrand::Rng>,
     /// The fix is deployed after so many effects, or, if records that kill hold them up, after
@@ -48,11 +48,11 @@ pub(crate) struct Stage {
     pub(crate) fixed_at: (usize, u32),
     pub(crate) delivered: Cell<u32>,
     /// Another consumer beside this one.
-    pub(crate) baton: Option<Baton>,
+    pub(crate) turns: Option<Turns>,
     pub(crate) broken: Option<Broken>,
 }
 
-impl Target for Stage {
+impl Target for Harness {
     fn invoke(
         &self,
         payload: Bytes,
@@ -91,20 +91,20 @@ fn form(record: &Value) -> u32 {
     count.map_or(FIRST, |count| count.parse().unwrap())
 }
 
-impl Stage {
+impl Harness {
     async fn deliver(&self, payload: &[u8], records: &[Value], call: Call) -> Option<Bytes> {
         self.delivered.update(|delivered| delivered + 1);
         let (effects, batches) = self.fixed_at;
-        if self.witness.effects() >= effects || self.delivered.get() >= batches {
-            self.witness.fix(true);
+        if self.checker.effects() >= effects || self.delivered.get() >= batches {
+            self.checker.fix(true);
         }
         let forms: Vec<u32> = records.iter().map(form).collect();
-        let records = records.iter().map(|it| self.witness.script.find(number(it)).unwrap());
+        let records = records.iter().map(|it| self.checker.script.find(number(it)).unwrap());
         let records: Vec<usize> = records.collect();
         let beside = self.beside(&records);
-        let invocation = Under::begin(&self.witness, Kind::Live, records);
-        let halts = !self.witness.is_fixed() && self.settings.unkeyed == Some(OnUnkeyed::Halt);
-        self.witness.note_forms(invocation.number, forms, halts && self.settings.holds);
+        let invocation = Under::begin(&self.checker, Kind::Live, records);
+        let halts = !self.checker.is_fixed() && self.settings.unkeyed == Some(OnUnkeyed::Halt);
+        self.checker.note_forms(invocation.number, forms, halts && self.settings.holds);
         let invoked = self.invoke_once(payload, call.clone(), &invocation, 25);
         let answer = match beside {
             None => invoked.await,
@@ -112,31 +112,31 @@ impl Stage {
         };
         let answer = answer?.map_err(|halt| self.note_halt(&halt)).ok()?;
         let answer = serde_json::to_value(answer).unwrap();
-        self.witness.replied(invocation.number, &answer);
+        self.checker.replied(invocation.number, &answer);
         Some(answer.to_string().into())
     }
 
     fn note_halt(&self, halt: &Halt) {
         if halt.message.contains("CHANGEFOLD_ON_UNKEYED") {
-            self.witness.count("halted by a key that cannot be read");
+            self.checker.count("halted by a key that cannot be read");
         }
     }
 
     /// A message of the mapping: these records of a shard, among them the ones it gave up, are
     /// read again. Tells whether all of them are safe.
     pub(crate) async fn rescue(&self, records: &[usize], condition: &str, call: &Call) -> bool {
-        let invocation = Under::begin(&self.witness, Kind::Rescue, records.to_vec());
-        let texts = records.iter().map(|at| self.witness.script.text(*at, FIRST + 1));
+        let invocation = Under::begin(&self.checker, Kind::Rescue, records.to_vec());
+        let texts = records.iter().map(|at| self.checker.script.text(*at, FIRST + 1));
         let texts: Vec<_> = texts.collect();
         let event = format!(r#"{{"Records":[{}]}}"#, texts.join(","));
-        self.witness.note_forms(invocation.number, vec![FIRST + 1; records.len()], false);
+        self.checker.note_forms(invocation.number, vec![FIRST + 1; records.len()], false);
         let batch = event::parse(event.as_bytes());
         let batch = batch.records().unwrap();
         let mut outcomes = vec![Outcome::default(); batch.len()];
         let mut measures = Measures::default();
         let call = invocation.call_of(call);
         let by = (condition, &call);
-        let rescued = if self.witness.is_fixed() {
+        let rescued = if self.checker.is_fixed() {
             self.after.work().rescue(batch, &mut outcomes, &mut measures, by).left_future()
         } else {
             self.before.work().rescue(batch, &mut outcomes, &mut measures, by).right_future()
@@ -145,17 +145,17 @@ impl Stage {
             return false;
         }
         let finished: Vec<bool> = outcomes.iter().map(|it| it.is_finished()).collect();
-        self.witness.rescued(invocation.number, &finished);
+        self.checker.rescued(invocation.number, &finished);
         finished.iter().all(|is_finished| *is_finished)
     }
 
     /// Sometimes an operator redrives a key while its records are delivered.
     fn beside(&self, records: &[usize]) -> Option<Redrive> {
         let mut rng = self.rng.borrow_mut();
-        if rng.u32(..if self.witness.is_fixed() { 5 } else { 30 }) > 0 {
+        if rng.u32(..if self.checker.is_fixed() { 5 } else { 30 }) > 0 {
             return None;
         }
-        let key = self.witness.script.records[*rng.choice(records)?].key;
+        let key = self.checker.script.records[*rng.choice(records)?].key;
         let name = if self.settings.source == Source::DynamoDb { "pk=key" } else { "key" };
         Some(Redrive { keys: vec![format!("{name}-{key}")], ..Redrive::default() })
     }
@@ -203,7 +203,7 @@ impl Stage {
         of: u32,
     ) -> Option<Result<Answer, Halt>> {
         let call = invocation.call_of(&call);
-        let invoked = if self.witness.is_fixed() {
+        let invoked = if self.checker.is_fixed() {
             self.after.invoke(payload, &call).left_future()
         } else {
             self.before.invoke(payload, &call).right_future()
@@ -224,22 +224,22 @@ impl Stage {
         };
         let mut work = pin!(work);
         std::future::poll_fn(|context| {
-            if let Some(baton) = &self.baton {
+            if let Some(turns) = &self.turns {
                 let mut rng = self.rng.borrow_mut();
-                if baton.is_with_the_other(context, &mut rng) {
+                if turns.is_with_the_other(context, &mut rng) {
                     return Poll::Pending;
                 }
             }
             dies_in -= 1;
             if dies_in == 0 {
-                self.witness.count("died");
+                self.checker.count("died");
                 return Poll::Ready(None);
             }
-            self.witness.turn_of(Some(invocation.number));
+            self.checker.turn_of(Some(invocation.number));
             let polled = work.as_mut().poll(context);
-            self.witness.turn_of(None);
-            if self.witness.is_killed(invocation.number) {
-                self.witness.count("killed by its record");
+            self.checker.turn_of(None);
+            if self.checker.is_killed(invocation.number) {
+                self.checker.count("killed by its record");
                 return Poll::Ready(None);
             }
             polled.map(Some)
@@ -255,7 +255,7 @@ impl Stage {
             match choice {
                 0 => {
                     let shown = self.operate(Operation::Show(Selection::default()), call).await?;
-                    self.witness.look_at_copies(&shown);
+                    self.checker.look_at_copies(&shown);
                 }
                 1 => {
                     let listed = self.operate(Operation::List(Selection::default()), call).await?;
@@ -287,11 +287,11 @@ impl Stage {
 
     /// Lets the function get on for a while: requests come all through the run.
     async fn wait(&self) {
-        let records = self.witness.script.records.len();
+        let records = self.checker.script.records.len();
         let gap = self.rng.borrow_mut().usize(..=2 * records / OPERATIONS);
-        let until = self.witness.effects() + gap;
+        let until = self.checker.effects() + gap;
         for _ in 0..PATIENCE {
-            if self.witness.effects() >= until {
+            if self.checker.effects() >= until {
                 return;
             }
             pause(1).await;
@@ -316,16 +316,16 @@ impl Stage {
     }
 
     pub(crate) async fn redrive(&self, redrive: Redrive, call: &Call) -> Option<Value> {
-        self.witness.count("redrives");
+        self.checker.count("redrives");
         // Once nothing kills any more, what killed is asked for as well.
-        let crashed = redrive.crashed || self.witness.is_curse_lifted();
+        let crashed = redrive.crashed || self.checker.is_curse_lifted();
         let superseded = redrive.superseded || !self.settings.holds;
         self.operate(Operation::Redrive(Redrive { superseded, crashed, ..redrive }), call).await
     }
 
     pub(crate) async fn operate(&self, mut operation: Operation, call: &Call) -> Option<Value> {
-        let invocation = Under::begin(&self.witness, Kind::Redrive, Vec::new());
-        self.witness.note_asked(invocation.number, Asked::of(&operation));
+        let invocation = Under::begin(&self.checker, Kind::Redrive, Vec::new());
+        self.checker.note_asked(invocation.number, Asked::of(&operation));
         match &mut operation {
             Operation::Drop(drop) if self.broken == Some(Broken::LimitIgnored) => {
                 drop.selection.limit = None;
@@ -337,24 +337,24 @@ impl Stage {
         }
         let event = operation::event(operation);
         let answer = Box::pin(self.invoke_once(&event, call.clone(), &invocation, 8)).await;
-        if self.witness.is_killed(invocation.number) {
-            self.witness.count("a redrive ended by its record");
+        if self.checker.is_killed(invocation.number) {
+            self.checker.count("a redrive ended by its record");
         }
         match answer? {
             Ok(Answer::Operation(answer)) => {
                 let shown = answer["parked"].as_array().into_iter().flatten();
                 for it in shown.filter(|it| it["record_omitted"].is_object()) {
-                    self.witness.violated("operator", it["record_omitted"].to_string());
+                    self.checker.violated("operator", it["record_omitted"].to_string());
                 }
-                self.witness.redriven(invocation.number, &answer);
+                self.checker.redriven(invocation.number, &answer);
                 Some(answer)
             }
             Ok(Answer::Reply(reply)) => {
-                self.witness.violated("operator", format!("answered by {reply:?}"));
+                self.checker.violated("operator", format!("answered by {reply:?}"));
                 None
             }
             Err(_) => {
-                self.witness.count("operations refused");
+                self.checker.count("operations refused");
                 None
             }
         }
@@ -363,13 +363,13 @@ impl Stage {
 
 /// An invocation under way: if it is dropped, it has died.
 struct Under<'w> {
-    witness: &'w Witness,
+    checker: &'w Checker,
     number: usize,
 }
 
 impl<'w> Under<'w> {
-    fn begin(witness: &'w Witness, kind: Kind, records: Vec<usize>) -> Self {
-        Self { witness, number: witness.begin(kind, records) }
+    fn begin(checker: &'w Checker, kind: Kind, records: Vec<usize>) -> Self {
+        Self { checker, number: checker.begin(kind, records) }
     }
 
     fn call_of(&self, call: &Call) -> Call {
@@ -379,6 +379,6 @@ impl<'w> Under<'w> {
 
 impl Drop for Under<'_> {
     fn drop(&mut self) {
-        self.witness.died(self.number);
+        self.checker.died(self.number);
     }
 }

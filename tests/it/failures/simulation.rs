@@ -1,20 +1,20 @@
-//! One run from its seed: the deliveries of its scene, then the operator until all is done.
+//! One run from its seed: the deliveries of its scenario, then the operator until all is done.
 
 use super::{
-    consumers::{self, Baton},
-    flights::{Alone, Hands, Polite},
-    player::Player,
+    checker::{Checker, Counts, Violation},
+    consumers::{self, Turns},
+    harness::Harness,
+    in_flight::{Alone, ManualClock, Polite},
     queue, rescue,
-    script::{File, Scene, Script, Settings, UNKEYED},
-    stage::Stage,
+    script::{File, Scenario, Script, Settings, UNKEYED},
+    scripted::Scripted,
     wire::{Broken, Wire},
-    witness::{Counts, Violation, Witness},
 };
 use crate::support;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use changefold::{
     batch::{
-        keeping::{Keeping, OnUnkeyed},
+        durable::{DurableState, OnUnkeyed},
         lanes::Lanes,
         progress::Progress,
     },
@@ -54,164 +54,164 @@ const LEASE_MS: i64 = 120_000;
 
 /// What a run came to.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Played {
+pub(crate) struct Simulated {
     /// The effects in their order.
     pub(crate) log: Vec<usize>,
     pub(crate) counts: Counts,
     pub(crate) violations: Vec<Violation>,
 }
 
-pub(crate) fn play(settings: &Settings, broken: Option<Broken>) -> Played {
-    let play = Play {
+pub(crate) fn simulate(settings: &Settings, broken: Option<Broken>) -> Simulated {
+    let simulate = Simulation {
         settings,
         broken,
         script: Arc::new(Script::new(settings)),
         store: Embedded::open(None).unwrap(),
     };
     support::block_on(tokio::task::unconstrained(async {
-        match settings.scene {
-            Scene::Stream | Scene::TwoConsumers => play.with_the_desk().await,
-            Scene::Queue | Scene::Rescue => play.without_the_desk().await,
+        match settings.scenario {
+            Scenario::Stream | Scenario::TwoConsumers => simulate.with_the_desk().await,
+            Scenario::Queue | Scenario::Rescue => simulate.without_the_desk().await,
         }
     }))
 }
 
-struct Play<'p> {
+struct Simulation<'p> {
     settings: &'p Settings,
     broken: Option<Broken>,
     script: Arc<Script>,
     store: Embedded,
 }
 
-impl Play<'_> {
-    fn witness(&self) -> Arc<Witness> {
-        Witness::new(Arc::clone(&self.script), self.store.clone(), self.settings)
+impl Simulation<'_> {
+    fn checker(&self) -> Arc<Checker> {
+        Checker::new(Arc::clone(&self.script), self.store.clone(), self.settings)
     }
 
     /// The desk's own run, of one consumer or two.
-    async fn with_the_desk(&self) -> Played {
+    async fn with_the_desk(&self) -> Simulated {
         let name =
             format!("{}-{:?}-{:?}", self.settings.seed, self.broken, std::thread::current().id());
         let file = File::write(&self.script, &name);
         let fixtures = Fixtures::open(&[file.path().to_owned()]).unwrap();
-        if self.settings.scene == Scene::Stream {
+        if self.settings.scenario == Scenario::Stream {
             return self.consume(&fixtures, 0, None).await;
         }
-        let [one, other] = Baton::both();
-        let (mut played, other) = futures_util::future::join(
+        let [one, other] = Turns::both();
+        let (mut simulated, other) = futures_util::future::join(
             Box::pin(self.consume(&fixtures, 0, Some(one))),
             Box::pin(self.consume(&fixtures, 1, Some(other))),
         )
         .await;
         for (name, count) in other.counts {
-            *played.counts.entry(name).or_default() += count;
+            *simulated.counts.entry(name).or_default() += count;
         }
-        *played.counts.entry("two consumers").or_default() += 1;
-        played.log.extend(other.log);
-        played.violations.extend(other.violations);
-        played
+        *simulated.counts.entry("two consumers").or_default() += 1;
+        simulated.log.extend(other.log);
+        simulated.violations.extend(other.violations);
+        simulated
     }
 
-    async fn consume(&self, fixtures: &Fixtures, side: usize, baton: Option<Baton>) -> Played {
-        let witness = self.witness();
+    async fn consume(&self, fixtures: &Fixtures, side: usize, turns: Option<Turns>) -> Simulated {
+        let checker = self.checker();
         let clock = VirtualClock::new(fixtures.time_zero(), Pace::Virtual);
         let client = SharedHttpClient::new(self.store.clone());
         let client = FaultyClient::wrap(client, Arc::clone(&clock));
-        let client = Wire::wrap(client, &witness, self.broken);
-        let stage = self.stage(client, clock.clone(), &witness, (side, baton.clone())).await;
-        let elapsed = run_the_mapping(self.settings, fixtures, &clock, &stage).await;
-        if let Some(baton) = baton {
-            baton.end();
+        let client = Wire::wrap(client, &checker, self.broken);
+        let harness = self.harness(client, clock.clone(), &checker, (side, turns.clone())).await;
+        let elapsed = run_the_mapping(self.settings, fixtures, &clock, &harness).await;
+        if let Some(turns) = turns {
+            turns.end();
         }
         let elapsed = i64::try_from(elapsed).unwrap();
-        self.tomorrow(&witness, side, Timestamp(fixtures.time_zero().0 + elapsed)).await
+        self.tomorrow(&checker, side, Timestamp(fixtures.time_zero().0 + elapsed)).await
     }
 
     /// A queue, or a mapping that gives up.
-    async fn without_the_desk(&self) -> Played {
-        let witness = self.witness();
-        let hands = Hands::new(TIME_ZERO);
+    async fn without_the_desk(&self) -> Simulated {
+        let checker = self.checker();
+        let clock = ManualClock::new(TIME_ZERO);
         let client = SharedHttpClient::new(Polite(self.store.clone()));
-        let client = Wire::wrap(client, &witness, self.broken);
-        let stage = self.stage(client, Arc::new(hands.clone()), &witness, (0, None)).await;
-        match self.settings.scene {
-            Scene::Queue => queue::run(&stage, &hands, self.broken),
-            _ => rescue::run(&stage, &hands),
+        let client = Wire::wrap(client, &checker, self.broken);
+        let harness = self.harness(client, Arc::new(clock.clone()), &checker, (0, None)).await;
+        match self.settings.scenario {
+            Scenario::Queue => queue::run(&harness, &clock, self.broken),
+            _ => rescue::run(&harness, &clock),
         }
-        self.tomorrow(&witness, 0, hands.now()).await
+        self.tomorrow(&checker, 0, clock.now()).await
     }
 
     /// Tomorrow the leases of dead redrives are over. Nothing is broken any more.
-    async fn tomorrow(&self, witness: &Arc<Witness>, side: usize, now: Timestamp) -> Played {
+    async fn tomorrow(&self, checker: &Arc<Checker>, side: usize, now: Timestamp) -> Simulated {
         let clock = Alone::new(Timestamp(now.0 + DAY_MS));
         let client = SharedHttpClient::new(self.store.clone());
         let broken = self.broken.filter(|it| it.lasts());
-        let client = Wire::wrap(client, witness, broken);
-        let mut stage = self.stage(client, clock.clone(), witness, (side, None)).await;
-        stage.settings.faults = false;
-        witness.end_the_run();
-        finish(&stage, &clock).await;
-        witness.look_at_the_end();
-        tell_the_story(witness);
-        let (log, counts, violations) = witness.told();
-        Played { log, counts, violations }
+        let client = Wire::wrap(client, checker, broken);
+        let mut harness = self.harness(client, clock.clone(), checker, (side, None)).await;
+        harness.settings.faults = false;
+        checker.end_the_run();
+        finish(&harness, &clock).await;
+        checker.look_at_the_end();
+        tell_the_story(checker);
+        let (log, counts, violations) = checker.told();
+        Simulated { log, counts, violations }
     }
 
     /// The function in both builds, over its tables.
-    async fn stage(
+    async fn harness(
         &self,
         client: SharedHttpClient,
         clock: Arc<dyn Clock>,
-        witness: &Arc<Witness>,
-        (side, baton): (usize, Option<Baton>),
-    ) -> Stage {
+        checker: &Arc<Checker>,
+        (side, turns): (usize, Option<Turns>),
+    ) -> Harness {
         let settings = self.settings;
         let seed = settings.seed + side as u64;
         let store = Store::new(client, &support::local_endpoint(None), clock.clone(), seed);
         let deadline = Timestamp(clock.now().0 + TIMEOUT_MS);
-        self.keeping(&store, side, true).ensure_tables(deadline).await.unwrap();
-        let (witness, function_clock) = (Arc::clone(witness), Arc::clone(&clock));
-        let before = Player::<true> { witness: Arc::clone(&witness), clock: clock.clone() };
-        let after = Player::<false> { witness: Arc::clone(&witness), clock: clock.clone() };
+        self.durable_state(&store, side, true).ensure_tables(deadline).await.unwrap();
+        let (checker, function_clock) = (Arc::clone(checker), Arc::clone(&clock));
+        let before = Scripted::<true> { checker: Arc::clone(&checker), clock: clock.clone() };
+        let after = Scripted::<false> { checker: Arc::clone(&checker), clock: clock.clone() };
         let before = Lanes::new(before, clock.clone()).with_seed(seed);
-        let before = before.with_keeping(self.keeping(&store, side, true));
+        let before = before.with_durable_state(self.durable_state(&store, side, true));
         let after = Lanes::new(after, clock).with_seed(seed);
-        let after = after.with_keeping(self.keeping(&store, side, false));
+        let after = after.with_durable_state(self.durable_state(&store, side, false));
         let mut rng = fastrand::Rng::with_seed(seed ^ 0x57a6);
-        let records = witness.script.records.len();
+        let records = checker.script.records.len();
         let batches = u32::try_from(records / settings.batch_size + 2 * settings.factor).unwrap();
         let effects = records * if settings.batch_size == 1 { 2 } else { 1 } / 3;
-        Stage {
+        Harness {
             before: Function::new(before, Arc::clone(&function_clock)),
             after: Function::new(after, function_clock),
-            witness,
+            checker,
             settings: settings.clone(),
             fixed_at: (rng.usize(..effects), 10 + 2 * batches),
             rng: RefCell::new(rng),
             delivered: Cell::new(0),
-            baton,
+            turns,
             broken: self.broken,
         }
     }
 
     /// What a consumer keeps, before the fix and after it.
-    fn keeping(&self, store: &Store, side: usize, is_before: bool) -> Keeping {
+    fn durable_state(&self, store: &Store, side: usize, is_before: bool) -> DurableState {
         let settings = self.settings;
         let on_park = if settings.holds { OnPark::Hold } else { OnPark::Skip };
         let park = Park::new(store.clone(), "park".to_owned(), on_park, 24);
         let is_halting = is_before && self.broken != Some(Broken::UnkeyedParked);
         let on_unkeyed = settings.unkeyed.filter(|_| is_halting).unwrap_or(OnUnkeyed::Park);
         let name = consumers::NAMES[if self.broken == Some(Broken::OneName) { 0 } else { side }];
-        let mut keeping =
-            Keeping::nothing().with_park(park).with_on_unkeyed(on_unkeyed).of_function(name, "1");
+        let mut durable =
+            DurableState::none().with_park(park).with_on_unkeyed(on_unkeyed).of_function(name, "1");
         if self.broken == Some(Broken::AnyAttemptCounts) {
-            keeping = keeping.with_max_attempts(NonZeroU32::MIN);
+            durable = durable.with_max_attempts(NonZeroU32::MIN);
         }
         if !settings.remembers {
-            return keeping;
+            return durable;
         }
         let progress = Progress::new(store.clone(), "progress".to_owned(), 24);
-        keeping.with_progress(if settings.marks_starts {
+        durable.with_progress(if settings.marks_starts {
             progress
         } else {
             progress.without_crash_marks()
@@ -225,8 +225,8 @@ pub(crate) fn called(request_id: &str, deadline: Timestamp) -> Call {
 }
 
 #[expect(clippy::print_stdout, reason = "who plays one seed wants to read what happened")]
-fn tell_the_story(witness: &Witness) {
-    for line in (0..=UNKEYED).flat_map(|key| witness.story(key)) {
+fn tell_the_story(checker: &Checker) {
+    for line in (0..=UNKEYED).flat_map(|key| checker.story(key)) {
         println!("{line}");
     }
 }
@@ -236,7 +236,7 @@ async fn run_the_mapping(
     settings: &Settings,
     fixtures: &Fixtures,
     clock: &Arc<VirtualClock>,
-    stage: &Stage,
+    harness: &Harness,
 ) -> u64 {
     let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("infra/template.yaml");
     let template = Template::read(&template).unwrap();
@@ -258,37 +258,37 @@ async fn run_the_mapping(
         checkpoints: Checkpoints::forgotten(),
         from_start: false,
     };
-    match run::run(fixtures, stage, clock, setting, &mut |_| {}).await {
-        Err(error) => stage.witness.violated("stuck", error.to_string()),
+    match run::run(fixtures, harness, clock, setting, &mut |_| {}).await {
+        Err(error) => harness.checker.violated("stuck", error.to_string()),
         Ok(summary) => {
             if summary.discards > 0 {
-                stage.witness.violated("discarded", format!("{}", summary.discards));
+                harness.checker.violated("discarded", format!("{}", summary.discards));
             }
-            stage.witness.add(&summary.faults);
+            harness.checker.add(&summary.faults);
         }
     }
     clock.elapsed()
 }
 
 /// Redrives until nothing is left.
-async fn finish(stage: &Stage, clock: &Alone) {
+async fn finish(harness: &Harness, clock: &Alone) {
     let call = |name: &str| called(name, Timestamp(clock.now().0 + TIMEOUT_MS));
-    let shown = stage.operate(Operation::Show(Selection::default()), &call("show")).await;
-    stage.witness.look_at_shown(&shown.unwrap_or_default());
-    if stage.settings.curses {
+    let shown = harness.operate(Operation::Show(Selection::default()), &call("show")).await;
+    harness.checker.look_at_shown(&shown.unwrap_or_default());
+    if harness.settings.curses {
         for round in 0..ROUNDS {
-            stage.redrive(Redrive::default(), &call(&format!("cursed-{round}"))).await;
+            harness.redrive(Redrive::default(), &call(&format!("cursed-{round}"))).await;
             clock.pass(LEASE_MS);
         }
-        stage.witness.look_at_cursed();
+        harness.checker.look_at_cursed();
     }
-    stage.witness.lift_the_curse();
+    harness.checker.lift_the_curse();
     // What others have overtaken is left alone, until it is asked for.
     for superseded in [false, true] {
         for round in 0..ROUNDS {
             let redrive = Redrive { superseded, ..Redrive::default() };
             let call = call(&format!("{superseded}-{round}"));
-            let answer = stage.redrive(redrive, &call).await.unwrap_or_default();
+            let answer = harness.redrive(redrive, &call).await.unwrap_or_default();
             clock.pass(LEASE_MS);
             if answer["left"] == 0 {
                 break;
@@ -297,14 +297,14 @@ async fn finish(stage: &Stage, clock: &Alone) {
                 failed["error_code"].as_str().is_some_and(|code| code.starts_with("Superseded"))
             };
             if answer["failed"].as_array().is_none_or(|failed| !failed.iter().all(is_overtaken)) {
-                stage.witness.violated("lost", format!("the last redrive: {answer}"));
+                harness.checker.violated("lost", format!("the last redrive: {answer}"));
                 break;
             }
         }
     }
-    let listed = stage.operate(Operation::List(Selection::default()), &call("list")).await;
+    let listed = harness.operate(Operation::List(Selection::default()), &call("list")).await;
     let listed = listed.unwrap_or_default();
     if listed["parked"].as_array().is_none_or(|parked| !parked.is_empty()) {
-        stage.witness.violated("lost", format!("still parked: {listed}"));
+        harness.checker.violated("lost", format!("still parked: {listed}"));
     }
 }

@@ -1,22 +1,22 @@
 //! What the lanes and the bulk calls do alike around the records they run.
 //!
-//! The work on a batch goes in rounds: run the records, confirm the parks, run those whose key
+//! The work on a batch goes in passes: run the records, confirm the parks, run those whose key
 //! was opened meanwhile, and at the end remember what is beyond the checkpoint. It is separate
-//! from `keeping.rs`, which knows what a record is, because this is about when it is asked; and
+//! from `durable.rs`, which knows what a record is, because this is about when it is asked; and
 //! from the two works, so that a record without a key, or one that is cut off, fares the same
 //! in both. It keeps that nothing is remembered before the last park is confirmed.
 //!
-//! What it gives up: a lifted record runs after others of its round, never among them. Its key
+//! What it gives up: a lifted record runs after others of its pass, never among them. Its key
 //! was held until then, so no order is lost.
 
 use super::{
     deadline::Deadline,
-    keeping::Keeping,
+    durable::DurableState,
     layout::{Layout, Order},
     processor_errors::timed_out,
     redrive::{Operator, Runner},
     retry::Pauses,
-    session::{Before, Session},
+    session::{Admission, Session},
 };
 use crate::{
     call::{Call, Halt, Measures},
@@ -31,19 +31,19 @@ use serde_json::Value;
 use std::sync::Arc;
 
 impl Session<'_> {
-    /// Runs all records, `round` by round, as long as there are any to run.
+    /// Runs all records, pass by pass, as long as there are any to run.
     ///
     /// # Errors
-    /// The work halts: in a round, or because a record's start cannot be noted.
-    pub(super) async fn in_rounds(
+    /// The work halts: in a pass, or because a record's start cannot be noted.
+    pub(super) async fn in_passes(
         &self,
-        round: impl AsyncFn(&[usize]) -> Result<(), Halt>,
+        pass: impl AsyncFn(&[usize]) -> Result<(), Halt>,
     ) -> Result<(), Halt> {
         self.note_begun_later().await?;
         self.start_alone().await?;
         let mut wanted: Vec<usize> = (0..self.records.len()).collect();
         loop {
-            if let Err(halt) = round(&wanted).await {
+            if let Err(halt) = pass(&wanted).await {
                 self.forget_start().await;
                 return Err(halt);
             }
@@ -71,7 +71,7 @@ impl Session<'_> {
     pub(super) fn look_at_unkeyed(&self, wanted: &[usize]) -> Result<Vec<usize>, Halt> {
         let mut failed = Vec::new();
         for (at, failure) in &self.layout.unkeyed {
-            if self.before(*at) == Before::Finished || wanted.binary_search(at).is_err() {
+            if self.admission(*at) == Admission::Finished || wanted.binary_search(at).is_err() {
                 continue;
             }
             let record = &self.records[*at];
@@ -129,10 +129,10 @@ impl Session<'_> {
             _ => "GivenUpByMapping",
         };
         for at in 0..self.records.len() {
-            match self.before(at) {
-                Before::Finished => self.outcomes[at].set(Outcome::AlreadyApplied),
-                Before::Held => self.queue_behind(at),
-                Before::Free => {
+            match self.admission(at) {
+                Admission::Finished => self.outcomes[at].set(Outcome::AlreadyApplied),
+                Admission::Held => self.queue_behind(at),
+                Admission::Run => {
                     self.set_aside(at, &Failure::park(GivenUpByMapping).with_code(code));
                 }
             }
@@ -158,18 +158,18 @@ impl Session<'_> {
 
 /// What every work on batches has beside its processor, and does with it.
 #[derive(Debug)]
-pub(super) struct Means {
+pub(super) struct WorkContext {
     pub(super) order: Order,
-    pub(super) keeping: Keeping,
+    pub(super) durable: DurableState,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) pauses: Pauses,
 }
 
-impl Means {
+impl WorkContext {
     /// Order by key, and nothing is kept.
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        let (order, keeping) = (Order::default(), Keeping::nothing());
-        Self { order, keeping, clock, pauses: Pauses::new(0) }
+        let (order, durable) = (Order::default(), DurableState::none());
+        Self { order, durable, clock, pauses: Pauses::new(0) }
     }
 
     /// Reads what is known of the records.
@@ -183,7 +183,7 @@ impl Means {
         (call, deadline): (&'s Call, &'s Deadline<'s>),
     ) -> Result<Session<'s>, Halt> {
         let layout = Layout::of(records, &self.order)?;
-        let known = (&self.keeping, &self.order);
+        let known = (&self.durable, &self.order);
         let opened = Session::open(known, (records, layout), measures, (call, deadline));
         // Boxed: a user's crate, which compiles this, should need no larger recursion limit.
         Box::pin(opened).await
@@ -217,10 +217,10 @@ impl Means {
         operation: &Operation,
         call: &Call,
     ) -> Result<Value, Halt> {
-        let Some(park) = self.keeping.park_of(call) else { return Err(Halt::no_park()) };
-        let (keeping, clock, pauses) = (&self.keeping, &*self.clock, &self.pauses);
+        let Some(park) = self.durable.park_of(call) else { return Err(Halt::no_park()) };
+        let (durable, clock, pauses) = (&self.durable, &*self.clock, &self.pauses);
         let owner = format!("{} {}", call.request_id, clock.now().0);
-        let operator = Operator { runner, keeping, park: &park, clock, pauses, call, owner };
+        let operator = Operator { runner, durable, park: &park, clock, pauses, call, owner };
         Box::pin(operator.operate(operation)).await
     }
 }

@@ -4,7 +4,7 @@
 //! - `order`: under hold, the first effects of a key come in stream order without gaps, at any
 //!   moment. So nothing later of a key runs before its parked record. Under skip the same holds
 //!   for the records that are never set aside.
-//! - `repeat`: an effect is made again only of a record that was in flight at a fault, that
+//! - `repeat`: an effect is made again only of a record that was in invocation at a fault, that
 //!   was delivered by the mapping twice, or, where nothing is remembered or the store refused
 //!   to, that the reply left to the mapping together with an earlier one.
 //! - `receipt`: an invocation that began after a record was parked never runs it, and neither
@@ -36,7 +36,7 @@ mod rows;
 
 pub(crate) use asked::Asked;
 
-use super::script::{Scene, Script, Settings};
+use super::script::{Scenario, Script, Settings};
 use crate::support;
 use changefold::store::embedded::Embedded;
 use serde_json::Value;
@@ -72,7 +72,7 @@ pub(crate) enum Kind {
 /// How often things happened.
 pub(crate) type Counts = BTreeMap<&'static str, u64>;
 
-pub(crate) struct Witness {
+pub(crate) struct Checker {
     pub(crate) script: Arc<Script>,
     store: Embedded,
     holds: bool,
@@ -163,16 +163,16 @@ struct Invocation {
     dropped: BTreeSet<usize>,
 }
 
-impl Witness {
+impl Checker {
     pub(crate) fn new(script: Arc<Script>, store: Embedded, settings: &Settings) -> Arc<Self> {
         let records = vec![Seen::default(); script.records.len()];
         let is_told = support::environment("SIM_SEED").is_some();
         let state =
             Mutex::new(State { records, story: is_told.then(Vec::new), ..State::default() });
-        let Settings { holds, remembers, scene, .. } = *settings;
-        let gives_up = scene == Scene::Rescue;
+        let Settings { holds, remembers, scenario, .. } = *settings;
+        let gives_up = scenario == Scenario::Rescue;
         // A queue remembers its messages by itself.
-        let remembers = remembers || scene == Scene::Queue;
+        let remembers = remembers || scenario == Scenario::Queue;
         Arc::new(Self { script, store, holds, remembers, gives_up, state })
     }
 

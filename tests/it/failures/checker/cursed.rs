@@ -1,10 +1,10 @@
 //! Records that end the process, and what they may do to redrives.
 
-use super::{Kind, Witness};
+use super::{Checker, Kind};
 use crate::failures::script::MAX_ATTEMPTS;
 use serde_json::Value;
 
-impl Witness {
+impl Checker {
     /// The processor has met a record that ends the process.
     pub(crate) fn kill(&self, at: usize) {
         let mut state = self.state();

@@ -1,6 +1,6 @@
 //! What an operator asked for, and whether that is what happened.
 
-use super::{Invocation, Kind, State, Witness};
+use super::{Checker, Invocation, Kind, State};
 use changefold::operation::{Operation, Selection};
 use serde_json::Value;
 
@@ -26,7 +26,7 @@ impl Asked {
     }
 }
 
-impl Witness {
+impl Checker {
     pub(crate) fn note_asked(&self, invocation: usize, asked: Asked) {
         self.state().invocations[invocation].asked = asked;
     }

@@ -1,7 +1,7 @@
 //! Invocations beside each other where the desk has no mapping: who is next is for chance to
 //! say, and time passes when nobody can go on.
 
-use super::player::pause;
+use super::scripted::pause;
 use aws_smithy_runtime_api::client::{
     http::{
         HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
@@ -24,7 +24,7 @@ use std::{
 
 /// A clock that somebody else moves on.
 #[derive(Debug, Clone)]
-pub(crate) struct Hands(Arc<Mutex<Timers>>);
+pub(crate) struct ManualClock(Arc<Mutex<Timers>>);
 
 #[derive(Debug)]
 struct Timers {
@@ -34,7 +34,7 @@ struct Timers {
     so_far: u64,
 }
 
-impl Hands {
+impl ManualClock {
     pub(crate) fn new(Timestamp(now): Timestamp) -> Self {
         Self(Arc::new(Mutex::new(Timers { now, waiting: BTreeMap::new(), so_far: 0 })))
     }
@@ -60,11 +60,11 @@ impl Hands {
         let mut timers = self.0.lock().unwrap();
         timers.so_far += 1;
         let place = (moment, timers.so_far);
-        Timer { hands: self.clone(), place, sleeps }.boxed()
+        Timer { clock: self.clone(), place, sleeps }.boxed()
     }
 }
 
-impl Clock for Hands {
+impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp(self.0.lock().unwrap().now)
     }
@@ -80,7 +80,7 @@ impl Clock for Hands {
 }
 
 struct Timer {
-    hands: Hands,
+    clock: ManualClock,
     place: (i64, u64),
     sleeps: bool,
 }
@@ -89,7 +89,7 @@ impl Future for Timer {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let mut timers = self.hands.0.lock().unwrap();
+        let mut timers = self.clock.0.lock().unwrap();
         if timers.now >= self.place.0 {
             return Poll::Ready(());
         }
@@ -100,7 +100,7 @@ impl Future for Timer {
 
 impl Drop for Timer {
     fn drop(&mut self) {
-        self.hands.0.lock().unwrap().waiting.remove(&self.place);
+        self.clock.0.lock().unwrap().waiting.remove(&self.place);
     }
 }
 
@@ -168,7 +168,7 @@ impl Wake for Flag {
     }
 }
 
-struct Flight<'f, T> {
+struct Invocation<'f, T> {
     future: LocalBoxFuture<'f, T>,
     flag: Arc<Flag>,
     /// When it is cut off, and what that means.
@@ -176,16 +176,16 @@ struct Flight<'f, T> {
 }
 
 /// All that is under way.
-pub(crate) struct Flights<'f, T> {
-    under_way: Vec<Flight<'f, T>>,
-    hands: Hands,
+pub(crate) struct InFlight<'f, T> {
+    under_way: Vec<Invocation<'f, T>>,
+    clock: ManualClock,
     rng: fastrand::Rng,
 }
 
-impl<'f, T> Flights<'f, T> {
-    pub(crate) fn new(hands: &Hands, seed: u64) -> Self {
+impl<'f, T> InFlight<'f, T> {
+    pub(crate) fn new(clock: &ManualClock, seed: u64) -> Self {
         let rng = fastrand::Rng::with_seed(seed ^ 0xf119);
-        Self { under_way: Vec::new(), hands: hands.clone(), rng }
+        Self { under_way: Vec::new(), clock: clock.clone(), rng }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -195,17 +195,17 @@ impl<'f, T> Flights<'f, T> {
     /// Starts something that is cut off at a moment.
     pub(crate) fn launch(&mut self, future: LocalBoxFuture<'f, T>, ends: Timestamp, cut_off: T) {
         let flag = Arc::new(Flag(AtomicBool::new(true)));
-        self.under_way.push(Flight { future, flag, ends: (ends.0, Some(cut_off)) });
+        self.under_way.push(Invocation { future, flag, ends: (ends.0, Some(cut_off)) });
     }
 
     /// Gives somebody a turn, or lets time pass, up to `moment`; gives back what has ended.
     /// The error says that nothing is left to wait for.
     pub(crate) fn turn(&mut self, moment: Option<i64>) -> Result<Option<T>, ()> {
-        let is_ready = |flight: &Flight<'_, T>| flight.flag.0.load(Ordering::Relaxed);
+        let is_ready = |invocation: &Invocation<'_, T>| invocation.flag.0.load(Ordering::Relaxed);
         let ready: Vec<usize> =
             (0..self.under_way.len()).filter(|at| is_ready(&self.under_way[*at])).collect();
         let Some(at) = self.rng.choice(ready) else { return self.pass(moment) };
-        let Flight { future, flag, .. } = &mut self.under_way[at];
+        let Invocation { future, flag, .. } = &mut self.under_way[at];
         flag.0.store(false, Ordering::Relaxed);
         let waker = Waker::from(Arc::clone(flag));
         match future.as_mut().poll(&mut Context::from_waker(&waker)) {
@@ -218,11 +218,11 @@ impl<'f, T> Flights<'f, T> {
     }
 
     fn pass(&mut self, moment: Option<i64>) -> Result<Option<T>, ()> {
-        let ends = self.under_way.iter().map(|flight| flight.ends.0).min();
-        let next = [moment, self.hands.next(), ends].into_iter().flatten().min();
-        self.hands.pass_to(next.ok_or(())?);
-        let Timestamp(now) = self.hands.now();
-        let is_over = |flight: &Flight<'_, T>| flight.ends.0 <= now;
+        let ends = self.under_way.iter().map(|invocation| invocation.ends.0).min();
+        let next = [moment, self.clock.next(), ends].into_iter().flatten().min();
+        self.clock.pass_to(next.ok_or(())?);
+        let Timestamp(now) = self.clock.now();
+        let is_over = |invocation: &Invocation<'_, T>| invocation.ends.0 <= now;
         let over = self.under_way.iter().position(is_over);
         Ok(over.and_then(|at| self.under_way.remove(at).ends.1.take()))
     }

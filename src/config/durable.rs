@@ -3,7 +3,7 @@
 use super::{ConfigError, Fault, Reader};
 use crate::{
     batch::{
-        keeping::{Keeping, MAX_ATTEMPTS_DEFAULT, OnFull, OnUnkeyed},
+        durable::{DurableState, MAX_ATTEMPTS_DEFAULT, OnFull, OnUnkeyed},
         lanes::Order,
         progress::{self, Progress},
     },
@@ -88,7 +88,7 @@ const CONSUMER_MAX: usize = 200;
 
 /// What a processor's function keeps, and where.
 #[derive(Debug, Clone)]
-pub struct KeepConfig {
+pub struct DurableConfig {
     /// Table of parked records.
     pub park_table: Option<String>,
     /// Table of what is finished beyond the checkpoint.
@@ -132,7 +132,7 @@ pub struct KeepConfig {
     function_version: String,
 }
 
-impl KeepConfig {
+impl DurableConfig {
     /// Whom parks, progress and the destination send requests to.
     pub fn endpoints_in_use(&self) -> impl Iterator<Item = &Endpoint> {
         let tables = self.endpoint.iter();
@@ -174,33 +174,33 @@ impl KeepConfig {
 
     /// What these settings ask to be kept; `open` makes the store, if one is needed. Clock and
     /// seed are for the destination's pauses.
-    pub fn keeping(
+    pub fn durable_state(
         &self,
         open: impl FnOnce(&Endpoint) -> Store,
         #[cfg_attr(not(feature = "destinations"), expect(unused_variables, reason = "unsent"))]
         (clock, seed): (&Arc<dyn Clock>, u64),
-    ) -> Keeping {
-        let mut keeping = Keeping::nothing()
+    ) -> DurableState {
+        let mut durable = DurableState::none()
             .with_max_attempts(self.max_attempts)
             .with_on_unkeyed(self.on_unkeyed)
             .with_on_full(self.on_full)
             .with_parked_queues(self.parked_queues.clone())
             .of_function(&self.function, &self.function_version);
         if let Some(consumer) = &self.consumer {
-            keeping = keeping.of_consumer(consumer);
+            durable = durable.of_consumer(consumer);
         }
         #[cfg(feature = "destinations")]
         if let Some((destination, services)) =
             self.destination.as_ref().zip(self.services(clock, seed))
         {
-            keeping = keeping.with_destination(destination.open(&services));
+            durable = durable.with_destination(destination.open(&services));
         }
-        let Some(store) = self.endpoint.as_ref().map(open) else { return keeping };
+        let Some(store) = self.endpoint.as_ref().map(open) else { return durable };
         if let Some(table) = &self.progress_table {
             let progress = Progress::new(store.clone(), table.clone(), self.retention_hours)
                 .with_stripes(self.progress_stripes);
             let marked = self.crash_marks;
-            keeping = keeping.with_progress(if marked {
+            durable = durable.with_progress(if marked {
                 progress
             } else {
                 progress.without_crash_marks()
@@ -210,9 +210,9 @@ impl KeepConfig {
             let park = Park::new(store, table.clone(), self.on_park, self.retention_hours)
                 .with_keys_max(self.park_keys_max)
                 .with_old_parks(self.old_parks);
-            keeping = keeping.with_park(park);
+            durable = durable.with_park(park);
         }
-        keeping
+        durable
     }
 }
 
@@ -251,12 +251,12 @@ pub fn check_order(
 }
 
 impl Reader {
-    pub(super) fn keep(
+    pub(super) fn durable(
         &mut self,
         order: &Order,
         #[cfg_attr(not(feature = "destinations"), expect(unused_variables, reason = "unsent"))]
         roots: Roots,
-    ) -> KeepConfig {
+    ) -> DurableConfig {
         let park_table = self.table(PARK_TABLE);
         let progress_table = self.table(PROGRESS_TABLE);
         let has_table = park_table.is_some() || progress_table.is_some();
@@ -331,7 +331,7 @@ impl Reader {
         let of = |name, default: &str| self.get(name).unwrap_or(default).to_owned();
         let function = of("AWS_LAMBDA_FUNCTION_NAME", "local");
         let function_version = of("AWS_LAMBDA_FUNCTION_VERSION", "local");
-        KeepConfig {
+        DurableConfig {
             consumer,
             #[cfg(feature = "destinations")]
             trust: self.trust(&function),
@@ -453,11 +453,11 @@ pub(super) mod tests {
 
     #[test]
     fn nothing_is_kept_unless_a_table_says_where() {
-        let keep = read(&[]).unwrap().keep;
-        assert_eq!((keep.park_table, keep.endpoint.is_some()), (None, false));
-        let keep = read(&[(PARK_TABLE, "parked"), (ON_PARK, "skip")]).unwrap().keep;
-        assert_eq!((keep.on_park, keep.endpoint.is_some()), (OnPark::Skip, true));
-        assert_eq!((keep.max_attempts.get(), keep.retention_hours), (3, 24));
+        let durable = read(&[]).unwrap().durable;
+        assert_eq!((durable.park_table, durable.endpoint.is_some()), (None, false));
+        let durable = read(&[(PARK_TABLE, "parked"), (ON_PARK, "skip")]).unwrap().durable;
+        assert_eq!((durable.on_park, durable.endpoint.is_some()), (OnPark::Skip, true));
+        assert_eq!((durable.max_attempts.get(), durable.retention_hours), (3, 24));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! it makes it again. `STRICT` is the build before the operator's fix, which cannot read some
 //! records; the others fail until the fix is deployed.
 
-use super::witness::Witness;
+use super::checker::Checker;
 use changefold::{
     clock::Clock,
     processor::{Context, Failure, Processor},
@@ -18,8 +18,8 @@ const HANGS: Duration = Duration::from_mins(10);
 /// A record that hangs does so this often.
 const HANGS_TRIES: u32 = 4;
 
-pub(crate) struct Player<const STRICT: bool> {
-    pub(crate) witness: Arc<Witness>,
+pub(crate) struct Scripted<const STRICT: bool> {
+    pub(crate) checker: Arc<Checker>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -44,7 +44,7 @@ impl<'de, const STRICT: bool> Deserialize<'de> for Line<STRICT> {
     }
 }
 
-impl<const STRICT: bool> Processor for Player<STRICT> {
+impl<const STRICT: bool> Processor for Scripted<STRICT> {
     type Item<'a> = Line<STRICT>;
 
     async fn process(
@@ -53,23 +53,23 @@ impl<const STRICT: bool> Processor for Player<STRICT> {
         context: &Context<'_>,
     ) -> Result<(), Failure> {
         let Line { n, fate } = change.new_image().unwrap();
-        let is_the_one = self.witness.knows(*n, context);
-        let tries = self.witness.attempt(*n, is_the_one);
+        let is_the_one = self.checker.knows(*n, context);
+        let tries = self.checker.attempt(*n, is_the_one);
         let transient = || {
-            self.witness.failed_transiently(*n);
+            self.checker.failed_transiently(*n);
             Failure::retry("not yet").with_code(CODES[n % CODES.len()])
         };
         let (kind, amount) = fate.split_once(':').unwrap_or((fate, "0"));
         let amount: u32 = amount.parse().unwrap();
-        let is_fixed = self.witness.is_fixed();
+        let is_fixed = self.checker.is_fixed();
         match kind {
             "ok" => pause(amount).await,
             "slow" => self.sleep(Duration::from_millis(amount.into())).await,
-            "flaky" if tries <= amount && !self.witness.is_after_the_run() => {
+            "flaky" if tries <= amount && !self.checker.is_after_the_run() => {
                 pause(1).await;
                 return Err(transient());
             }
-            "mixed" if !self.witness.is_after_the_run() => {
+            "mixed" if !self.checker.is_after_the_run() => {
                 pause(1).await;
                 if tries <= amount / 10 {
                     return Err(transient());
@@ -86,10 +86,10 @@ impl<const STRICT: bool> Processor for Player<STRICT> {
             "error" if !is_fixed => return Err(std::fmt::Error.into()),
             "panic" if !is_fixed => std::panic::resume_unwind(Box::new("told to")),
             "killer" if !is_fixed => self.die(*n).await,
-            "cursed" if !self.witness.is_curse_lifted() => self.die(*n).await,
+            "cursed" if !self.checker.is_curse_lifted() => self.die(*n).await,
             _ => {}
         }
-        self.witness.effect(*n);
+        self.checker.effect(*n);
         Ok(())
     }
 }
@@ -97,15 +97,15 @@ impl<const STRICT: bool> Processor for Player<STRICT> {
 /// More than one, so that only sometimes everything seems to be down.
 const CODES: [&str; 3] = ["DownA", "DownB", "DownC"];
 
-impl<const STRICT: bool> Player<STRICT> {
+impl<const STRICT: bool> Scripted<STRICT> {
     /// Ends the process, and with it the invocation.
     async fn die(&self, at: usize) {
-        self.witness.kill(at);
+        self.checker.kill(at);
         std::future::pending::<()>().await;
     }
 
     async fn sleep(&self, length: Duration) {
-        if !self.witness.is_after_the_run() {
+        if !self.checker.is_after_the_run() {
             self.clock.sleep(length).await;
         }
     }

@@ -16,7 +16,7 @@ use aws_smithy_runtime_api::client::{
 use changefold::{
     batch::{
         Work as _,
-        keeping::Keeping,
+        durable::DurableState,
         lanes::{Lanes, Order},
         progress::Progress,
     },
@@ -47,14 +47,14 @@ fn store(embedded: &Embedded) -> Store {
     Store::new(client, &local_endpoint(None), Arc::new(SystemClock), 1)
 }
 
-fn parking(store: &Store, on_park: OnPark) -> Keeping {
+fn parking(store: &Store, on_park: OnPark) -> DurableState {
     let park = Park::new(store.clone(), "park".to_owned(), on_park, 24);
-    Keeping::nothing().with_park(park)
+    DurableState::none().with_park(park)
 }
 
-async fn function<P: Processor>(keeping: Keeping, processor: P) -> Function<Lanes<P>> {
-    keeping.ensure_tables(FOREVER).await.unwrap();
-    let lanes = Lanes::new(processor, Arc::new(SystemClock)).with_keeping(keeping);
+async fn function<P: Processor>(durable: DurableState, processor: P) -> Function<Lanes<P>> {
+    durable.ensure_tables(FOREVER).await.unwrap();
+    let lanes = Lanes::new(processor, Arc::new(SystemClock)).with_durable_state(durable);
     Function::new(lanes, Arc::new(SystemClock))
 }
 
@@ -251,8 +251,8 @@ async fn play_attempts(told: &str, invocations: usize) -> (Vec<u32>, Vec<Value>)
         }
     });
     let progress = Progress::new(store.clone(), "progress".to_owned(), 24);
-    let keeping = parking(&store, OnPark::Hold).with_progress(progress);
-    let function = function(keeping, processor).await;
+    let durable = parking(&store, OnPark::Hold).with_progress(progress);
+    let function = function(durable, processor).await;
     for _ in 0..invocations {
         ask(&function, batch(&[order(1, "INSERT", "a", None)])).await;
     }
@@ -318,11 +318,11 @@ proptest! {
             let processor = processor::from_fn(async |_: Change<IgnoredAny>, _: &Context<'_>| {
                 Err(Failure::park(Deep::of(&texts, 0)))
             });
-            let keeping = parking(&store(&embedded), OnPark::Hold);
-            keeping.ensure_tables(FOREVER).await.unwrap();
+            let durable = parking(&store(&embedded), OnPark::Hold);
+            durable.ensure_tables(FOREVER).await.unwrap();
             let by = Order::By(|record| Ok(record.event_id().unwrap_or_default().to_owned()));
             let lanes = Lanes::new(processor, Arc::new(SystemClock));
-            let lanes = lanes.with_keeping(keeping).with_order(by);
+            let lanes = lanes.with_durable_state(durable).with_order(by);
             let function = Function::new(lanes, Arc::new(SystemClock));
             // The largest payload that stands in its row.
             let mut rng = fastrand::Rng::with_seed(1);
@@ -390,8 +390,8 @@ fn hundreds_of_parks_make_a_few_store_calls_at_a_time() {
             })
         });
         let progress = Progress::new(store.clone(), "progress".to_owned(), 24);
-        let keeping = parking(&store, OnPark::Skip).with_progress(progress);
-        let function = function(keeping, processor).await;
+        let durable = parking(&store, OnPark::Skip).with_progress(progress);
+        let function = function(durable, processor).await;
         let record = |at: u32| {
             let minutes = format!("{}.0", 1_789_649_451 + at * 400);
             order(at, "INSERT", &format!("k{at}"), None).replace("1789649451.0", &minutes)
@@ -422,7 +422,7 @@ fn an_order_that_was_changed_does_not_pass_by_open_holds() {
         let before = function(parking(&store(&embedded), OnPark::Hold), processor(false)).await;
         ask(&before, batch(&[order(1, "INSERT", "a", None)])).await;
         let lanes = Lanes::new(processor(true), Arc::new(SystemClock))
-            .with_keeping(parking(&store(&embedded), OnPark::Hold))
+            .with_durable_state(parking(&store(&embedded), OnPark::Hold))
             .with_order(Order::PartitionKey { attribute: Some("pk".to_owned()) });
         let after = Function::new(lanes, Arc::new(SystemClock));
         let next = batch(&[order(2, "MODIFY", "a", None)]);

@@ -34,7 +34,7 @@ pub(super) enum Role {
 }
 
 /// An invocation under way.
-pub(super) struct Flight<'t> {
+pub(super) struct InFlight<'t> {
     pub(super) role: Role,
     pub(super) shard: usize,
     pub(super) records: Records,
@@ -73,7 +73,7 @@ pub(super) enum Failed {
     Injected,
 }
 
-impl<'t> Flight<'t> {
+impl<'t> InFlight<'t> {
     pub(super) fn new(
         role: Role,
         (shard, records): (usize, Records),

@@ -42,7 +42,7 @@ pub enum OnFull {
 
 /// Where a function keeps what it has to keep, and by what rule.
 #[derive(Debug, Default)]
-pub struct Keeping {
+pub struct DurableState {
     pub(super) progress: Option<Progress>,
     pub(super) park: Option<Park>,
     #[cfg(feature = "destinations")]
@@ -58,10 +58,10 @@ pub struct Keeping {
     consumer: Option<String>,
 }
 
-impl Keeping {
+impl DurableState {
     /// Keeps nothing: what fails stays unfinished.
     #[must_use]
-    pub fn nothing() -> Self {
+    pub fn none() -> Self {
         Self::default()
     }
 

@@ -1,6 +1,6 @@
-//! What the witness sees of the tables: rows that are written, and whether copies are whole.
+//! What the checker sees of the tables: rows that are written, and whether copies are whole.
 
-use super::{Kind, Witness};
+use super::{Checker, Kind};
 use crate::failures::script::{FIRST, MAX_ATTEMPTS, UNKEYED};
 use flate2::read::GzDecoder;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, io::Read as _};
 /// More often than any message is received.
 const FORMS_MAX: u32 = 30;
 
-impl Witness {
+impl Checker {
     /// A record that a reply passed has its effect, or a parked row with its payload.
     pub(super) fn look_at_finished(&self, at: usize) {
         let seen = self.state().records[at].clone();

@@ -1,10 +1,10 @@
 //! What the processor does: its tries and its effects, and whether it may do so.
 
-use super::{Kind, Witness};
+use super::{Checker, Kind};
 use crate::failures::script::UNKEYED;
 use changefold::processor::Context;
 
-impl Witness {
+impl Checker {
     /// Whether the processor was given the record whose content this is.
     pub(crate) fn knows(&self, at: usize, context: &Context<'_>) -> bool {
         let told = &self.script.records[at];
