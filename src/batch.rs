@@ -6,22 +6,13 @@
 //! as *not attempted*; it cannot say where Lambda is to stand, so it cannot move past a record
 //! it forgot.
 
-mod attempts;
 pub mod bisect;
-pub mod consumer;
-mod deadline;
-pub mod durable;
 pub mod lanes;
-mod layout;
 mod passes;
-mod processor_errors;
-pub mod progress;
-mod redrive;
-pub mod retry;
 mod schedule;
-mod session;
-mod watch;
 mod worker_pool;
+
+pub use crate::layout::Order;
 
 use crate::{
     call::{Call, Halt, Measures},
@@ -29,9 +20,8 @@ use crate::{
     event::Record,
     operation::Operation,
     outcome::Outcome,
+    recovery::durable::DurableState,
 };
-use durable::DurableState;
-use lanes::Order;
 use std::{num::NonZeroUsize, sync::Arc};
 
 /// Work on one batch: the lanes of a [`Processor`](crate::processor::Processor), the bulk calls

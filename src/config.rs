@@ -9,7 +9,8 @@ pub mod durable;
 pub mod rescue;
 
 use crate::{
-    batch::lanes::{CONCURRENCY_DEFAULT, Order},
+    batch::lanes::CONCURRENCY_DEFAULT,
+    layout::Order,
     operation::Operations,
     store::{Bundle, Endpoint, Roots},
     telemetry::{LogErrors, filter::Filter},

@@ -16,7 +16,7 @@ use crate::{
 #[cfg(feature = "destinations")]
 use crate::{
     event::Batch,
-    park::notice::{self, Found, Notices},
+    recovery::notice::{self, Found, Notices},
     rescue::{Kind, Part, Rescue, Rescuer, parts},
 };
 use serde_json::Value;

@@ -15,9 +15,13 @@ pub mod outcome;
 
 pub mod operation;
 
-pub mod batch;
+mod deadline;
+mod layout;
+pub mod retry;
 
-pub mod park;
+pub mod recovery;
+
+pub mod batch;
 
 pub mod view;
 

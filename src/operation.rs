@@ -12,7 +12,7 @@
 //! {"changefold": {"version": 1, "redrive": {"keys": ["order_id=o-1007"], "limit": 100}}}
 //! ```
 
-use crate::park::envelope::Envelope;
+use crate::recovery::park::envelope::Envelope;
 use serde::{Deserialize, Serialize};
 
 /// Version of the operations.

@@ -10,6 +10,7 @@
 //! them idempotent with the identity.
 
 mod bulk;
+pub(crate) mod errors;
 
 pub use bulk::{BatchFailure, BatchItem, BatchProcessor, FromBatchFn, from_batch_fn};
 

@@ -27,7 +27,7 @@ use crate::{
     call::{Call, Halt, Measures},
     event::{self, Record},
     outcome::Outcome,
-    park::{
+    recovery::{
         fetch::{FetchError, Lost, Streams, Why},
         notice::{Carrier, Content, Found, Notice, NoticeError, Notices},
         services::Services,

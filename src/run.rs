@@ -4,11 +4,7 @@
 //! It stands above both, so that neither knows the other.
 
 use crate::{
-    batch::{
-        Setup, Work,
-        bisect::Bulk,
-        lanes::{Lanes, Order},
-    },
+    batch::{Order, Setup, Work, bisect::Bulk, lanes::Lanes},
     config,
     processor::{BatchProcessor, Processor},
 };
@@ -26,7 +22,7 @@ pub fn run<P: Processor>(processor: P) -> ExitCode {
 }
 
 /// As [`run`], with an order of your own instead of the setting `CHANGEFOLD_ORDER`: records for
-/// which [`Order::By`](crate::batch::lanes::Order::By) gives the same text stay in order.
+/// which [`Order::By`](crate::batch::Order::By) gives the same text stay in order.
 #[must_use]
 pub fn run_in_order<P: Processor>(processor: P, order: impl Into<Option<Order>>) -> ExitCode {
     start(|setup| Lanes::set_up(processor, setup), order.into())

@@ -20,15 +20,15 @@ use crate::{
     call::{Call, Halt, Measures},
     event::Record,
     outcome::Outcome,
-    park::{ParkError, envelope::Envelope},
     record::Timestamp,
+    recovery::park::{ParkError, envelope::Envelope},
     store::StoreError,
     view::quarantine::Quarantine,
 };
 #[cfg(feature = "destinations")]
 use crate::{
-    park::{fetch::Lost, notice::Notice},
     record::SequenceNumber,
+    recovery::{fetch::Lost, notice::Notice},
 };
 use filter::Filter;
 use metrics_cloudwatch_embedded::Collector;

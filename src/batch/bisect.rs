@@ -24,23 +24,20 @@
 
 mod calls;
 
-use super::{
-    Setup, Work,
-    deadline::Deadline,
-    durable::DurableState,
-    layout::{Order, undecodable},
-    passes::WorkContext,
-    processor_errors::panicked,
-    redrive::Runner,
-    retry::Pauses,
-};
+use super::{Setup, Work, passes::WorkContext};
 use crate::{
     call::{Call, Halt, Measures},
     clock::Clock,
+    deadline::Deadline,
     event::Record,
+    layout::{Order, undecodable},
     operation::Operation,
     outcome::Outcome,
-    processor::{BatchFailure, BatchItem, BatchProcessor, Class, Context, Failure},
+    processor::{
+        BatchFailure, BatchItem, BatchProcessor, Class, Context, Failure, errors::panicked,
+    },
+    recovery::{durable::DurableState, redrive::Runner},
+    retry::Pauses,
 };
 use calls::Run;
 use futures_util::FutureExt;

@@ -13,25 +13,29 @@
 
 use super::{
     Setup, Work,
-    deadline::Deadline,
-    durable::DurableState,
-    layout::undecodable,
     passes::WorkContext,
-    processor_errors::{halted, panicked},
-    redrive::Runner,
-    retry::{Circuit, Pauses},
     schedule::Schedule,
-    session::{Admission, Session},
     worker_pool::{Slot, WorkSource, WorkerPool},
 };
 use crate::{
     call::{Call, Halt, Measures},
     clock::Clock,
+    deadline::Deadline,
     event::Record,
+    layout::{Order, undecodable},
     operation::Operation,
     outcome::Outcome,
-    processor::{Class, Context, Failure, Processor},
+    processor::{
+        Class, Context, Failure, Processor,
+        errors::{halted, panicked},
+    },
     record::Timestamp,
+    recovery::{
+        durable::DurableState,
+        redrive::Runner,
+        session::{Admission, Session},
+    },
+    retry::{Circuit, Pauses},
     telemetry,
 };
 use futures_util::future::{Either, LocalBoxFuture, select};
@@ -48,8 +52,6 @@ use std::{
     sync::Arc,
     task::{self, Poll},
 };
-
-pub use super::layout::Order;
 
 /// How many units run at a time unless told otherwise: enough to hide a store's latency, few
 /// enough not to crowd a small table.

@@ -9,22 +9,21 @@
 //! What it gives up: a lifted record runs after others of its pass, never among them. Its key
 //! was held until then, so no order is lost.
 
-use super::{
-    deadline::Deadline,
-    durable::DurableState,
-    layout::{Layout, Order},
-    processor_errors::timed_out,
-    redrive::{Operator, Runner},
-    retry::Pauses,
-    session::{Admission, Session},
-};
 use crate::{
     call::{Call, Halt, Measures},
     clock::Clock,
+    deadline::Deadline,
     event::Record,
+    layout::{Layout, Order},
     operation::Operation,
     outcome::Outcome,
-    processor::{Class, Failure},
+    processor::{Class, Failure, errors::timed_out},
+    recovery::{
+        durable::DurableState,
+        redrive::{Operator, Runner},
+        session::{Admission, Session},
+    },
+    retry::Pauses,
     telemetry,
 };
 use serde_json::Value;

@@ -2,23 +2,23 @@
 
 use super::{ConfigError, Fault, Reader};
 use crate::{
-    batch::{
-        durable::{DurableState, MAX_ATTEMPTS_DEFAULT, OnFull, OnUnkeyed},
-        lanes::Order,
-        progress::{self, Progress},
-    },
     clock::Clock,
     event::ParkedQueues,
-    park::{
-        OnPark, Park,
-        holds::{self, KEYS_MAX_DEFAULT},
-        space::OldParks,
+    layout::Order,
+    recovery::{
+        durable::{DurableState, MAX_ATTEMPTS_DEFAULT, OnFull, OnUnkeyed},
+        park::{
+            OnPark, Park,
+            holds::{self, KEYS_MAX_DEFAULT},
+            space::OldParks,
+        },
+        progress::{self, Progress},
     },
     store::{Endpoint, Roots, Store},
 };
 #[cfg(feature = "destinations")]
 use crate::{
-    park::{
+    recovery::{
         destination::Address,
         services::{Endpoints, Services},
     },

@@ -7,7 +7,7 @@
 //! and the type's name remain.
 
 use super::json::{BadEnd, Cursor, Fault, Problem};
-use crate::{park::envelope::RecordTextError, record::SequenceNumberError};
+use crate::{record::SequenceNumberError, recovery::park::envelope::RecordTextError};
 use serde::de;
 use std::fmt;
 

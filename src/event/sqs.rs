@@ -21,8 +21,8 @@ use super::{
     members::{Members, known_members, read_text},
 };
 use crate::{
-    park::envelope::{self, VERSION},
     record::{Change, SequenceNumber, Timestamp},
+    recovery::park::envelope::{self, VERSION},
 };
 use serde::Deserialize;
 use std::{

@@ -14,10 +14,7 @@ mod simulate;
 mod view;
 
 use crate::{
-    batch::{
-        Setup, Work,
-        lanes::{Lanes, Order},
-    },
+    batch::{Order, Setup, Work, lanes::Lanes},
     processor::{self, Context, Failure},
     record::Change,
 };

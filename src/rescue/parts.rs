@@ -6,7 +6,7 @@
 //! as they change between the kinds. Messages without a group are in no order: they need one
 //! part of either kind.
 
-use crate::{event::Record, park::notice::Found};
+use crate::{event::Record, recovery::notice::Found};
 use std::collections::BTreeMap;
 
 /// What is done with the messages of a part.

@@ -8,8 +8,8 @@ use super::*;
 use crate::{
     clock::SystemClock,
     handler::Function,
-    park::services::{Endpoints, Services, scripted::block_on},
     record::Timestamp,
+    recovery::services::{Endpoints, Services, scripted::block_on},
 };
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use aws_smithy_runtime_api::client::{
@@ -299,7 +299,7 @@ fn a_message_that_halts_the_work_keeps_no_notice_from_its_rescue() {
 /// Asks for one content by every way, and gets the refusal's code.
 #[track_caller]
 fn check_refused(shop: &Shop, content: &Value, code: &str) {
-    let found = |text: &str| crate::park::notice::recognise(text.as_bytes()).unwrap().messages;
+    let found = |text: &str| crate::recovery::notice::recognise(text.as_bytes()).unwrap().messages;
     let call = Call::new("r", Timestamp(i64::MAX));
     let rescuer = Rescuer::new(shop.function.work(), shop.function.rescue(), &call);
     let error = block_on(rescuer.try_message(&found(&content.to_string())[0])).unwrap_err();

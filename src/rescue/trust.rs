@@ -12,8 +12,8 @@
 
 use crate::{
     event::Record,
-    park::notice::{Notice, Object},
     record::Source,
+    recovery::notice::{Notice, Object},
 };
 
 /// What a function takes in of on-failure messages.

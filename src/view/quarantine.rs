@@ -9,16 +9,16 @@
 //! unit for 4 KB of ledger, which is about 100 units for 1,000 items of 400 bytes. An index
 //! would make that cheap, and every change of an item dearer that is not quarantined at all.
 
+use super::{evaluate::Poison, rows::NO_DEADLINE, source_item::LEDGER_KEY, sources::source_of};
 use crate::{
     call::Halt,
     operation::{LIMIT_DEFAULT, Selection},
-    park::envelope::stream_name,
     record::Timestamp,
+    recovery::park::envelope::stream_name,
     store::{
         Filter, Item, Store, StoreError,
         rows::{text, text_of},
     },
-    view::{evaluate::Poison, rows::NO_DEADLINE, source_item::LEDGER_KEY, sources::source_of},
 };
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde::{Deserialize, Serialize};

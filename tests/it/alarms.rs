@@ -2,14 +2,17 @@
 
 use crate::support::{FOREVER, block_on, call, embedded, order};
 use changefold::{
-    batch::{Work as _, durable::DurableState, lanes::Lanes},
+    batch::{Work as _, lanes::Lanes},
     call::Measures,
     clock::SystemClock,
     event,
     outcome::Outcome,
-    park::{OnPark, Park},
     processor::{self, Failure},
     record::Change,
+    recovery::{
+        durable::DurableState,
+        park::{OnPark, Park},
+    },
 };
 use serde::de::IgnoredAny;
 use std::sync::Arc;

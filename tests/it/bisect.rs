@@ -5,7 +5,7 @@ mod player;
 
 use crate::support::FOREVER;
 use changefold::{
-    batch::{bisect::Bulk, lanes::Order},
+    batch::{Order, bisect::Bulk},
     local::cli::{self, Exit},
     operation::{Operation, Redrive, Redriven},
     outcome::Outcome,

@@ -10,11 +10,11 @@ mod streams;
 use crate::support::{FOREVER, block_on, environment, local_endpoint};
 use changefold::{
     clock::SystemClock,
-    park::{
+    recovery::{
         destination,
-        envelope::{Envelope, VERSION},
         fetch::Streams,
         notice::{Content, Found, Notice, Object, recognise},
+        park::envelope::{Envelope, VERSION},
         services::{Endpoints, Services},
     },
     store,

@@ -14,21 +14,20 @@ use aws_smithy_runtime_api::client::{
     runtime_components::RuntimeComponents,
 };
 use changefold::{
-    batch::{
-        Work as _,
-        durable::DurableState,
-        lanes::{Lanes, Order},
-        progress::Progress,
-    },
+    batch::{Order, Work as _, lanes::Lanes},
     call::Measures,
     clock::{Clock, SystemClock},
     event,
     handler::Function,
     operation::{self, Operation, Redrive, Selection},
     outcome::Outcome,
-    park::{OnPark, Park},
     processor::{self, Context, Failure, Processor},
     record::{Change, Timestamp},
+    recovery::{
+        durable::DurableState,
+        park::{OnPark, Park},
+        progress::Progress,
+    },
     store::{Store, embedded::Embedded},
 };
 use proptest::prelude::*;

@@ -18,7 +18,7 @@ mod small;
 mod wire;
 
 use crate::support;
-use changefold::{batch::durable::OnUnkeyed, record::Source};
+use changefold::{record::Source, recovery::durable::OnUnkeyed};
 use checker::Counts;
 use script::{Scenario, Settings};
 use simulation::simulate;

@@ -4,16 +4,14 @@ mod queue;
 
 use crate::support::{FOREVER, block_on, call, order};
 use changefold::{
-    batch::{
-        durable::MAX_ATTEMPTS_DEFAULT,
-        lanes::{Lanes, Order},
-        retry::TRIES_IN_PLACE,
-    },
+    batch::{Order, lanes::Lanes},
     call::{Call, Halt},
     clock::{Clock, SystemClock},
     handler::Function,
     processor::{self, Context, Failure, Processor},
     record::{Change, Timestamp},
+    recovery::durable::MAX_ATTEMPTS_DEFAULT,
+    retry::TRIES_IN_PLACE,
 };
 use futures_util::future::{BoxFuture, FutureExt};
 use proptest::prelude::*;

@@ -3,11 +3,14 @@
 
 use crate::support::{FOREVER, block_on, call, embedded};
 use changefold::{
-    batch::{durable::DurableState, lanes::Lanes},
+    batch::lanes::Lanes,
     clock::SystemClock,
     handler::Function,
-    park::{OnPark, Park},
     processor::Processor,
+    recovery::{
+        durable::DurableState,
+        park::{OnPark, Park},
+    },
 };
 use serde_json::{Value, json};
 use std::{cell::RefCell, fs, io, path::Path, sync::Arc};

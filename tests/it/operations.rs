@@ -10,14 +10,17 @@ mod switch;
 use crate::support::{self, block_on, local_endpoint, order};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use changefold::{
-    batch::{durable::DurableState, lanes::Lanes},
+    batch::lanes::Lanes,
     call::{Call, Halt},
     clock::Clock,
     handler::Function,
     outcome::Answer,
-    park::{OnPark, Park},
     processor::{Context, Failure, Processor},
     record::{Change, Timestamp},
+    recovery::{
+        durable::DurableState,
+        park::{OnPark, Park},
+    },
     store::{Store, embedded::Embedded},
 };
 use futures_util::future::{BoxFuture, FutureExt};

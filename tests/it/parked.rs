@@ -3,14 +3,17 @@
 
 use crate::support::{FOREVER, block_on, call, local_endpoint, order};
 use changefold::{
-    batch::{durable::DurableState, lanes::Lanes},
+    batch::lanes::Lanes,
     call::Call,
     clock::{Clock, SystemClock},
     handler::Function,
     operation::{self, Operation, Redrive, Selection},
-    park::{OnPark, Park},
     processor::{self, Context, Failure},
     record::{Change, Timestamp},
+    recovery::{
+        durable::DurableState,
+        park::{OnPark, Park},
+    },
     store::{Store, embedded},
 };
 use serde::de::IgnoredAny;

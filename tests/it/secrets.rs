@@ -12,13 +12,16 @@
 use crate::support::{self, FOREVER, endpoint};
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
 use changefold::{
-    batch::{durable::DurableState, lanes::Lanes},
+    batch::lanes::Lanes,
     call::Call,
     clock::{Clock, SystemClock},
     handler::Function,
-    park::{OnPark, Park},
     processor::{self, Failure},
     record::{Change, Timestamp},
+    recovery::{
+        durable::DurableState,
+        park::{OnPark, Park},
+    },
     telemetry::filter::Filter,
 };
 use std::{

@@ -4,14 +4,18 @@
 
 use crate::support::{FOREVER, block_on, call, embedded};
 use changefold::{
-    batch::{durable::DurableState, lanes::Lanes, progress::Progress},
+    batch::lanes::Lanes,
     clock::SystemClock,
     handler::Function,
     operation::{self, Operation, Selection},
     outcome::Answer,
-    park::{OnPark, Park},
     processor::{self, Failure},
     record::Change,
+    recovery::{
+        durable::DurableState,
+        park::{OnPark, Park},
+        progress::Progress,
+    },
 };
 use std::{cell::RefCell, sync::Arc};
 

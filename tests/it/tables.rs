@@ -3,20 +3,19 @@
 
 use crate::support::{FOREVER, block_on, call, local_endpoint, order};
 use changefold::{
-    batch::{
-        durable::{DurableState, OnFull},
-        lanes::Lanes,
-        progress::Progress,
-    },
+    batch::lanes::Lanes,
     call::Call,
     clock::SystemClock,
     handler::Function,
     operation::{self, Operation, Redrive, Selection},
-    park::{
-        OnPark, Park, destination::Destination, destination::DestinationError, envelope::Envelope,
-    },
     processor::{Context, Failure, Processor},
     record::{Change, Timestamp},
+    recovery::{
+        destination::{Destination, DestinationError},
+        durable::{DurableState, OnFull},
+        park::{OnPark, Park, envelope::Envelope},
+        progress::Progress,
+    },
     store::{Store, embedded},
 };
 use futures_util::future::{BoxFuture, FutureExt};

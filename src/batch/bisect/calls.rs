@@ -11,15 +11,12 @@
 
 use super::Bulk;
 use crate::{
-    batch::{
-        deadline::Deadline,
-        processor_errors::halted,
-        retry::TRIES_IN_PLACE,
-        session::{Admission, Session},
-    },
     call::{Call, Halt},
+    deadline::Deadline,
     outcome::Outcome,
-    processor::{BatchFailure, BatchItem, BatchProcessor, Class, Context, Failure},
+    processor::{BatchFailure, BatchItem, BatchProcessor, Class, Context, Failure, errors::halted},
+    recovery::session::{Admission, Session},
+    retry::TRIES_IN_PLACE,
     telemetry,
 };
 use futures_util::future::{Either, select};

@@ -5,7 +5,7 @@
 
 use super::{Complaint, PlaceArgs, account::Account, talk};
 use crate::{
-    batch::{Setup, Work, consumer::LOCAL, lanes::Order},
+    batch::{Order, Setup, Work},
     call::Call,
     clock::{Clock, SystemClock},
     config::{self, Config, ViewConfig, durable},
@@ -19,6 +19,7 @@ use crate::{
     },
     operation::{Listing, Operation, Selection},
     record::Timestamp,
+    recovery::consumer::LOCAL,
     store::{
         Endpoint, Roots, Store, Usage,
         embedded::{Embedded, EmbeddedError},

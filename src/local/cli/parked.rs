@@ -11,7 +11,7 @@ pub(super) use arguments::ParkedArgs;
 
 use super::{Complaint, Exit, Format, bench, invoke::Deployed, print, talk};
 use crate::{
-    batch::{Setup, Work, lanes::Order},
+    batch::{Order, Setup, Work},
     call::Call,
     clock::{Clock, SystemClock},
     handler::Function,
@@ -21,8 +21,8 @@ use crate::{
         ShownRecord, Stopped,
     },
     outcome::Answer,
-    park::envelope::HELD,
     record::Timestamp,
+    recovery::park::envelope::HELD,
 };
 use arguments::{DropArgs, ListArgs, ParkedVerb, RedriveArgs, SelectionArgs, ShowArgs};
 use aws_smithy_types::date_time::{DateTime, Format as TimeFormat};

@@ -239,7 +239,7 @@ fn count_lines(text: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::park::packed::tests::bomb;
+    use crate::recovery::park::packed::tests::bomb;
 
     #[test]
     fn a_file_that_unpacks_to_a_gigabyte_is_read_as_far_as_a_fixture_may_be() {

@@ -2,7 +2,7 @@
 
 use super::player::{Bench, Keep, NOTHING, PARK, Scripted, Style, event, numbers, scripted};
 use crate::support::FOREVER;
-use changefold::{outcome::Outcome, park::OnPark};
+use changefold::{outcome::Outcome, recovery::park::OnPark};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -2,15 +2,19 @@
 
 use crate::support::{FOREVER, block_on, call, embedded};
 use changefold::{
-    batch::{Work, bisect::Bulk, durable::DurableState, lanes::Order, progress::Progress},
+    batch::{Order, Work, bisect::Bulk},
     call::{Call, Halt, Measures},
     clock::Clock,
     event as delivered,
     operation::{Listing, Operation, Selection},
     outcome::{Outcome, Reply},
-    park::{OnPark, Park},
     processor::{BatchFailure, BatchItem, BatchProcessor, Failure},
     record::Timestamp,
+    recovery::{
+        durable::DurableState,
+        park::{OnPark, Park},
+        progress::Progress,
+    },
 };
 use futures_util::future::{BoxFuture, FutureExt};
 use std::{

@@ -9,13 +9,19 @@ use crate::support::{block_on, call, environment, local_endpoint};
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_smithy_types::{Blob, DateTime, date_time::Format};
 use changefold::{
-    batch::{durable::DurableState, lanes::Lanes, progress::Progress},
+    batch::lanes::Lanes,
     clock::{Clock as _, SystemClock},
     handler::Function,
     operation::{self, Listing, Operation, Selection},
-    park::{OnPark, Park, destination, envelope::Envelope, services::Services},
     processor::{self, Context, Failure, Processor},
     record::Change,
+    recovery::{
+        destination,
+        durable::DurableState,
+        park::{OnPark, Park, envelope::Envelope},
+        progress::Progress,
+        services::Services,
+    },
     rescue::{Bucket, Rescue, Trust},
     store::{Store, embedded},
 };

@@ -10,11 +10,11 @@ use aws_smithy_types::Blob;
 use changefold::{
     clock::{Clock, SystemClock},
     event::{self, Value},
-    park::{
+    record::{Change, RemoveCause, SequenceNumber, Source, Timestamp},
+    recovery::{
         fetch::{Lost, Streams, Why},
         notice::Notice,
     },
-    record::{Change, RemoveCause, SequenceNumber, Source, Timestamp},
 };
 use std::time::Duration;
 

@@ -8,9 +8,9 @@ mod sends {
     use super::*;
     use changefold::{
         call::Call,
-        park::{
+        recovery::{
             destination::{Destination, DestinationError},
-            envelope::Envelope,
+            park::envelope::Envelope,
         },
     };
     use futures_util::future::{BoxFuture, FutureExt};

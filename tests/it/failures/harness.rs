@@ -14,7 +14,7 @@ use super::{
 };
 use bytes::Bytes;
 use changefold::{
-    batch::{Work, durable::OnUnkeyed, lanes::Lanes},
+    batch::{Work, lanes::Lanes},
     call::{Call, Halt, Measures},
     event,
     handler::Function,
@@ -22,6 +22,7 @@ use changefold::{
     operation::{self, Operation, Redrive, Selection},
     outcome::{Answer, Outcome},
     record::Source,
+    recovery::durable::OnUnkeyed,
 };
 use futures_util::future::{FutureExt, LocalBoxFuture};
 use serde_json::Value;

@@ -5,8 +5,8 @@
 //! loop schedules, duplicates and kills a redrive as it does everything else.
 
 use changefold::{
-    batch::durable::{self, OnUnkeyed},
     record::Source,
+    recovery::durable::{self, OnUnkeyed},
 };
 use std::{
     borrow::Cow,

@@ -13,11 +13,7 @@ use super::{
 use crate::support;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use changefold::{
-    batch::{
-        durable::{DurableState, OnUnkeyed},
-        lanes::Lanes,
-        progress::Progress,
-    },
+    batch::lanes::Lanes,
     call::Call,
     clock::Clock,
     handler::Function,
@@ -31,8 +27,12 @@ use changefold::{
         template::Template,
     },
     operation::{Operation, Redrive, Selection},
-    park::{OnPark, Park},
     record::Timestamp,
+    recovery::{
+        durable::{DurableState, OnUnkeyed},
+        park::{OnPark, Park},
+        progress::Progress,
+    },
     store::{Store, embedded::Embedded},
 };
 use serde_json::Value;

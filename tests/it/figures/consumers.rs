@@ -4,7 +4,6 @@
 use super::{RETENTION_HOURS, backlog, program};
 use crate::support::{self, FOREVER};
 use changefold::{
-    batch::{durable::DurableState, progress::Progress},
     call::Call,
     clock::{Clock, SystemClock},
     local::{
@@ -13,8 +12,12 @@ use changefold::{
         target::Target,
     },
     operation::{self, Listing, Operation, Selection},
-    park::{OnPark, Park},
     record::Timestamp,
+    recovery::{
+        durable::DurableState,
+        park::{OnPark, Park},
+        progress::Progress,
+    },
     store::embedded::Embedded,
 };
 use std::{

@@ -4,7 +4,7 @@
 use super::{Backlog, Column, RETENTION_HOURS, drive, print};
 use crate::support;
 use changefold::{
-    batch::{durable::DurableState, lanes::Lanes, progress::Progress},
+    batch::lanes::Lanes,
     handler::Function,
     local::{
         clock::{Pace, VirtualClock},
@@ -12,12 +12,16 @@ use changefold::{
     },
     operation::{self, Operation, Selection},
     outcome::Answer,
-    park::{
-        OnPark, Park,
-        envelope::{Envelope, HELD},
-    },
     processor::{Context, Failure, Processor},
     record::Change,
+    recovery::{
+        durable::DurableState,
+        park::{
+            OnPark, Park,
+            envelope::{Envelope, HELD},
+        },
+        progress::Progress,
+    },
     store::{Store, Usage, embedded},
 };
 use std::{cell::RefCell, collections::BTreeMap};

@@ -4,7 +4,6 @@
 use super::{Backlog, FUNCTION_ARN, RETENTION_HOURS, backlog::effects};
 use crate::support::{self, FOREVER};
 use changefold::{
-    batch::{durable::DurableState, progress::Progress},
     call::Call,
     clock::{Clock, SystemClock},
     local::{
@@ -13,8 +12,12 @@ use changefold::{
         target::Target,
     },
     operation::{self, Operation, Redrive, Redriven, Selection},
-    park::{OnPark, Park, envelope::Envelope},
     record::Timestamp,
+    recovery::{
+        durable::DurableState,
+        park::{OnPark, Park, envelope::Envelope},
+        progress::Progress,
+    },
 };
 use serde::de::DeserializeOwned;
 use std::{

@@ -24,13 +24,17 @@ use aws_smithy_runtime_api::client::{
 };
 use aws_smithy_types::body::SdkBody;
 use changefold::{
-    batch::{durable::DurableState, lanes::Lanes, progress::Progress},
+    batch::lanes::Lanes,
     call::Call,
     clock::Clock,
     handler::Function,
-    park::{OnPark, Park},
     processor::{self, Context, Failure},
     record::{Change, Timestamp},
+    recovery::{
+        durable::DurableState,
+        park::{OnPark, Park},
+        progress::Progress,
+    },
     store::{Store, embedded::Embedded},
 };
 use futures_util::future::{BoxFuture, FutureExt, ready};

@@ -3,18 +3,18 @@
 use super::{Event, Player, Scripted, any_record, play_event, scripted};
 use crate::support::{block_on, call, embedded, order};
 use changefold::{
-    batch::{
-        durable::DurableState,
-        lanes::{Lanes, Order},
-    },
+    batch::{Order, lanes::Lanes},
     call::Call,
     clock::{Clock, SystemClock},
     event::ParkedQueues,
     handler::Function,
     operation::{self, Operation, Redrive},
-    park::{OnPark, Park},
     processor,
     record::{Change, Timestamp},
+    recovery::{
+        durable::DurableState,
+        park::{OnPark, Park},
+    },
 };
 use proptest::prelude::*;
 use std::{cell::RefCell, collections::BTreeSet, sync::Arc};
