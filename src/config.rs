@@ -6,24 +6,28 @@
 //! variable is a fault too, because a misspelt setting would silently be the default.
 
 pub mod durable;
+mod endpoint;
+mod fault;
 pub mod rescue;
 
 use crate::{
     batch::lanes::CONCURRENCY_DEFAULT,
     layout::Order,
     operation::Operations,
-    store::{Bundle, Endpoint, Roots},
+    store::{Endpoint, Roots},
     telemetry::{LogErrors, filter::Filter},
     view::registry::Owner,
 };
-use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
+use aws_sdk_dynamodb::config::SharedCredentialsProvider;
 use durable::DurableConfig;
 use std::{
     collections::BTreeMap,
-    fmt,
     num::NonZeroUsize,
     path::{Path, PathBuf},
 };
+
+pub use endpoint::{CA_BUNDLE, FunctionEndpoint, function_endpoint, function_url, roots};
+pub use fault::{ConfigError, Fault};
 
 /// Where the view definitions are: a directory of `.sql` files, or one file.
 pub const VIEWS: &str = "CHANGEFOLD_VIEWS";
@@ -71,9 +75,6 @@ const CONCURRENCY_MAX: usize = 1000;
 /// Source: `TableName` of `CreateTable` in the DynamoDB API reference.
 const TABLE_NAME_MAX: usize = 255;
 const TABLE_NAME_MIN: usize = 3;
-
-/// A file of certificates, in PEM, to believe instead of the usual ones.
-pub const CA_BUNDLE: &str = "AWS_CA_BUNDLE";
 
 /// What is logged when no setting says otherwise.
 pub const LOG_DEFAULT: &str = "info";
@@ -193,58 +194,6 @@ impl ViewConfig {
     }
 }
 
-/// How to reach Lambda's own API.
-#[derive(Debug, Clone)]
-pub struct FunctionEndpoint {
-    /// AWS Region.
-    pub region: String,
-    /// Where requests are sent, without a slash at the end.
-    pub url: String,
-    /// Who signs the requests.
-    pub credentials: SharedCredentialsProvider,
-}
-
-/// Reads how to reach Lambda's API. A function's ARN may say the `region`; without
-/// `credentials` the environment says them.
-///
-/// # Errors
-/// Region or credentials are missing.
-pub fn function_endpoint(
-    pairs: impl IntoIterator<Item = (String, String)>,
-    region: Option<&str>,
-    credentials: Option<SharedCredentialsProvider>,
-) -> Result<FunctionEndpoint, ConfigError> {
-    let mut pairs: BTreeMap<String, String> = pairs.into_iter().collect();
-    if let Some(region) = region {
-        pairs.insert("AWS_REGION".to_owned(), region.to_owned());
-    }
-    let mut reader = Reader::new(pairs);
-    reader.credentials = credentials;
-    let endpoint = reader.endpoint_of("LAMBDA");
-    let url = endpoint.url.unwrap_or_else(|| {
-        let suffix = if endpoint.region.starts_with("cn-") { ".cn" } else { "" };
-        format!("https://lambda.{}.amazonaws.com{suffix}", endpoint.region)
-    });
-    let url = url.trim_end_matches('/').to_owned();
-    let (region, credentials) = (endpoint.region, endpoint.credentials);
-    reader.finish(FunctionEndpoint { region, url, credentials })
-}
-
-/// Whose word is taken for what answers at an `https` endpoint.
-///
-/// # Errors
-/// `AWS_CA_BUNDLE` names a file that is of no use.
-pub fn roots(pairs: impl IntoIterator<Item = (String, String)>) -> Result<Roots, ConfigError> {
-    let mut reader = Reader::new(pairs);
-    let roots = reader.roots();
-    reader.finish(roots)
-}
-
-/// Another endpoint than the Region's for Lambda's API, if the environment says one.
-pub fn function_url(pairs: impl IntoIterator<Item = (String, String)>) -> Option<String> {
-    Reader::new(pairs).url_of("LAMBDA").map(|(_, url)| url)
-}
-
 /// Whether this process was started by Lambda, or by something that plays its part.
 #[must_use]
 pub fn is_started_by_lambda() -> bool {
@@ -257,82 +206,6 @@ pub fn process_environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().map(|(name, value)| {
         (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
     })
-}
-
-/// Settings that cannot be used, all of them.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub struct ConfigError {
-    faults: Vec<Fault>,
-}
-
-impl ConfigError {
-    /// Stable code, reported to Lambda as the error type.
-    pub const CODE: &'static str = "SettingsInvalid";
-
-    /// Every fault, in a fixed order.
-    #[must_use]
-    pub fn faults(&self) -> &[Fault] {
-        &self.faults
-    }
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut separator = "";
-        for fault in &self.faults {
-            write!(f, "{separator}{fault}")?;
-            separator = "; ";
-        }
-        Ok(())
-    }
-}
-
-/// One setting that cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Fault {
-    /// It has to be set.
-    #[error("{name} is not set: {remedy}")]
-    Missing {
-        /// The variable.
-        name: &'static str,
-        /// What it should hold.
-        remedy: &'static str,
-    },
-    /// It does not hold what it should. The value itself is not repeated.
-    #[error("{name} is not valid: expected {expected}")]
-    Invalid {
-        /// The variable.
-        name: &'static str,
-        /// What it should hold.
-        expected: &'static str,
-    },
-    /// Two settings do not go together.
-    #[error("{name} does not go with {with}: {remedy}")]
-    Conflict {
-        /// The variable.
-        name: &'static str,
-        /// The other one.
-        with: &'static str,
-        /// What helps.
-        remedy: &'static str,
-    },
-    /// It names a file that is of no use.
-    #[error("{name} is not usable: {reason}")]
-    Unusable {
-        /// The variable.
-        name: &'static str,
-        /// The file, and why not.
-        reason: String,
-    },
-    /// There is no such setting.
-    #[error("{name} is not a setting: did you mean {nearest}?")]
-    Unknown {
-        /// The variable.
-        name: String,
-        /// The known setting whose name is nearest.
-        nearest: &'static str,
-    },
 }
 
 struct Reader {
@@ -483,83 +356,6 @@ impl Reader {
             self.invalid(VIEW_TABLE_PREFIX, "at most 255 of the characters a-z A-Z 0-9 _ - .");
         }
         prefix
-    }
-
-    /// `AWS_CA_BUNDLE` stands for all other roots, as in every SDK of AWS; the other two name
-    /// the system's.
-    fn roots(&mut self) -> Roots {
-        let Some(path) = self.get(CA_BUNDLE) else {
-            let names_system = ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(|name| self.get(name));
-            let is_named = names_system.iter().any(Option::is_some);
-            return if is_named { Roots::System } else { Roots::Usual };
-        };
-        match Bundle::read(Path::new(path)) {
-            Ok(bundle) => Roots::Bundle(bundle),
-            Err(error) => {
-                self.fault(Fault::Unusable { name: CA_BUNDLE, reason: error.to_string() });
-                Roots::default()
-            }
-        }
-    }
-
-    fn endpoint(&mut self) -> Endpoint {
-        self.endpoint_of("DYNAMODB")
-    }
-
-    /// Another endpoint than the Region's, and the setting that says it.
-    fn url_of(&self, service: &'static str) -> Option<(&'static str, String)> {
-        let own = match service {
-            "LAMBDA" => "AWS_ENDPOINT_URL_LAMBDA",
-            _ => "AWS_ENDPOINT_URL_DYNAMODB",
-        };
-        [own, "AWS_ENDPOINT_URL"]
-            .into_iter()
-            .find_map(|name| Some((name, self.get(name)?.to_owned())))
-    }
-
-    /// Where a service is, by the part of its variable's name that tells it apart.
-    fn endpoint_of(&mut self, service: &'static str) -> Endpoint {
-        if let Some((name, url)) = self.url_of(service) {
-            if !url.starts_with("http://") && !url.starts_with("https://") {
-                self.invalid(name, "a URL with `http://` or `https://`");
-            }
-            // A local server checks no signature and knows no Region.
-            let or_local = |name| self.get(name).unwrap_or("local").to_owned();
-            let access_key_id = or_local("AWS_ACCESS_KEY_ID");
-            let secret_access_key = or_local("AWS_SECRET_ACCESS_KEY");
-            let mut endpoint = Endpoint {
-                region: self.get("AWS_REGION").unwrap_or("us-east-1").to_owned(),
-                credentials: self.of_environment(access_key_id, secret_access_key),
-                url: Some(url),
-            };
-            if let Some(credentials) = &self.credentials {
-                endpoint.sign_with(credentials);
-            }
-            return endpoint;
-        }
-        let remedy = match service {
-            "LAMBDA" => "set it, or AWS_ENDPOINT_URL_LAMBDA",
-            _ => "Lambda sets it; elsewhere set it, or AWS_ENDPOINT_URL_DYNAMODB",
-        };
-        let region = self.required("AWS_REGION", remedy).unwrap_or_default();
-        let credentials = self.credentials.clone().unwrap_or_else(|| {
-            let mut required = |name| self.required(name, remedy).unwrap_or_default();
-            let access_key_id = required("AWS_ACCESS_KEY_ID");
-            let secret_access_key = required("AWS_SECRET_ACCESS_KEY");
-            self.of_environment(access_key_id, secret_access_key)
-        });
-        Endpoint { region, url: None, credentials }
-    }
-
-    fn of_environment(
-        &self,
-        access_key_id: String,
-        secret_access_key: String,
-    ) -> SharedCredentialsProvider {
-        let session_token = self.get("AWS_SESSION_TOKEN").map(str::to_owned);
-        let (id, secret) = (access_key_id, secret_access_key);
-        let of_environment = Credentials::new(id, secret, session_token, None, "environment");
-        SharedCredentialsProvider::new(of_environment)
     }
 
     /// `RUST_LOG` in full, or else Lambda's own level for the whole process.

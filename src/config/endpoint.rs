@@ -1,0 +1,140 @@
+//! Settings of what is reached over the network: endpoints, credentials, certificates.
+
+use super::{ConfigError, Fault, Reader};
+use crate::store::{Bundle, Endpoint, Roots};
+use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
+use std::{collections::BTreeMap, path::Path};
+
+/// A file of certificates, in PEM, to believe instead of the usual ones.
+pub const CA_BUNDLE: &str = "AWS_CA_BUNDLE";
+
+/// How to reach Lambda's own API.
+#[derive(Debug, Clone)]
+pub struct FunctionEndpoint {
+    /// AWS Region.
+    pub region: String,
+    /// Where requests are sent, without a slash at the end.
+    pub url: String,
+    /// Who signs the requests.
+    pub credentials: SharedCredentialsProvider,
+}
+
+/// Reads how to reach Lambda's API. A function's ARN may say the `region`; without
+/// `credentials` the environment says them.
+///
+/// # Errors
+/// Region or credentials are missing.
+pub fn function_endpoint(
+    pairs: impl IntoIterator<Item = (String, String)>,
+    region: Option<&str>,
+    credentials: Option<SharedCredentialsProvider>,
+) -> Result<FunctionEndpoint, ConfigError> {
+    let mut pairs: BTreeMap<String, String> = pairs.into_iter().collect();
+    if let Some(region) = region {
+        pairs.insert("AWS_REGION".to_owned(), region.to_owned());
+    }
+    let mut reader = Reader::new(pairs);
+    reader.credentials = credentials;
+    let endpoint = reader.endpoint_of("LAMBDA");
+    let url = endpoint.url.unwrap_or_else(|| {
+        let suffix = if endpoint.region.starts_with("cn-") { ".cn" } else { "" };
+        format!("https://lambda.{}.amazonaws.com{suffix}", endpoint.region)
+    });
+    let url = url.trim_end_matches('/').to_owned();
+    let (region, credentials) = (endpoint.region, endpoint.credentials);
+    reader.finish(FunctionEndpoint { region, url, credentials })
+}
+
+/// Whose word is taken for what answers at an `https` endpoint.
+///
+/// # Errors
+/// `AWS_CA_BUNDLE` names a file that is of no use.
+pub fn roots(pairs: impl IntoIterator<Item = (String, String)>) -> Result<Roots, ConfigError> {
+    let mut reader = Reader::new(pairs);
+    let roots = reader.roots();
+    reader.finish(roots)
+}
+
+/// Another endpoint than the Region's for Lambda's API, if the environment says one.
+pub fn function_url(pairs: impl IntoIterator<Item = (String, String)>) -> Option<String> {
+    Reader::new(pairs).url_of("LAMBDA").map(|(_, url)| url)
+}
+
+impl Reader {
+    /// `AWS_CA_BUNDLE` stands for all other roots, as in every SDK of AWS; the other two name
+    /// the system's.
+    pub(super) fn roots(&mut self) -> Roots {
+        let Some(path) = self.get(CA_BUNDLE) else {
+            let names_system = ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(|name| self.get(name));
+            let is_named = names_system.iter().any(Option::is_some);
+            return if is_named { Roots::System } else { Roots::Usual };
+        };
+        match Bundle::read(Path::new(path)) {
+            Ok(bundle) => Roots::Bundle(bundle),
+            Err(error) => {
+                self.fault(Fault::Unusable { name: CA_BUNDLE, reason: error.to_string() });
+                Roots::default()
+            }
+        }
+    }
+
+    pub(super) fn endpoint(&mut self) -> Endpoint {
+        self.endpoint_of("DYNAMODB")
+    }
+
+    /// Another endpoint than the Region's, and the setting that says it.
+    pub(super) fn url_of(&self, service: &'static str) -> Option<(&'static str, String)> {
+        let own = match service {
+            "LAMBDA" => "AWS_ENDPOINT_URL_LAMBDA",
+            _ => "AWS_ENDPOINT_URL_DYNAMODB",
+        };
+        [own, "AWS_ENDPOINT_URL"]
+            .into_iter()
+            .find_map(|name| Some((name, self.get(name)?.to_owned())))
+    }
+
+    /// Where a service is, by the part of its variable's name that tells it apart.
+    pub(super) fn endpoint_of(&mut self, service: &'static str) -> Endpoint {
+        if let Some((name, url)) = self.url_of(service) {
+            if !url.starts_with("http://") && !url.starts_with("https://") {
+                self.invalid(name, "a URL with `http://` or `https://`");
+            }
+            // A local server checks no signature and knows no Region.
+            let or_local = |name| self.get(name).unwrap_or("local").to_owned();
+            let access_key_id = or_local("AWS_ACCESS_KEY_ID");
+            let secret_access_key = or_local("AWS_SECRET_ACCESS_KEY");
+            let mut endpoint = Endpoint {
+                region: self.get("AWS_REGION").unwrap_or("us-east-1").to_owned(),
+                credentials: self.of_environment(access_key_id, secret_access_key),
+                url: Some(url),
+            };
+            if let Some(credentials) = &self.credentials {
+                endpoint.sign_with(credentials);
+            }
+            return endpoint;
+        }
+        let remedy = match service {
+            "LAMBDA" => "set it, or AWS_ENDPOINT_URL_LAMBDA",
+            _ => "Lambda sets it; elsewhere set it, or AWS_ENDPOINT_URL_DYNAMODB",
+        };
+        let region = self.required("AWS_REGION", remedy).unwrap_or_default();
+        let credentials = self.credentials.clone().unwrap_or_else(|| {
+            let mut required = |name| self.required(name, remedy).unwrap_or_default();
+            let access_key_id = required("AWS_ACCESS_KEY_ID");
+            let secret_access_key = required("AWS_SECRET_ACCESS_KEY");
+            self.of_environment(access_key_id, secret_access_key)
+        });
+        Endpoint { region, url: None, credentials }
+    }
+
+    pub(super) fn of_environment(
+        &self,
+        access_key_id: String,
+        secret_access_key: String,
+    ) -> SharedCredentialsProvider {
+        let session_token = self.get("AWS_SESSION_TOKEN").map(str::to_owned);
+        let (id, secret) = (access_key_id, secret_access_key);
+        let of_environment = Credentials::new(id, secret, session_token, None, "environment");
+        SharedCredentialsProvider::new(of_environment)
+    }
+}
