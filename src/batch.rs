@@ -10,6 +10,7 @@ pub mod bisect;
 pub mod lanes;
 mod passes;
 mod schedule;
+mod work_context;
 mod worker_pool;
 
 pub use crate::layout::Order;

@@ -24,7 +24,7 @@
 
 mod calls;
 
-use super::{Setup, Work, passes::WorkContext};
+use super::{Setup, Work, work_context::WorkContext};
 use crate::{
     call::{Call, Halt, Measures},
     clock::Clock,
@@ -39,7 +39,7 @@ use crate::{
     recovery::{durable::DurableState, redrive::Runner},
     retry::Pauses,
 };
-use calls::Run;
+use calls::Calls;
 use futures_util::FutureExt;
 use serde_json::Value;
 use std::{
@@ -62,9 +62,7 @@ impl<P: BatchProcessor> Bulk<P> {
 
     /// Bulk calls as the settings say; the concurrency is always one.
     pub fn set_up(processor: P, setup: Setup) -> Self {
-        let Setup { order, concurrency: _, durable, clock, seed } = setup;
-        let context = WorkContext { order, durable, clock, pauses: Pauses::new(seed) };
-        Self { processor, context }
+        Self { processor, context: WorkContext::set_up(setup) }
     }
 
     /// The processor that is called.
@@ -119,16 +117,9 @@ impl<P: BatchProcessor> Work for Bulk<P> {
         measures: &mut Measures,
         call: &Call,
     ) -> Result<(), Halt> {
-        let calls_before = self.context.durable.store_calls();
         let deadline = Deadline::new(&*self.context.clock, call);
-        let session = self.context.open(records, measures, (call, &deadline)).await?;
-        let run = Run::new(self, call, &deadline, session);
-        let passes = run.session.in_passes(async |wanted| run.run_pass(wanted).await);
-        let ran = Box::pin(passes).await;
-        run.session.tell(outcomes);
-        drop(run);
-        measures.store_calls = self.context.durable.store_calls() - calls_before;
-        ran
+        let begin = |session| Calls::new(self, (call, &deadline), session);
+        self.context.work((records, outcomes), measures, (call, &deadline), begin).await
     }
 
     async fn rescue(

@@ -10,31 +10,46 @@
 //! was held until then, so no order is lost.
 
 use crate::{
-    call::{Call, Halt, Measures},
-    clock::Clock,
-    deadline::Deadline,
-    event::Record,
-    layout::{Layout, Order},
-    operation::Operation,
+    call::Halt,
     outcome::Outcome,
-    processor::{Class, Failure, errors::timed_out},
-    recovery::{
-        durable::DurableState,
-        redrive::{Operator, Runner},
-        session::{Admission, Session},
-    },
-    retry::Pauses,
+    processor::{Class, errors::timed_out},
+    recovery::session::{Admission, Session},
     telemetry,
 };
-use serde_json::Value;
-use std::sync::Arc;
+
+/// One batch on its way through a work.
+pub(super) trait Run<'r> {
+    /// What is known of its records.
+    fn session(&self) -> &Session<'r>;
+
+    /// Runs these records as far as they go.
+    ///
+    /// # Errors
+    /// The work halts.
+    async fn pass(&self, wanted: &[usize]) -> Result<(), Halt>;
+}
+
+/// Works on a batch from what is known of it to what is kept of it.
+///
+/// # Errors
+/// The work halts.
+pub(super) async fn work_through<'r>(
+    run: impl Run<'r>,
+    outcomes: &mut [Outcome],
+) -> Result<(), Halt> {
+    let session = run.session();
+    let passes = session.in_passes(async |wanted| run.pass(wanted).await);
+    let ran = Box::pin(passes).await;
+    session.tell(outcomes);
+    ran
+}
 
 impl Session<'_> {
     /// Runs all records, pass by pass, as long as there are any to run.
     ///
     /// # Errors
     /// The work halts: in a pass, or because a record's start cannot be noted.
-    pub(super) async fn in_passes(
+    async fn in_passes(
         &self,
         pass: impl AsyncFn(&[usize]) -> Result<(), Halt>,
     ) -> Result<(), Halt> {
@@ -111,120 +126,4 @@ impl Session<'_> {
             self.set_aside(at, &failure);
         }
     }
-
-    /// Sets every record aside that is neither finished nor parked already: the mapping has
-    /// given them up.
-    ///
-    /// # Errors
-    /// There is nowhere to set them aside.
-    async fn park_all(&self, condition: &str) -> Result<(), Halt> {
-        if !self.can_park() {
-            return Err(Halt::no_park());
-        }
-        self.rescues.set(true);
-        let code = match condition {
-            "RetryAttemptsExhausted" => "RetryAttemptsExhausted",
-            "RecordAgeExceeded" => "RecordAgeExceeded",
-            _ => "GivenUpByMapping",
-        };
-        for at in 0..self.records.len() {
-            match self.admission(at) {
-                Admission::Finished => self.outcomes[at].set(Outcome::AlreadyApplied),
-                Admission::Held => self.queue_behind(at),
-                Admission::Run => {
-                    self.set_aside(at, &Failure::park(GivenUpByMapping).with_code(code));
-                }
-            }
-        }
-        // A key that was closed meanwhile: its records were not tried, so they are parked.
-        let lifted = self.flush().await;
-        for at in &lifted {
-            self.set_aside(*at, &Failure::park(GivenUpByMapping).with_code(code));
-        }
-        if !lifted.is_empty() {
-            self.flush().await;
-        }
-        Ok(())
-    }
-
-    /// Says what became of the records.
-    pub(super) fn tell(&self, outcomes: &mut [Outcome]) {
-        for (outcome, said) in outcomes.iter_mut().zip(&self.outcomes) {
-            *outcome = said.get();
-        }
-    }
 }
-
-/// What every work on batches has beside its processor, and does with it.
-#[derive(Debug)]
-pub(super) struct WorkContext {
-    pub(super) order: Order,
-    pub(super) durable: DurableState,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) pauses: Pauses,
-}
-
-impl WorkContext {
-    /// Order by key, and nothing is kept.
-    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        let (order, durable) = (Order::default(), DurableState::none());
-        Self { order, durable, clock, pauses: Pauses::new(0) }
-    }
-
-    /// Reads what is known of the records.
-    ///
-    /// # Errors
-    /// The order cannot be told, or what is known cannot be read.
-    pub(super) async fn open<'s>(
-        &'s self,
-        records: &'s [Record<'s>],
-        measures: &'s mut Measures,
-        (call, deadline): (&'s Call, &'s Deadline<'s>),
-    ) -> Result<Session<'s>, Halt> {
-        let layout = Layout::of(records, &self.order)?;
-        let known = (&self.durable, &self.order);
-        let opened = Session::open(known, (records, layout), measures, (call, deadline));
-        // Boxed: a user's crate, which compiles this, should need no larger recursion limit.
-        Box::pin(opened).await
-    }
-
-    /// Parks records that the mapping gave up, each key in its order; they are not run.
-    ///
-    /// # Errors
-    /// There is no park, or what is known of the records cannot be read.
-    pub(super) async fn park_given_up(
-        &self,
-        records: &[Record<'_>],
-        outcomes: &mut [Outcome],
-        measures: &mut Measures,
-        (condition, call): (&str, &Call),
-    ) -> Result<(), Halt> {
-        let deadline = Deadline::new(&*self.clock, call);
-        let session = self.open(records, measures, (call, &deadline)).await?;
-        Box::pin(session.park_all(condition)).await?;
-        session.tell(outcomes);
-        Ok(())
-    }
-
-    /// Carries out an operator's request, with the work's own way to run a record.
-    ///
-    /// # Errors
-    /// There is no park, or it does not answer.
-    pub(super) async fn operate(
-        &self,
-        runner: &impl Runner,
-        operation: &Operation,
-        call: &Call,
-    ) -> Result<Value, Halt> {
-        let Some(park) = self.durable.park_of(call) else { return Err(Halt::no_park()) };
-        let (durable, clock, pauses) = (&self.durable, &*self.clock, &self.pauses);
-        let owner = format!("{} {}", call.request_id, clock.now().0);
-        let operator = Operator { runner, durable, park: &park, clock, pauses, call, owner };
-        Box::pin(operator.operate(operation)).await
-    }
-}
-
-/// The mapping stopped delivering the record.
-#[derive(Debug, thiserror::Error)]
-#[error("the event source mapping gave the record up")]
-struct GivenUpByMapping;

@@ -8,35 +8,33 @@
 //!
 //! Without tables a session knows nothing and keeps nothing.
 
+mod parking;
+mod remembering;
 mod unpacked;
 
 pub(crate) use super::park::envelope::chain;
 use super::{
     attempts::Tried,
-    durable::{DurableState, OnUnkeyed, OutOfTime},
+    durable::{DurableState, OnUnkeyed},
     park::{
-        Key, OnPark, Park, ParkError, Pending,
-        envelope::{self, Envelope, HELD, VERSION},
+        Key, OnPark, Park, Pending,
         holds::{Holds, State},
         space::SpaceError,
     },
-    progress::{Memory, Note, Place, Progress, Remembered},
+    progress::{Memory, Place, Progress, Remembered},
 };
 use crate::{
     call::{Call, Halt, Measures},
-    concurrent,
-    deadline::{Deadline, Expected},
+    deadline::Deadline,
     event::Record,
     layout::{Layout, Order},
     outcome::Outcome,
     processor::{Class, Failure},
-    record::Timestamp,
     store::StoreError,
-    telemetry,
 };
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
 };
 
 /// What a record is before it runs.
@@ -78,6 +76,8 @@ pub(crate) struct Session<'s> {
     /// Whether the records were given up by the mapping, and are not run.
     pub(crate) rescues: Cell<bool>,
     pub(crate) measures: RefCell<&'s mut Measures>,
+    /// Store calls that were made before.
+    calls_before: u64,
 }
 
 impl<'s> Session<'s> {
@@ -114,6 +114,7 @@ impl<'s> Session<'s> {
             alone: Cell::new(None),
             rescues: Cell::new(false),
             measures: RefCell::new(measures),
+            calls_before: durable.store_calls(),
         };
         session.recall().await?;
         if let Some(foreign) = session.holds.borrow().foreign_order() {
@@ -283,38 +284,6 @@ impl<'s> Session<'s> {
         self.can_park() && self.tried(at).is_given_up(class, self.durable.max_attempts())
     }
 
-    /// Marks a record that comes alone as started; those that have been started too often
-    /// without any outcome are set aside instead. Tells whether the record may run.
-    ///
-    /// # Errors
-    /// The mark is not confirmed, so the record must not run.
-    pub(crate) async fn start_alone(&self) -> Result<(), Halt> {
-        let Some(progress) = self.progress().filter(|it| it.marks_starts) else {
-            return Ok(());
-        };
-        let Some(first) = self.records.first() else { return Ok(()) };
-        let is_alone = self.records.iter().all(|it| it.shares_unit(first));
-        let free = |at: &usize| self.admission(*at) == Admission::Run;
-        let free: Vec<usize> = (0..self.records.len()).filter(free).collect();
-        let (true, Some(&at)) = (is_alone, free.first()) else { return Ok(()) };
-        self.alone.set(Some(at));
-        let starts = self.remembered(at).starts;
-        if starts >= self.durable.max_attempts() && self.can_park() {
-            for at in free {
-                let failure = Failure::park(Crashed { starts }).with_code("Crashed");
-                let mut tried = self.tried(at);
-                tried.count_starts(starts);
-                self.tried.borrow_mut().insert(at, tried);
-                self.set_aside(at, &failure);
-            }
-            return Ok(());
-        }
-        let times = (self.deadline.now(), self.deadline.ends());
-        let marked = progress.mark_start((&self.places[at], &self.memory), starts + 1, times).await;
-        self.deadline.learn_call(times.0);
-        marked.map_err(unreadable)
-    }
-
     pub(crate) fn can_park(&self) -> bool {
         self.durable.has_place()
     }
@@ -350,243 +319,14 @@ impl<'s> Session<'s> {
         self.records.first().is_some_and(|record| record.source().is_queue())
     }
 
-    /// Queues a record that failed for parking.
-    pub(crate) fn set_aside(&self, at: usize, failure: &Failure) {
-        self.queue(at, failure.code(), chain(failure.reason()), true);
-        let holds = self.park.as_ref().is_some_and(|park| park.policy == OnPark::Hold);
-        self.held_lanes[self.layout.lane(at)].set(holds);
-    }
-
-    /// Queues a record behind a parked one of its key.
-    pub(crate) fn queue_behind(&self, at: usize) {
-        self.queue(at, HELD, Vec::new(), false);
-    }
-
-    fn queue(&self, at: usize, code: &str, error: Vec<String>, failed: bool) {
-        let record = &self.records[at];
-        let key = self.key(at, record);
-        let Timestamp(now) = self.deadline.now();
-        let Tried { attempts, first_failed_ms, .. } = self.tried(at);
-        let envelope = Envelope {
-            changefold: VERSION,
-            function: self.durable.function.clone(),
-            function_version: self.durable.function_version.clone(),
-            stream_arn: record.stream_arn().unwrap_or_default().to_owned(),
-            shard_id: record.shard_id().map(str::to_owned),
-            key: key.readable.clone(),
-            sequence_number: record
-                .message_id()
-                .unwrap_or(record.sequence_number().as_str())
-                .to_owned(),
-            ordinal: record.ordinal(),
-            error_code: envelope::code(code),
-            error,
-            attempts,
-            arrived_ms: record.approximate_arrival().map(|Timestamp(at)| at),
-            first_failed_ms,
-            last_failed_ms: now,
-            record: record.raw().to_owned(),
-            record_encoding: None,
-            record_bytes: None,
-        };
-        self.queued[at].set(true);
-        let (sort, is_rescued) = (self.sort(at), self.rescues.get());
-        let pending = Pending { record: at, sort, envelope, failed, is_rescued };
-        let mut queues = self.pending.borrow_mut();
-        let (_, queue) = queues.entry(key.hash.clone()).or_insert_with(|| (key, Vec::new()));
-        queue.push(pending);
-        self.deadline.expect_one_more(queue.len(), self.durable.sends());
-    }
-
-    /// Confirms all parks; gives back the records whose key was opened meanwhile, which have
-    /// to run after all.
-    pub(crate) async fn flush(&self) -> Vec<usize> {
-        let queues = std::mem::take(&mut *self.pending.borrow_mut());
-        if queues.is_empty() {
-            return Vec::new();
+    /// Says what became of the records, and what it took.
+    pub(crate) fn tell(&self, outcomes: &mut [Outcome]) {
+        for (outcome, said) in outcomes.iter_mut().zip(&self.outcomes) {
+            *outcome = said.get();
         }
-        // Those that open their key write the same rows, so they would only meet there. The
-        // first of the batch goes first: if time or room ends, the reply is as far as it can be.
-        let (behind, mut opening): (Vec<_>, Vec<_>) =
-            queues.into_values().partition(|(key, _)| self.is_open(key));
-        opening.sort_by_key(|(_, queue)| queue.iter().map(|it| it.record).min());
-        let lifted = RefCell::new(Vec::new());
-        let confirms = async {
-            let behind = behind.into_iter().map(async |(key, queue)| {
-                let confirmed = self.confirm(key, queue).await;
-                lifted.borrow_mut().extend(confirmed);
-            });
-            concurrent::all(behind).await;
-            for (key, queue) in opening {
-                let confirmed = self.confirm(key, queue).await;
-                lifted.borrow_mut().extend(confirmed);
-            }
-        };
-        // Those of which it is not known by then come again.
-        self.deadline.until(self.deadline.writes_end(), confirms).await;
-        let mut lifted = lifted.into_inner();
-        self.deadline.expect(Expected::default());
-        lifted.sort_unstable();
-        for queued in &self.queued {
-            queued.set(false);
-        }
-        for at in &lifted {
-            self.admissions[*at].set(Admission::Run);
-            self.held_lanes[self.layout.lane(*at)].set(false);
-        }
-        // What was parked just now is there at the end, and no later batch may come to tell.
-        self.measure_holds(&self.holds.borrow());
-        lifted
+        let calls = self.durable.store_calls() - self.calls_before;
+        self.measures.borrow_mut().store_calls = calls;
     }
-
-    fn is_open(&self, key: &Key) -> bool {
-        let holds = self.holds.borrow();
-        holds.entry(&key.hash).is_some_and(|entry| entry.state == State::Open)
-    }
-
-    /// Whether the park has no room for this key, and its records may do without.
-    fn goes_past_park(&self, key: &Key) -> bool {
-        let has_no_room = |park: &Park| self.holds.borrow().is_full(&key.hash, park.keys_max);
-        self.durable.sends_when_full() && self.park.as_ref().is_some_and(has_no_room)
-    }
-
-    async fn confirm(&self, key: Key, mut queue: Vec<Pending>) -> Vec<usize> {
-        queue.sort_by(|a, b| a.sort.cmp(&b.sort));
-        let failed: BTreeSet<usize> =
-            queue.iter().filter(|it| it.failed).map(|it| it.record).collect();
-        for at in &failed {
-            self.outcomes[*at].set(Outcome::Failed);
-        }
-        if self.goes_past_park(&key) {
-            // Nothing is held, so what only queues behind runs.
-            let (failed, behind): (Vec<Pending>, Vec<Pending>) =
-                queue.into_iter().partition(|it| it.failed);
-            self.send_alone(&failed).await;
-            return behind.into_iter().map(|it| it.record).collect();
-        }
-        // Both have to confirm: the table last, since its row is what is found at a repeat.
-        let sent = Box::pin(self.durable.send(&queue, (self.call, self.deadline))).await;
-        queue.truncate(sent);
-        let Some(park) = &self.park else {
-            for it in &queue {
-                self.outcomes[it.record].set(Outcome::Parked);
-            }
-            return Vec::new();
-        };
-        if !queue.is_empty() && !self.deadline.has_time_to_write() {
-            telemetry::park_failed(self.call, "ParkOutOfTime", &OutOfTime);
-            return Vec::new();
-        }
-        let sent: Vec<usize> = queue.iter().map(|it| it.record).collect();
-        let began = self.deadline.now();
-        let times = (self.call.request_id.as_str(), began, self.deadline.ends());
-        let (confirmed, ended) = Box::pin(park.confirm(&key, queue, &self.holds, times)).await;
-        self.deadline.learn_call(began);
-        let mut measures = self.measures.borrow_mut();
-        for at in confirmed.parked {
-            self.outcomes[at].set(Outcome::Parked);
-            measures.held += u64::from(!failed.contains(&at));
-        }
-        for at in confirmed.known {
-            self.outcomes[at].set(Outcome::AlreadyApplied);
-        }
-        drop(measures);
-        match ended {
-            Ok(()) => {}
-            // It was full after all. What is not parked is where the destination is by now.
-            Err(ParkError::Full) if self.durable.sends_when_full() => {
-                let is_unfinished = |at: &usize| !self.outcomes[*at].get().is_finished();
-                self.sent_alone(&sent.into_iter().filter(is_unfinished).collect::<Vec<_>>());
-            }
-            Err(error) => telemetry::park_failed(self.call, error.code(), &error),
-        }
-        confirmed.lifted
-    }
-
-    /// Sends records for which the park has no room to the destination alone.
-    async fn send_alone(&self, failed: &[Pending]) {
-        let sent = Box::pin(self.durable.send(failed, (self.call, self.deadline))).await;
-        let sent: Vec<usize> = failed[..sent].iter().map(|it| it.record).collect();
-        self.sent_alone(&sent);
-    }
-
-    fn sent_alone(&self, records: &[usize]) {
-        for at in records {
-            self.outcomes[*at].set(Outcome::Parked);
-            telemetry::sent_past_park(&self.records[*at], self.call);
-        }
-        self.measures.borrow_mut().sent_past_park += records.len() as u64;
-    }
-
-    /// Remembers what is beyond the checkpoint, if the batch ends early.
-    pub(crate) async fn remember(&self) {
-        self.note_finished_later().await;
-        self.watch_unfinished().await;
-        let Some(progress) = self.progress() else { return };
-        let is_finished = |at: usize| self.outcomes[at].get().is_finished();
-        let lowest = (0..self.records.len()).find(|at| !is_finished(*at));
-        let first = match (lowest, self.alone.get()) {
-            // Its neighbours come again with it, those before it as well.
-            (Some(lowest), _) => {
-                let unit = |at: &usize| self.records[*at].shares_unit(&self.records[lowest]);
-                (0..lowest).find(unit).unwrap_or(lowest)
-            }
-            // A record that was started before and is finished now: its starts must not count
-            // against it if it comes again.
-            (None, Some(alone)) if self.remembered(alone).starts > 0 => alone,
-            (None, _) => return,
-        };
-        let tried = self.tried.borrow().clone();
-        let unfinished: BTreeSet<&Place> = (first..self.records.len())
-            .filter(|at| !is_finished(*at))
-            .map(|at| &self.places[at])
-            .collect();
-        let notes: Vec<(Place, Note)> = (first..self.records.len())
-            .filter_map(|at| {
-                let note = if is_finished(at) {
-                    // Of records that nothing tells apart, all are finished or none.
-                    if self.may_have_twins_elsewhere(at) || unfinished.contains(&self.places[at]) {
-                        return None;
-                    }
-                    Note::Finished
-                } else {
-                    let Tried { attempts, unclassified, first_failed_ms, .. } = *tried.get(&at)?;
-                    Note::Tried { attempts, unclassified, first_failed_ms }
-                };
-                Some((self.places[at].clone(), note))
-            })
-            .collect();
-        let times = (self.deadline.now(), self.deadline.ends());
-        let remembered = progress.remember(&notes, &self.memory, times);
-        let remembered = self.deadline.until(self.deadline.writes_end(), remembered).await;
-        self.note_remembered(remembered.unwrap_or(Ok(0)));
-    }
-
-    /// Takes back the mark of a record that came alone: the process lives, whatever happened.
-    pub(crate) async fn forget_start(&self) {
-        let (Some(progress), Some(alone)) = (self.progress(), self.alone.get()) else { return };
-        let place = &self.places[alone];
-        let Tried { attempts, unclassified, first_failed_ms, .. } = self.tried(alone);
-        let times = (self.deadline.now(), self.deadline.ends());
-        let note = Note::Tried { attempts, unclassified, first_failed_ms };
-        let note = [(place.clone(), note)];
-        self.note_remembered(progress.remember(&note, &self.memory, times).await);
-    }
-
-    fn note_remembered(&self, remembered: Result<u64, StoreError>) {
-        match remembered {
-            Ok(0) => {}
-            Ok(full) => telemetry::progress_full(self.call, full),
-            Err(error) => telemetry::progress_lost(self.call, &error),
-        }
-    }
-}
-
-/// The function's process ended whenever the record ran.
-#[derive(Debug, thiserror::Error)]
-#[error("the process ended at each of {starts} starts of this record, which came alone")]
-struct Crashed {
-    starts: u32,
 }
 
 /// It is not known whose parked records are meant, so nothing may run.

@@ -11,6 +11,7 @@
 
 use super::Bulk;
 use crate::{
+    batch::passes::Run,
     call::{Call, Halt},
     deadline::Deadline,
     outcome::Outcome,
@@ -26,11 +27,11 @@ use std::{cell::Cell, collections::BTreeSet, pin::pin};
 type Items<'r, P> = Vec<BatchItem<'r, <P as BatchProcessor>::Item<'r>>>;
 
 /// One batch on its way through the calls.
-pub(super) struct Run<'r, P> {
+pub(super) struct Calls<'r, P> {
     bulk: &'r Bulk<P>,
     call: &'r Call,
     deadline: &'r Deadline<'r>,
-    pub(super) session: Session<'r>,
+    session: Session<'r>,
     /// By lane: whether a record of it failed and stays, so that no later one is sent.
     stopped_lanes: Vec<Cell<bool>>,
     /// No record from here on is sent.
@@ -58,20 +59,24 @@ enum Blamed {
     GiveUp,
 }
 
-impl<'r, P: BatchProcessor> Run<'r, P> {
+impl<'r, P: BatchProcessor> Calls<'r, P> {
     pub(super) fn new(
         bulk: &'r Bulk<P>,
-        call: &'r Call,
-        deadline: &'r Deadline<'r>,
+        (call, deadline): (&'r Call, &'r Deadline<'r>),
         session: Session<'r>,
     ) -> Self {
         let stopped_lanes = vec![Cell::new(false); session.layout.len()];
         let (end, has_begun, is_over) = (Cell::new(usize::MAX), Cell::default(), Cell::default());
         Self { bulk, call, deadline, session, stopped_lanes, end, has_begun, is_over }
     }
+}
 
-    /// Sends these records as far as they go.
-    pub(super) async fn run_pass(&self, wanted: &[usize]) -> Result<(), Halt> {
+impl<'r, P: BatchProcessor> Run<'r> for Calls<'r, P> {
+    fn session(&self) -> &Session<'r> {
+        &self.session
+    }
+
+    async fn pass(&self, wanted: &[usize]) -> Result<(), Halt> {
         if self.is_over.get() {
             return Ok(());
         }
@@ -89,7 +94,9 @@ impl<'r, P: BatchProcessor> Run<'r, P> {
         }
         Ok(())
     }
+}
 
+impl<'r, P: BatchProcessor> Calls<'r, P> {
     /// The records of the next call, and those left for later ones. Records that are not sent
     /// are settled on the way. One that queues or fails here may do so only when every earlier
     /// one of its lane is settled, so the call ends before it if it has such a record.
