@@ -251,13 +251,8 @@ pub(crate) fn progress_full(call: &Call, records: u64) {
 }
 
 /// Something that would save work at the next delivery was not confirmed.
-pub(crate) fn progress_lost(call: &Call, error: &StoreError) {
-    tracing::warn!(
-        request_id = call.request_id,
-        code = error.code,
-        error = told(error),
-        "ProgressWriteError"
-    );
+pub(crate) fn progress_lost(call: &Call, code: &str, error: &(dyn Error + 'static)) {
+    tracing::warn!(request_id = call.request_id, code, error = told(error), "ProgressWriteError");
 }
 
 /// The store did not do what a record asked for; the record will be delivered again.

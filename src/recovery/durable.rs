@@ -236,7 +236,7 @@ impl DurableState {
     }
 }
 
-/// There is no time left to set a record aside before the deadline.
+/// There is no time left to set a record aside, or to remember it, before the deadline.
 #[derive(Debug, thiserror::Error)]
-#[error("the function's time is nearly used up; what is not set aside comes again")]
+#[error("the function's time is nearly used up; what is not noted by now comes again")]
 pub(crate) struct OutOfTime;

@@ -352,6 +352,6 @@ fn order_changed(held: &str, now: &Order) -> Halt {
 }
 
 pub(crate) fn unreadable(error: StoreError) -> Halt {
-    Halt::new("KeepingUnreadable", "what is known of the records cannot be read or noted")
+    Halt::new("DurableStateUnreadable", "what is known of the records cannot be read or noted")
         .caused_by(error)
 }

@@ -53,7 +53,7 @@ impl Session<'_> {
         let noted = park.note_later(&newest, Noted::Finished, times);
         let noted = self.deadline.until(self.deadline.writes_end(), noted).await;
         if let Some(Err(error)) = noted {
-            telemetry::progress_lost(self.call, &error);
+            telemetry::progress_lost(self.call, &error.code, &error);
         }
     }
 
@@ -96,7 +96,7 @@ impl Session<'_> {
         let written = park.watch(&holds, &keys, times);
         let written = self.deadline.until(self.deadline.writes_end(), written).await;
         if let Some(Err(error)) = written {
-            telemetry::progress_lost(self.call, &error);
+            telemetry::progress_lost(self.call, &error.code, &error);
         }
     }
 

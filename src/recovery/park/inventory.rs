@@ -44,9 +44,19 @@ pub(crate) struct ParkedKey {
 /// A page of a key's parked records, without their payloads.
 #[derive(Debug)]
 pub(crate) struct Page {
-    pub(crate) rows: Vec<Row>,
+    pub(crate) rows: Vec<Result<Row, Unreadable>>,
     /// The place after which there are more.
     pub(crate) more_after: Option<String>,
+}
+
+/// A parked record's row is damaged, or of a later release. What comes after it must not run.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the row `{sort}` of the park cannot be read: update the function if a later release wrote it, \
+     else repair the row or drop its key"
+)]
+pub(crate) struct Unreadable {
+    sort: String,
 }
 
 impl ParkedKey {
@@ -131,8 +141,13 @@ impl Park {
         let from = after.map(|sort| rows::key(&key.hash, sort));
         let read = (Some(&rows::WITHOUT_PAYLOAD), Some(PAGE_ROWS));
         let page = self.store.query(under, from, read, deadline).await?;
-        let rows = page.items.into_iter().filter_map(Row::read);
-        let rows = rows.filter(|row| row.fate == Fate::Parked).collect();
+        let rows = page.items.into_iter().map(|item| {
+            let sort = text_of(&item, "sk").unwrap_or_default().to_owned();
+            Row::read(item).ok_or(Unreadable { sort })
+        });
+        let is_parked =
+            |row: &Result<Row, _>| row.as_ref().map_or(true, |row| row.fate == Fate::Parked);
+        let rows = rows.filter(is_parked).collect();
         let more_after = page.next.as_ref().and_then(|next| text_of(next, "sk"));
         Ok(Page { rows, more_after: more_after.map(str::to_owned) })
     }

@@ -79,7 +79,7 @@ impl<R: Runner> Operator<'_, R> {
         let mut taken = 0;
         loop {
             let page = self.page(parked, read.as_deref()).await?;
-            for row in page.rows {
+            for row in page.rows.into_iter().flatten() {
                 if wanted.has_row(&row) {
                     if *room == 0 {
                         return Ok((Some(Stopped::Limit), taken));

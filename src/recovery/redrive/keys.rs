@@ -17,7 +17,7 @@ use super::{
     Operator, Runner, Wanted,
     cursor::Cursor,
     record::Ran,
-    under_way::{Place, Redriving, not_redriven},
+    under_way::{Place, Redriving, not_redriven, unreadable_row},
 };
 use crate::{
     call::Halt,
@@ -186,6 +186,14 @@ impl<'r, R: Runner> Redriving<'r, R> {
             loop {
                 let page = self.operator.page(place.parked, read.as_deref()).await?;
                 for row in page.rows {
+                    let row = match row {
+                        Ok(row) => row,
+                        Err(unreadable) => {
+                            self.take_one();
+                            self.failed(unreadable_row(place.parked, &unreadable));
+                            return Ok(KeyEnd::Through);
+                        }
+                    };
                     if std::mem::take(&mut is_first) && !self.wanted.has_row(&row) {
                         return Ok(KeyEnd::NotMeant);
                     }

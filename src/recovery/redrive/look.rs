@@ -71,7 +71,7 @@ impl<R: Runner> Operator<'_, R> {
             };
             'key: loop {
                 let page = self.page(&parked, read.as_deref()).await?;
-                for row in page.rows {
+                for row in page.rows.into_iter().flatten() {
                     match &mut last {
                         Some((last, _)) if row.envelope.error_code == HELD => last.held_behind += 1,
                         _ => {
@@ -118,7 +118,7 @@ impl<R: Runner> Operator<'_, R> {
                     return Ok(shown);
                 }
                 let page = self.page(&parked, read.as_deref()).await?;
-                for row in page.rows {
+                for row in page.rows.into_iter().flatten() {
                     let sort = row.sort.clone();
                     if wanted.has_row(&row) {
                         let is_cut = room.is_none() || deadline.is_late();

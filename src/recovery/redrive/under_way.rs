@@ -9,7 +9,10 @@ use crate::{
     deadline::Deadline,
     operation::{NotRedriven, Redrive, Redriven, Stopped},
     processor::Failure,
-    recovery::park::{inventory::ParkedKey, rows::Row},
+    recovery::park::{
+        inventory::{ParkedKey, Unreadable},
+        rows::Row,
+    },
     retry::Circuit,
     telemetry,
 };
@@ -101,6 +104,17 @@ impl<'r, R> Redriving<'r, R> {
     /// The version of the function, whose starts of a record count.
     pub(super) fn version(&self) -> &'r str {
         &self.operator.durable.function_version
+    }
+}
+
+/// What is told of a row that cannot be read, and that nothing of its key may pass.
+pub(super) fn unreadable_row(parked: &ParkedKey, unreadable: &Unreadable) -> NotRedriven {
+    NotRedriven {
+        key: parked.key.readable.clone(),
+        source: parked.key.source_arn.clone(),
+        sequence_number: String::new(),
+        error_code: "ParkedRowUnreadable".to_owned(),
+        error: unreadable.to_string(),
     }
 }
 

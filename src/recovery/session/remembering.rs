@@ -6,6 +6,7 @@ use crate::{
     processor::Failure,
     recovery::{
         attempts::Tried,
+        durable::OutOfTime,
         progress::{Note, Place},
     },
     store::StoreError,
@@ -87,7 +88,10 @@ impl Session<'_> {
         let times = (self.deadline.now(), self.deadline.ends());
         let remembered = progress.remember(&notes, &self.memory, times);
         let remembered = self.deadline.until(self.deadline.writes_end(), remembered).await;
-        self.note_remembered(remembered.unwrap_or(Ok(0)));
+        match remembered {
+            Some(remembered) => self.note_remembered(remembered),
+            None => telemetry::progress_lost(self.call, "ProgressOutOfTime", &OutOfTime),
+        }
     }
 
     /// Takes back the mark of a record that came alone: the process lives, whatever happened.
@@ -105,7 +109,7 @@ impl Session<'_> {
         match remembered {
             Ok(0) => {}
             Ok(full) => telemetry::progress_full(self.call, full),
-            Err(error) => telemetry::progress_lost(self.call, &error),
+            Err(error) => telemetry::progress_lost(self.call, &error.code, &error),
         }
     }
 }
