@@ -17,10 +17,10 @@
 //! - Kinesis data and the bodies of queued messages: any JSON document, as `serde_json` would
 //!   read it.
 //!
-//! A message whose body is the [envelope](crate::recovery::park::envelope::Envelope) of a parked record
-//! is read as that record, if its queue is [believed](Batch::believing). An SNS notification is
-//! not: a queue that is subscribed to a topic without raw message delivery gets documents with
-//! `Type` and `Message`, and that is what is read.
+//! A message whose body is the [envelope](crate::recovery::park::envelope::Envelope) of a parked
+//! record is read as that record, if its queue is [believed](Batch::believing). An SNS
+//! notification is not: a queue that is subscribed to a topic without raw message delivery gets
+//! documents with `Type` and `Message`, and that is what is read.
 //!
 //! [`Number`] and [`Value`] are exact where serde's own types cannot be.
 //!
