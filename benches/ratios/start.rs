@@ -94,9 +94,9 @@ fn start_row(ours: &Path) -> Row {
         let added = store.scan("stock", None, None, FOREVER).await.unwrap();
         let added = added.items[0]["orders"].as_n().unwrap().clone();
         let views = sql::parse(VIEW).unwrap();
-        let views = Views::open(views, store, ("ledger", "view_"), &Owner::new("bench"), FOREVER)
-            .await
-            .unwrap();
+        // The program's: a ledger has one owner.
+        let (name, tables) = (FUNCTION_ARN.rsplit(':').next().unwrap(), ("ledger", "view_"));
+        let views = Views::open(views, store, tables, &Owner::new(name), FOREVER).await.unwrap();
         (views.rows(0, 1).await.unwrap().rows[0][1].to_string(), added)
     });
     let starts = (PAIRS + 1).to_string();
