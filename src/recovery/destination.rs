@@ -12,16 +12,13 @@ mod queue;
 mod topic;
 
 use super::{
-    park::envelope::Envelope,
+    park::{envelope::Envelope, rows::hex},
     services::{CallError, Services},
 };
 use crate::record::Timestamp;
 use futures_util::future::BoxFuture;
 use sha2::{Digest as _, Sha256};
-use std::{
-    fmt::{self, Write as _},
-    str::FromStr,
-};
+use std::{fmt, str::FromStr};
 
 /// Takes the records set aside, one at a time.
 pub trait Destination: fmt::Debug + Send + Sync {
@@ -294,11 +291,7 @@ impl Fifo {
 }
 
 fn hash(text: &str) -> String {
-    let mut hex = String::new();
-    for byte in Sha256::digest(text.as_bytes()) {
-        write!(hex, "{byte:02x}").expect("writing to a string does not fail");
-    }
-    hex
+    hex(&Sha256::digest(text.as_bytes()))
 }
 
 #[cfg(test)]
