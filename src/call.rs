@@ -99,6 +99,11 @@ impl Halt {
         )
     }
 
+    /// There are no views that an operator could ask for.
+    pub(crate) fn no_views() -> Self {
+        Self::new("OperationUnsupported", "this function keeps no views: it has a processor")
+    }
+
     /// Keeps the error this came from.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {

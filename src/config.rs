@@ -47,13 +47,18 @@ pub const TIMEOUT_S: &str = "CHANGEFOLD_TIMEOUT_S";
 /// The former owner of the ledger, which this function takes over: a name, or `nobody`.
 pub const LEDGER_TAKE_FROM: &str = "CHANGEFOLD_LEDGER_TAKE_FROM";
 
+/// Where the tables are that views are computed from, if not where the ledger is: a URL.
+pub const SOURCE_ENDPOINT_URL: &str = "CHANGEFOLD_SOURCE_ENDPOINT_URL";
+/// The Region of the tables that views are computed from, if it is not the function's.
+pub const SOURCE_REGION: &str = "CHANGEFOLD_SOURCE_REGION";
+
 /// How much of an error is logged: `bounded` or `codes`.
 pub const LOG_ERRORS: &str = "CHANGEFOLD_LOG_ERRORS";
 
 /// Which operations the function carries out: `off`, `read`, `all`.
 pub const OPERATIONS: &str = "CHANGEFOLD_OPERATIONS";
 
-const KNOWN: [&str; 9] = [
+const KNOWN: [&str; 11] = [
     VIEWS,
     LEDGER_TABLE,
     LEDGER_TAKE_FROM,
@@ -63,6 +68,8 @@ const KNOWN: [&str; 9] = [
     TIMEOUT_S,
     LOG_ERRORS,
     OPERATIONS,
+    SOURCE_ENDPOINT_URL,
+    SOURCE_REGION,
 ];
 
 /// The template's timeout.
@@ -117,6 +124,8 @@ pub struct ViewConfig {
     pub owner: Owner,
     /// How to reach DynamoDB.
     pub endpoint: Endpoint,
+    /// How to reach the tables that views are computed from, if they are elsewhere.
+    pub source_endpoint: Option<Endpoint>,
 }
 
 impl Config {
@@ -188,6 +197,7 @@ impl ViewConfig {
             views: reader.views(home),
             ledger_table: reader.ledger_table(),
             table_prefix: reader.table_prefix(),
+            source_endpoint: reader.source_endpoint(),
             endpoint: reader.endpoint(),
         };
         reader.finish(config)

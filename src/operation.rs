@@ -12,7 +12,10 @@
 //! {"changefold": {"version": 1, "redrive": {"keys": ["order_id=o-1007"], "limit": 100}}}
 //! ```
 
+pub mod backfill;
+
 use crate::recovery::park::envelope::Envelope;
+use backfill::ReconcileRequest;
 use serde::{Deserialize, Serialize};
 
 /// Version of the operations.
@@ -46,7 +49,8 @@ impl Operations {
         match (self, operation) {
             (Self::All, _) | (Self::Read, Operation::List(_)) => true,
             (Self::Read, Operation::Show(selection)) => selection.without_payload,
-            (Self::Read, Operation::Redrive(_) | Operation::Drop(_)) | (Self::Off, _) => false,
+            (Self::Read, Operation::Redrive(_) | Operation::Drop(_) | Operation::Reconcile(_))
+            | (Self::Off, _) => false,
         }
     }
 }
@@ -63,6 +67,8 @@ pub enum Operation {
     Redrive(Redrive),
     /// Gives parked records up; receipts of them stay.
     Drop(Drop),
+    /// Brings items from their source into the views, whatever the ledger says of them.
+    Reconcile(ReconcileRequest),
 }
 
 impl Operation {
@@ -74,6 +80,7 @@ impl Operation {
             Self::Show(_) => "show",
             Self::Redrive(_) => "redrive",
             Self::Drop(_) => "drop",
+            Self::Reconcile(_) => "reconcile",
         }
     }
 }

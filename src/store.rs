@@ -9,8 +9,10 @@
 #[cfg(feature = "local")]
 pub mod embedded;
 mod failure;
+pub(crate) mod json;
 mod network;
 pub(crate) mod rows;
+pub(crate) mod tables;
 
 pub use failure::{StoreError, Trouble};
 pub use network::{Bundle, BundleError, Roots, network};
@@ -151,6 +153,16 @@ impl Store {
     #[must_use]
     pub fn clock(&self) -> &Arc<dyn Clock> {
         self.backoff.clock()
+    }
+
+    /// Where it is: a Region, or the URL of a server.
+    pub(crate) fn place(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Whether it is at another endpoint than the Region's.
+    pub(crate) fn has_url(&self) -> bool {
+        self.endpoint.contains("://")
     }
 
     /// What has been used since the store was built.

@@ -4,9 +4,10 @@
 //! the one before contributed. So a batch is coalesced to the newest change per item, each is
 //! evaluated for every view of its source, and the differences go through the
 //! ledger in guarded transactions. Order within a batch, duplicates and every way
-//! AWS can cut a batch again make no difference. What it gives up: a view lags by the batch
-//! in progress, and items changed before the mapping began are not in it until they change.
+//! AWS can cut a batch again make no difference. Items from before the mapping began come in by
+//! a backfill. What it gives up: a view lags by the batch in progress.
 
+pub mod building;
 mod canonical;
 pub mod definition;
 pub mod evaluate;
@@ -14,11 +15,14 @@ mod image;
 mod ledger;
 pub mod load;
 pub mod number;
+mod operate;
 pub mod quarantine;
+mod reconcile;
 pub mod registry;
 pub mod rows;
 pub mod scalar;
 mod source_item;
+mod source_table;
 mod sources;
 pub mod sql;
 pub mod total;
@@ -55,6 +59,8 @@ const LEDGER_SLACK_S: i64 = 86_400;
 #[derive(Debug)]
 pub struct Views {
     store: Store,
+    /// Where the tables are that views are computed from, if not in the same store.
+    source_store: Option<Store>,
     ledger_table: String,
     owner: String,
     definitions: Vec<View>,
@@ -135,6 +141,7 @@ impl Views {
         let view_tables = views.iter().map(|view| view_table(view_table_prefix, view)).collect();
         Ok(Self {
             store,
+            source_store: None,
             ledger_table: ledger_table.to_owned(),
             owner: owner.name().to_owned(),
             definitions: views,
@@ -174,6 +181,17 @@ impl Views {
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Reads the tables that views are computed from in another store.
+    #[must_use]
+    pub fn with_source_store(self, source_store: Option<Store>) -> Self {
+        Self { source_store, ..self }
+    }
+
+    /// Where the tables are that views are computed from.
+    fn source_store(&self) -> &Store {
+        self.source_store.as_ref().unwrap_or(&self.store)
     }
 
     /// The first rows of a view in the order of its key columns, and how many there are.

@@ -7,7 +7,7 @@ use changefold::{
     store::Store,
     view::{Views, load::load},
 };
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 /// How long opening the views may take, in milliseconds; Lambda's init phase has 10 s.
 const OPEN_MS: i64 = 9_000;
@@ -21,10 +21,15 @@ fn main() -> ExitCode {
             let deadline = Timestamp(clock.now().0 + OPEN_MS);
             let seed = clock.now().0.cast_unsigned();
             let network = config.function.roots.network_to(&config.endpoint);
+            let sources = config.source_endpoint.as_ref().map(|endpoint| {
+                let network = config.function.roots.network_to(endpoint);
+                Store::new(network, endpoint, Arc::clone(&clock), seed)
+            });
             let store = Store::new(network, &config.endpoint, clock, seed);
             let tables = (&*config.ledger_table, &*config.table_prefix);
-            Views::open(views, store, tables, &config.owner, deadline)
-                .await
+            let opened = Views::open(views, store, tables, &config.owner, deadline).await;
+            opened
+                .map(|views| views.with_source_store(sources))
                 .map_err(|error| Refusal::new(error.code(), error))
         },
     )

@@ -1,6 +1,6 @@
 //! Settings of what is reached over the network: endpoints, credentials, certificates.
 
-use super::{ConfigError, Fault, Reader};
+use super::{ConfigError, Fault, Reader, SOURCE_ENDPOINT_URL, SOURCE_REGION};
 use crate::store::{Bundle, Endpoint, Roots};
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use std::{collections::BTreeMap, path::Path};
@@ -82,6 +82,25 @@ impl Reader {
         self.endpoint_of("DYNAMODB")
     }
 
+    /// Where the sources of views are, if a setting says so. Who signs is the same: another
+    /// account lets the function's role in by a policy on its table.
+    pub(super) fn source_endpoint(&mut self) -> Option<Endpoint> {
+        let url = self.get(SOURCE_ENDPOINT_URL).map(str::to_owned);
+        let region = self.get(SOURCE_REGION).map(str::to_owned);
+        if url.is_none() && region.is_none() {
+            return None;
+        }
+        if let Some(url) = &url
+            && !is_url(url)
+        {
+            self.invalid(SOURCE_ENDPOINT_URL, URL_EXPECTED);
+        }
+        let own = self.endpoint();
+        // A Region of its own has an endpoint of its own.
+        let url = if region.is_some() { url } else { url.or(own.url) };
+        Some(Endpoint { region: region.unwrap_or(own.region), url, credentials: own.credentials })
+    }
+
     /// Another endpoint than the Region's, and the setting that says it.
     pub(super) fn url_of(&self, service: &'static str) -> Option<(&'static str, String)> {
         let own = match service {
@@ -96,8 +115,8 @@ impl Reader {
     /// Where a service is, by the part of its variable's name that tells it apart.
     pub(super) fn endpoint_of(&mut self, service: &'static str) -> Endpoint {
         if let Some((name, url)) = self.url_of(service) {
-            if !url.starts_with("http://") && !url.starts_with("https://") {
-                self.invalid(name, "a URL with `http://` or `https://`");
+            if !is_url(&url) {
+                self.invalid(name, URL_EXPECTED);
             }
             // A local server checks no signature and knows no Region.
             let or_local = |name| self.get(name).unwrap_or("local").to_owned();
@@ -137,4 +156,10 @@ impl Reader {
         let of_environment = Credentials::new(id, secret, session_token, None, "environment");
         SharedCredentialsProvider::new(of_environment)
     }
+}
+
+const URL_EXPECTED: &str = "a URL with `http://` or `https://`";
+
+fn is_url(text: &str) -> bool {
+    text.starts_with("http://") || text.starts_with("https://")
 }

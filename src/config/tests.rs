@@ -75,6 +75,22 @@ fn an_endpoint_needs_neither_region_nor_credentials() {
 }
 
 #[test]
+fn a_source_may_be_elsewhere() {
+    let source = |changes: &[(&str, &str)]| read(changes).unwrap().source_endpoint;
+    assert!(source(&[]).is_none(), "the tables are where the ledger is");
+    let url = ("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:1");
+    let region = (SOURCE_REGION, "eu-west-1");
+    let endpoint = source(&[url, region]).unwrap();
+    assert_eq!((&*endpoint.region, endpoint.url), ("eu-west-1", None));
+    let endpoint = source(&[(SOURCE_ENDPOINT_URL, "http://127.0.0.1:2")]).unwrap();
+    assert_eq!(
+        (&*endpoint.region, endpoint.url.as_deref()),
+        ("eu-central-1", Some("http://127.0.0.1:2"))
+    );
+    check(&[(SOURCE_ENDPOINT_URL, "here")], &["CHANGEFOLD_SOURCE_ENDPOINT_URL is not valid"]);
+}
+
+#[test]
 fn the_log_follows_lambda_unless_told_otherwise() {
     let log = |changes: &[(&str, &str)]| read(changes).unwrap().function.log;
     assert_eq!(log(&[("AWS_LAMBDA_LOG_LEVEL", "WARN")]), "warn");

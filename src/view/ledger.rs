@@ -7,24 +7,33 @@
 //! SQL over the source. The guard is the revision and not the version: two writers may hold
 //! the same version and different old contributions.
 //!
+//! There are three reasons to write a row ([`Basis`]): a record of the stream that is newer; an
+//! item that a scan has read, where the ledger knows nothing of it; and an item that was read
+//! from the source after its row, to reconcile the two.
+//!
 //! It gives up write capacity: two units for the ledger row of every changed item.
 
+mod entry;
 mod pack;
+
+pub(crate) use entry::Entry;
 
 use crate::{
     record::Timestamp,
-    store::{BATCH_GET_KEYS_MAX, Item, Store, StoreError, Tries, Trouble},
+    store::{BATCH_GET_KEYS_MAX, Item, Store, StoreError, Tries, Trouble, rows::text},
     view::{
+        building,
         definition::View,
         quarantine::{QUARANTINE, Quarantine},
         rows::{self, Effect, RowId, Stored},
         source_item::LEDGER_KEY,
     },
 };
-use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
+use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
+use entry::Guard;
 use futures_util::stream::{self, StreamExt};
 use pack::{Chunk, pack, waves};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Name of the attribute that DynamoDB's time to live reads, in seconds since the epoch.
 pub const LEDGER_TTL: &str = "ttl";
@@ -33,16 +42,16 @@ pub const LEDGER_TTL: &str = "ttl";
 /// write to 100 groups another. Each call beyond the first costs a connection once.
 const CALLS_AT_ONCE: usize = 16;
 
-/// The newest change of one source item in a batch, evaluated for every view.
+/// A source item as it is known now, evaluated for every view.
 #[derive(Debug, Clone)]
 pub(crate) struct Candidate {
     /// The item's ledger row.
     pub(crate) pk: String,
     /// The item's key, for people.
     pub(crate) key: String,
-    /// Position of the change; text order is the order of the changes.
-    pub(crate) version: String,
-    /// What the item contributes to each view, by the view's index, from this change on.
+    /// Where it is known from, and when that goes into the ledger.
+    pub(crate) basis: Basis,
+    /// What the item contributes to each view, by the view's index, from now on.
     pub(crate) contributions: BTreeMap<usize, Stored>,
     /// Rows of projections to write, by the view's index.
     pub(crate) projected: BTreeMap<usize, Item>,
@@ -52,8 +61,40 @@ pub(crate) struct Candidate {
     pub(crate) quarantine: BTreeMap<usize, Quarantine>,
     /// The record as it was delivered, kept with a quarantined item: its stream forgets it.
     pub(crate) record: Option<String>,
-    /// When the ledger row may go, in seconds since the epoch.
-    pub(crate) expires_s: Option<i64>,
+    /// When the ledger row may go.
+    pub(crate) expiry: Option<Expiry>,
+}
+
+/// Where an item is known from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Basis {
+    /// From a record of the stream: it goes in if it is newer than what is there, and was not
+    /// created before the source was read to reconcile the item.
+    Record {
+        /// Position of the change; text order is the order of the changes.
+        version: String,
+        /// When the record was created, by its stream.
+        created: Option<Timestamp>,
+    },
+    /// From a scan of the source, which may have read it long ago: it goes in if the ledger
+    /// knows nothing of the item, as the oldest version there can be.
+    Scan,
+    /// From the source itself, read after the ledger row: it takes the place of what is there,
+    /// under the version that is there. Records created before are in it.
+    Source {
+        /// When the source was read.
+        read: Timestamp,
+    },
+}
+
+/// When a ledger row may go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Expiry {
+    /// In seconds since the epoch.
+    pub(crate) at_s: i64,
+    /// The row of the run that builds the views of the source: while it does, the ledger row of
+    /// a removed item stays, or the item could come back from what was scanned before.
+    pub(crate) unless_building: Option<String>,
 }
 
 /// What became of a candidate.
@@ -67,12 +108,19 @@ pub(crate) enum Fate {
     Unfinished(StoreError),
 }
 
-/// What a ledger row says.
-#[derive(Debug, Clone, Default)]
-struct Entry {
-    revision: u64,
-    version: String,
-    contributions: BTreeMap<String, Stored>,
+/// What was read of the ledger.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    entries: BTreeMap<String, Entry>,
+    /// The rows of runs that build views.
+    building: BTreeSet<String>,
+}
+
+impl Known {
+    /// What the ledger says of an item.
+    pub(crate) fn entry(&self, pk: &str) -> Entry {
+        self.entries.get(pk).cloned().unwrap_or_default()
+    }
 }
 
 /// The ledger of a set of views.
@@ -124,19 +172,44 @@ impl Ledger<'_> {
         fates: &mut [Option<Fate>],
         deadline: Timestamp,
     ) -> Result<Option<StoreError>, StoreError> {
-        let entries = match self.read(candidates, pending, deadline).await {
-            Ok(entries) => entries,
-            Err(error) if error.trouble == Trouble::Rejected => return Err(error),
-            Err(error) => return Ok(Some(error)),
-        };
+        let rows = pending.iter().flat_map(|&index| {
+            let Candidate { pk, expiry, .. } = &candidates[index];
+            [Some(pk), expiry.as_ref().and_then(|it| it.unless_building.as_ref())]
+        });
+        match self.read(rows.flatten().cloned().collect(), deadline).await {
+            Ok(known) => self.write(candidates, pending, (&known, fates), deadline).await,
+            Err(error) if error.trouble == Trouble::Rejected => Err(error),
+            Err(error) => Ok(Some(error)),
+        }
+    }
+
+    /// Runs the guarded transactions once, at the revisions that are known. Those without a
+    /// fate after it were overtaken, or their answer was lost: what is known of them is old.
+    ///
+    /// # Errors
+    /// The store rejects a request; nothing of that transaction was written.
+    pub(crate) async fn write(
+        &self,
+        candidates: &[Candidate],
+        pending: &[usize],
+        (known, fates): (&Known, &mut [Option<Fate>]),
+        deadline: Timestamp,
+    ) -> Result<Option<StoreError>, StoreError> {
         let mut changes = Vec::new();
         for &index in pending {
             let candidate = &candidates[index];
-            let entry = entries.get(candidate.pk.as_str()).cloned().unwrap_or_default();
-            if entry.version >= candidate.version {
+            let entry = known.entry(&candidate.pk);
+            let is_old = match &candidate.basis {
+                Basis::Record { version, created } => {
+                    entry.version >= *version || entry.contains(*created)
+                }
+                Basis::Scan => entry.exists(),
+                Basis::Source { .. } => false,
+            };
+            if is_old {
                 fates[index] = Some(Fate::AlreadyApplied);
             } else {
-                changes.push(self.change(index, candidate, &entry));
+                changes.push(self.change(index, candidate, (&entry, known)));
             }
         }
         let mut last_error = None;
@@ -162,33 +235,36 @@ impl Ledger<'_> {
         Ok(last_error)
     }
 
-    async fn read(
+    /// Reads ledger rows, and rows of runs, consistently.
+    ///
+    /// # Errors
+    /// The store does not answer, or a row is not as changefold writes it.
+    pub(crate) async fn read(
         &self,
-        candidates: &[Candidate],
-        pending: &[usize],
+        rows: BTreeSet<String>,
         deadline: Timestamp,
-    ) -> Result<BTreeMap<String, Entry>, StoreError> {
-        let keys: Vec<Vec<String>> = pending
-            .chunks(BATCH_GET_KEYS_MAX)
-            .map(|chunk| chunk.iter().map(|&index| candidates[index].pk.clone()).collect())
-            .collect();
-        let mut pages = stream::iter(keys)
-            .map(|keys| async move {
-                self.store.batch_get(self.table, LEDGER_KEY, &keys, deadline).await
-            })
+    ) -> Result<Known, StoreError> {
+        let rows: Vec<String> = rows.into_iter().collect();
+        let mut pages = stream::iter(rows.chunks(BATCH_GET_KEYS_MAX))
+            .map(|keys| self.store.batch_get(self.table, LEDGER_KEY, keys, deadline))
             .buffer_unordered(CALLS_AT_ONCE);
-        let mut entries = BTreeMap::new();
+        let mut known = Known::default();
         while let Some(page) = pages.next().await {
             for item in page? {
-                let (pk, entry) = self.entry(&item)?;
-                entries.insert(pk, entry);
+                if let Some((run, is_building)) = building::run_of(&item) {
+                    known.building.extend(is_building.then(|| run.to_owned()));
+                    continue;
+                }
+                let (pk, entry) = Entry::read(&item).map_err(|it| self.unreadable(it))?;
+                known.entries.insert(pk, entry);
             }
         }
-        Ok(entries)
+        Ok(known)
     }
 
     /// The difference that one candidate makes, as one guard and its row effects.
-    fn change(&self, index: usize, candidate: &Candidate, entry: &Entry) -> Change {
+    fn change(&self, index: usize, candidate: &Candidate, known: (&Entry, &Known)) -> Change {
+        let (entry, _) = known;
         let mut effects = BTreeMap::new();
         for (view, definition) in self.views.iter().enumerate() {
             let old = entry.contributions.get(&definition.name);
@@ -213,24 +289,27 @@ impl Ledger<'_> {
             }
         }
         effects.retain(|_, effect| !effect.is_nothing());
-        let guard = self.guard(candidate, entry);
+        let guard = self.guard(candidate, known);
         Change { index, guard, effects }
     }
 
     /// The new ledger row, written only at the revision its difference was computed from.
-    fn guard(&self, candidate: &Candidate, entry: &Entry) -> Guard {
+    fn guard(&self, candidate: &Candidate, (entry, known): (&Entry, &Known)) -> Guard {
         let contributions = candidate
             .contributions
             .iter()
             .map(|(&view, stored)| (self.views[view].name.as_str(), stored));
         let contributions = rows::contributions_text(contributions);
-        let mut item = Item::from([
-            (LEDGER_KEY.to_owned(), AttributeValue::S(candidate.pk.clone())),
-            ("key".to_owned(), AttributeValue::S(candidate.key.clone())),
-            ("v".to_owned(), AttributeValue::S(candidate.version.clone())),
-            ("rev".to_owned(), AttributeValue::N((entry.revision + 1).to_string())),
-            ("c".to_owned(), AttributeValue::S(contributions)),
-        ]);
+        let (version, fence) = match &candidate.basis {
+            Basis::Record { version, .. } => (version.as_str(), entry.fence),
+            Basis::Scan => ("", entry.fence),
+            Basis::Source { read } => (entry.version.as_str(), Some(*read)),
+        };
+        let mut guard = Guard::new(
+            (&candidate.pk, &candidate.key),
+            (version, contributions),
+            (entry.revision, fence),
+        );
         if !candidate.quarantine.is_empty() {
             let quarantine = candidate
                 .quarantine
@@ -239,15 +318,18 @@ impl Ledger<'_> {
                     (self.views[view].name.clone(), quarantine.to_attribute())
                 })
                 .collect();
-            item.insert(QUARANTINE.to_owned(), AttributeValue::M(quarantine));
+            guard.set(QUARANTINE, AttributeValue::M(quarantine));
             if let Some(record) = &candidate.record {
-                item.insert("record".to_owned(), AttributeValue::S(record.clone()));
+                guard.set("record", text(record.clone()));
             }
         }
-        if let Some(expires_s) = candidate.expires_s {
-            item.insert(LEDGER_TTL.to_owned(), AttributeValue::N(expires_s.to_string()));
+        if let Some(Expiry { at_s, unless_building }) = &candidate.expiry {
+            let is_building = |run: &String| known.building.contains(run);
+            if !unless_building.as_ref().is_some_and(is_building) {
+                guard.expires(*at_s);
+            }
         }
-        Guard { item, revision_read: entry.revision }
+        guard
     }
 
     fn transaction(&self, chunk: &Chunk) -> Vec<TransactWriteItem> {
@@ -263,8 +345,8 @@ impl Ledger<'_> {
         guards.chain(effects).collect()
     }
 
-    fn entry(&self, item: &Item) -> Result<(String, Entry), StoreError> {
-        let unreadable = |attribute: &str| StoreError {
+    fn unreadable(&self, attribute: &str) -> StoreError {
+        StoreError {
             operation: "BatchGetItem",
             endpoint: self.table.to_owned(),
             trouble: Trouble::Rejected,
@@ -273,19 +355,7 @@ impl Ledger<'_> {
                 "attribute {attribute} of a ledger row is not as changefold writes it; \
                  the table must not be written by anything else"
             ),
-        };
-        let text = |name: &str| item.get(name).and_then(|value| value.as_s().ok()).cloned();
-        let pk = text(LEDGER_KEY).ok_or_else(|| unreadable(LEDGER_KEY))?;
-        let version = text("v").ok_or_else(|| unreadable("v"))?;
-        let revision = item
-            .get("rev")
-            .and_then(|value| value.as_n().ok())
-            .and_then(|digits| digits.parse().ok())
-            .ok_or_else(|| unreadable("rev"))?;
-        let contributions = text("c")
-            .and_then(|text| rows::contributions_from(&text))
-            .ok_or_else(|| unreadable("c"))?;
-        Ok((pk, Entry { revision, version, contributions }))
+        }
     }
 }
 
@@ -295,29 +365,4 @@ struct Change {
     index: usize,
     guard: Guard,
     effects: BTreeMap<RowId, Effect>,
-}
-
-#[derive(Debug)]
-struct Guard {
-    item: Item,
-    revision_read: u64,
-}
-
-impl Guard {
-    fn action(&self, table: &str) -> TransactWriteItem {
-        let put = Put::builder().table_name(table).set_item(Some(self.item.clone()));
-        let put = if self.revision_read == 0 {
-            put.condition_expression("attribute_not_exists(#k)")
-                .expression_attribute_names("#k", LEDGER_KEY)
-        } else {
-            put.condition_expression("#r = :r")
-                .expression_attribute_names("#r", "rev")
-                .expression_attribute_values(
-                    ":r",
-                    AttributeValue::N(self.revision_read.to_string()),
-                )
-        };
-        let put = put.build().expect("table and item are set");
-        TransactWriteItem::builder().put(put).build()
-    }
 }

@@ -5,12 +5,12 @@
 //! finished when its item's newest change is, in every group of views that reads it.
 
 use super::{
-    Group, LEDGER_SLACK_S, RECORD_BYTES_MAX, Views,
+    Group, LEDGER_SLACK_S, RECORD_BYTES_MAX, Views, building,
     definition::Path,
     evaluate::{Contribution, Poison, evaluate, path_value},
     image,
-    ledger::{Candidate, Fate, Ledger},
-    quarantine::{self, Quarantine},
+    ledger::{Basis, Candidate, Expiry, Fate, Ledger},
+    quarantine::Quarantine,
     registry::RegistryError,
     rows::{self, Stored},
     scalar::{Scalar, encode_key},
@@ -35,7 +35,7 @@ const QUARANTINE_LINES_MAX: usize = 20;
 
 /// One delivered change of an item, for one group.
 #[derive(Debug)]
-struct Delivered {
+pub(super) struct Delivered {
     version: String,
     /// The record's place in the batch.
     index: usize,
@@ -49,7 +49,7 @@ struct Delivered {
 
 impl Views {
     /// Which item of one group a record is about.
-    fn delivered(
+    pub(super) fn delivered(
         &self,
         group: usize,
         record: &Record<'_>,
@@ -73,7 +73,7 @@ impl Views {
     }
 
     /// What a change asks of its group's views.
-    fn candidate(
+    pub(super) fn candidate(
         &self,
         delivered: &Delivered,
         record: &Record<'_>,
@@ -92,13 +92,16 @@ impl Views {
         let mut candidate = Candidate {
             pk: delivered.pk.clone(),
             key: delivered.item.readable.clone(),
-            version: delivered.version.clone(),
+            basis: Basis::Record {
+                version: delivered.version.clone(),
+                created: record.approximate_arrival(),
+            },
             contributions: BTreeMap::new(),
             projected: BTreeMap::new(),
             row_key: delivered.item.row_key.clone(),
             quarantine: BTreeMap::new(),
             record: None,
-            expires_s: None,
+            expiry: None,
         };
         for &view in &group.views {
             let evaluated = match (unkeyed, &item) {
@@ -119,7 +122,11 @@ impl Views {
             let retention_hours =
                 group.views.iter().map(|&view| self.definitions[view].retention_hours).max();
             let retention_s = i64::from(retention_hours.unwrap_or(24)) * 3_600;
-            candidate.expires_s = Some(arrival.0 / 1_000 + retention_s + LEDGER_SLACK_S);
+            let run = record.source_arn().map(building::run_key);
+            candidate.expiry = Some(Expiry {
+                at_s: arrival.0 / 1_000 + retention_s + LEDGER_SLACK_S,
+                unless_building: run.filter(|_| removed),
+            });
         }
         Ok(candidate)
     }
@@ -149,7 +156,7 @@ impl Views {
         }
     }
 
-    fn ledger(&self) -> Ledger<'_> {
+    pub(super) fn ledger(&self) -> Ledger<'_> {
         Ledger {
             store: &self.store,
             table: &self.ledger_table,
@@ -247,7 +254,7 @@ fn changelog_item(
 
 /// Why a record cannot become a candidate.
 #[derive(Debug, thiserror::Error)]
-enum Unreadable {
+pub(super) enum Unreadable {
     #[error(transparent)]
     Record(#[from] DecodeError),
     #[error(
@@ -264,7 +271,7 @@ enum Unreadable {
 }
 
 impl Unreadable {
-    fn code(&self) -> &'static str {
+    pub(super) fn code(&self) -> &'static str {
         match self {
             Self::Record(error) => error.code(),
             Self::TooLargeToKeep => "RecordTooLargeToKeep",
@@ -343,18 +350,8 @@ impl Work for Views {
         Ok(())
     }
 
-    /// Lists what is quarantined; a view has no parked records.
     async fn operate(&self, operation: &Operation, call: &Call) -> Result<serde_json::Value, Halt> {
-        let Operation::List(selection) = operation else { return Err(only_listed()) };
-        let wanted = quarantine::Wanted::of(selection)?;
-        let names = self.names();
-        let page =
-            quarantine::page(&self.store, &self.ledger_table, &names, &wanted, call.deadline)
-                .await
-                .map_err(|error| {
-                    Halt::new("LedgerUnreadable", "the ledger does not answer").caused_by(error)
-                })?;
-        Ok(serde_json::to_value(page).expect("texts and numbers are JSON"))
+        self.carry_out(operation, call).await
     }
 }
 
@@ -393,14 +390,6 @@ fn queue_refused() -> Halt {
         "views cannot be kept from a queue: its messages have no version, so a late duplicate \
          could not be told from news; remove this event source and give the views the stream \
          itself",
-    )
-}
-
-fn only_listed() -> Halt {
-    Halt::new(
-        "OperationUnsupported",
-        "views park no records: what they cannot evaluate is quarantined in the ledger, can be \
-         listed with `list`, and comes back by itself with the item's next good change",
     )
 }
 

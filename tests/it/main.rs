@@ -43,6 +43,8 @@ mod oracle;
 mod parked;
 #[cfg(feature = "local")]
 mod readme;
+#[cfg(feature = "local")]
+mod reconcile;
 #[cfg(all(feature = "local", feature = "lambda"))]
 mod runtime_api;
 #[cfg(feature = "local")]

@@ -32,6 +32,12 @@ pub(crate) fn embedded(seed: u64) -> Store {
     )
 }
 
+/// The embedded store, addressed as a server of one's own.
+pub(crate) fn embedded_at_url(seed: u64) -> Store {
+    let endpoint = local_endpoint(Some("http://embedded"));
+    Store::new(store::embedded::open(None).unwrap(), &endpoint, Arc::new(SystemClock), seed)
+}
+
 pub(crate) fn endpoint(url: &str) -> Store {
     Store::new(store::network(), &local_endpoint(Some(url)), Arc::new(SystemClock), 1)
 }

@@ -1,0 +1,155 @@
+//! How far the views of a source are built: the rows that say it, for any client to read.
+//!
+//! They stand in the ledger's table. A view's row (`S#` and its name) says whether the view can
+//! be trusted; a run's row (`B#` and the ARN of the source) says how a backfill stands. Both
+//! change in one transaction, so that no reader finds a view ready that is being built. A view
+//! that was never backfilled has no row: it knows the items that changed since its mapping began.
+//!
+//! Separate from the run itself because the ledger looks here too: while views are built, the
+//! row of a removed item has no time to live.
+
+use crate::{
+    store::{Item, rows::text_of},
+    view::source_item::LEDGER_KEY,
+};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What the key of a view's row begins with; the view's name follows.
+pub const STATE_PREFIX: &str = "S#";
+/// What the keys of a run's rows begin with; the ARN of the source follows.
+const RUN_PREFIX: &str = "B#";
+
+/// Attribute of both rows.
+pub(crate) const STATE: &str = "state";
+
+/// How far a view is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ViewState {
+    /// Items of the source are missing in it.
+    Building,
+    /// Every item is in it, some as they were a moment ago: the stream has yet to pass the
+    /// end of the scan.
+    CatchingUp,
+    /// It is the SQL over the source, as far as the stream has come.
+    Ready,
+}
+
+impl ViewState {
+    /// How a view's row says it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Building => "building",
+            Self::CatchingUp => "catching up",
+            Self::Ready => "ready",
+        }
+    }
+}
+
+impl fmt::Display for ViewState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// How a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// Its segments are being read.
+    Scanning,
+    /// It has used up its units.
+    Paused,
+    /// Somebody has stopped it.
+    Stopped,
+    /// Its segments are read to the end.
+    CatchingUp,
+    /// The stream has passed the end of the scan.
+    Ready,
+}
+
+impl RunState {
+    /// How a run's row says it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Scanning => "scanning",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+            Self::CatchingUp => "catching up",
+            Self::Ready => "ready",
+        }
+    }
+
+    /// What it means for the views.
+    #[must_use]
+    pub fn of_views(self) -> ViewState {
+        match self {
+            Self::Scanning | Self::Paused | Self::Stopped => ViewState::Building,
+            Self::CatchingUp => ViewState::CatchingUp,
+            Self::Ready => ViewState::Ready,
+        }
+    }
+
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        [Self::Scanning, Self::Paused, Self::Stopped, Self::CatchingUp, Self::Ready]
+            .into_iter()
+            .find(|state| state.as_str() == text)
+    }
+}
+
+impl fmt::Display for RunState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Key of the row that says how far a view is built.
+#[must_use]
+pub fn state_key(view: &str) -> String {
+    format!("{STATE_PREFIX}{view}")
+}
+
+/// Key of the row of a source's run.
+pub(crate) fn run_key(source_arn: &str) -> String {
+    format!("{RUN_PREFIX}{source_arn}")
+}
+
+/// Key of the row that shares a run's rates among its segments.
+pub(crate) fn pace_key(source_arn: &str) -> String {
+    format!("{RUN_PREFIX}{source_arn}#pace")
+}
+
+/// Key of the row of one segment.
+pub(crate) fn segment_key(source_arn: &str, run: &str, segment: u32) -> String {
+    format!("{RUN_PREFIX}{source_arn}#{run}#{segment}")
+}
+
+/// Whether a row of the ledger's table is a run's, and then its key and whether it still builds
+/// views. A state that cannot be read is one.
+pub(crate) fn run_of(row: &Item) -> Option<(&str, bool)> {
+    let key = text_of(row, LEDGER_KEY).filter(|key| key.starts_with(RUN_PREFIX))?;
+    let state = text_of(row, STATE).and_then(RunState::read);
+    Some((key, state != Some(RunState::Ready)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::rows::text;
+
+    #[test]
+    fn only_a_run_that_is_ready_builds_nothing() {
+        let row = |key: &str, state: &str| {
+            Item::from([(LEDGER_KEY.to_owned(), text(key)), (STATE.to_owned(), text(state))])
+        };
+        let key = run_key("arn:aws:dynamodb:us-east-1:1:table/orders");
+        for (state, builds) in [("scanning", true), ("catching up", true), ("ready", false)] {
+            assert_eq!(run_of(&row(&key, state)), Some((&*key, builds)), "{state}");
+        }
+        assert_eq!(run_of(&row(&key, "from another version")), Some((&*key, true)));
+        assert_eq!(run_of(&row("K#orders#S1:a", "ready")), None);
+    }
+}

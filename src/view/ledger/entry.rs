@@ -1,0 +1,144 @@
+//! A ledger row: how it is read, and how it is replaced at the revision that was read.
+//!
+//! ```text
+//! pk   K#<source>#<item>          key  the item's key, for people
+//! v    version applied; empty where no record of the stream was, but the item itself
+//! rev  +1 with every write        c    contributions by view
+//! q    why views leave it out     record  the record of a quarantined item
+//! f    fence, in milliseconds: when the source was read to reconcile the item
+//! ttl  only where nothing comes after it
+//! ```
+//!
+//! Separate because the layout is what functions of several versions share. What it gives up:
+//! a function from before fences writes a row without the one it had.
+
+use super::LEDGER_TTL;
+use crate::{
+    record::Timestamp,
+    store::{
+        Item,
+        rows::{number, number_of, text, text_of},
+    },
+    view::{
+        rows::{self, Stored},
+        source_item::LEDGER_KEY,
+    },
+};
+use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
+use std::collections::BTreeMap;
+
+/// How far the clocks that date a record and a read of the source may be apart, in
+/// milliseconds; a record's own moment is rounded down to the second.
+const FENCE_SLACK_MS: i64 = 5_000;
+
+const FENCE: &str = "f";
+
+/// What a ledger row says. One that is not there says nothing, at revision 0.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Entry {
+    pub(crate) revision: u64,
+    pub(crate) version: String,
+    pub(crate) contributions: BTreeMap<String, Stored>,
+    /// When the source was last read to reconcile the item.
+    pub(crate) fence: Option<Timestamp>,
+}
+
+impl Entry {
+    /// Reads a row; or which of its attributes cannot be read.
+    pub(crate) fn read(item: &Item) -> Result<(String, Self), &'static str> {
+        let text = |name: &'static str| text_of(item, name).ok_or(name);
+        let contributions = rows::contributions_from(text("c")?).ok_or("c")?;
+        let entry = Self {
+            revision: number_of(item, "rev").ok_or("rev")?,
+            version: text("v")?.to_owned(),
+            contributions,
+            fence: number_of(item, FENCE).map(Timestamp),
+        };
+        Ok((text(LEDGER_KEY)?.to_owned(), entry))
+    }
+
+    /// Whether there is a row.
+    pub(crate) fn exists(&self) -> bool {
+        self.revision > 0
+    }
+
+    /// Whether what was read to reconcile the item contains a change that was created then.
+    pub(crate) fn contains(&self, created: Option<Timestamp>) -> bool {
+        match (self.fence, created) {
+            (Some(fence), Some(created)) => created.0 < fence.0.saturating_sub(FENCE_SLACK_MS),
+            _ => false,
+        }
+    }
+}
+
+/// The new ledger row of an item, written only at the revision that was read.
+#[derive(Debug)]
+pub(super) struct Guard {
+    pub(super) item: Item,
+    pub(super) revision_read: u64,
+}
+
+impl Guard {
+    /// A row without what only some rows have.
+    pub(super) fn new(
+        (pk, key): (&str, &str),
+        (version, contributions): (&str, String),
+        (revision_read, fence): (u64, Option<Timestamp>),
+    ) -> Self {
+        let mut item = Item::from([
+            (LEDGER_KEY.to_owned(), text(pk)),
+            ("key".to_owned(), text(key)),
+            ("v".to_owned(), text(version)),
+            ("rev".to_owned(), number(revision_read + 1)),
+            ("c".to_owned(), text(contributions)),
+        ]);
+        item.extend(fence.map(|Timestamp(fence)| (FENCE.to_owned(), number(fence))));
+        Self { item, revision_read }
+    }
+
+    pub(super) fn set(&mut self, name: &str, value: AttributeValue) {
+        self.item.insert(name.to_owned(), value);
+    }
+
+    pub(super) fn expires(&mut self, at_s: i64) {
+        self.set(LEDGER_TTL, number(at_s));
+    }
+
+    pub(super) fn action(&self, table: &str) -> TransactWriteItem {
+        let put = Put::builder().table_name(table).set_item(Some(self.item.clone()));
+        let put = if self.revision_read == 0 {
+            put.condition_expression("attribute_not_exists(#k)")
+                .expression_attribute_names("#k", LEDGER_KEY)
+        } else {
+            put.condition_expression("#r = :r")
+                .expression_attribute_names("#r", "rev")
+                .expression_attribute_values(":r", number(self.revision_read))
+        };
+        let put = put.build().expect("table and item are set");
+        TransactWriteItem::builder().put(put).build()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fence_contains_what_was_created_before_it_and_its_slack() {
+        let fenced = Entry { fence: Some(Timestamp(100_000)), ..Entry::default() };
+        for (created, contained) in [(94_999, true), (95_000, false), (100_000, false)] {
+            assert_eq!(fenced.contains(Some(Timestamp(created))), contained, "{created}");
+        }
+        assert!(!fenced.contains(None), "a record without a moment is not known to be in it");
+        assert!(!Entry::default().contains(Some(Timestamp(0))));
+    }
+
+    #[test]
+    fn a_row_is_read_as_it_was_written() {
+        let guard = Guard::new(("K#a", "pk=a"), ("", "{}".into()), (4, Some(Timestamp(7))));
+        let (pk, entry) = Entry::read(&guard.item).unwrap();
+        let read = (&*pk, entry.revision, &*entry.version, entry.fence);
+        assert_eq!(read, ("K#a", 5, "", Some(Timestamp(7))));
+        assert_eq!(Entry::read(&Item::new()).unwrap_err(), "c");
+    }
+}
