@@ -37,6 +37,11 @@ impl Backoff {
         &self.clock
     }
 
+    /// A number that follows from the seed and how many there were before.
+    pub(crate) fn random(&self) -> u64 {
+        self.rng.lock().unwrap_or_else(PoisonError::into_inner).u64(..)
+    }
+
     /// Waits with full jitter; false when the tries are used up, or another one that takes as
     /// long as the last would go on into the time of the reply.
     pub(crate) async fn wait(&self, tries: &mut Tries) -> bool {

@@ -15,7 +15,7 @@
 pub mod backfill;
 
 use crate::recovery::park::envelope::Envelope;
-use backfill::ReconcileRequest;
+use backfill::{Backfill, ReconcileRequest};
 use serde::{Deserialize, Serialize};
 
 /// Version of the operations.
@@ -34,8 +34,8 @@ pub const ANSWER_BYTES_MAX: usize = 5_500_000;
 pub enum Operations {
     /// None.
     Off,
-    /// Those that change nothing and give no payload: [`Operation::List`], and
-    /// [`Operation::Show`] without payloads.
+    /// Those that change nothing and give no payload: [`Operation::List`], [`Operation::Show`]
+    /// without payloads, and the steps of a backfill that only tell.
     Read,
     /// All of them.
     #[default]
@@ -49,6 +49,7 @@ impl Operations {
         match (self, operation) {
             (Self::All, _) | (Self::Read, Operation::List(_)) => true,
             (Self::Read, Operation::Show(selection)) => selection.without_payload,
+            (Self::Read, Operation::Backfill(step)) => step.only_reads(),
             (Self::Read, Operation::Redrive(_) | Operation::Drop(_) | Operation::Reconcile(_))
             | (Self::Off, _) => false,
         }
@@ -69,6 +70,8 @@ pub enum Operation {
     Drop(Drop),
     /// Brings items from their source into the views, whatever the ledger says of them.
     Reconcile(ReconcileRequest),
+    /// Brings every item of a table into its views, step by step.
+    Backfill(Backfill),
 }
 
 impl Operation {
@@ -81,6 +84,7 @@ impl Operation {
             Self::Redrive(_) => "redrive",
             Self::Drop(_) => "drop",
             Self::Reconcile(_) => "reconcile",
+            Self::Backfill(_) => "backfill",
         }
     }
 }

@@ -372,6 +372,12 @@ impl Store {
         if self.back_off(tries).await { Ok(()) } else { Err(error) }
     }
 
+    /// A text that no other call to this, in this process or another, is likely to give.
+    pub(crate) fn unique(&self) -> String {
+        let Timestamp(now) = self.clock().now();
+        format!("{now:x}-{:016x}", self.backoff.random())
+    }
+
     /// Waits with full jitter; false when the tries or the time before the deadline's reserve
     /// are used up.
     pub(crate) async fn back_off(&self, tries: &mut Tries) -> bool {

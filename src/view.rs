@@ -7,6 +7,7 @@
 //! AWS can cut a batch again make no difference. Items from before the mapping began come in by
 //! a backfill. What it gives up: a view lags by the batch in progress.
 
+mod backfill;
 pub mod building;
 mod canonical;
 pub mod definition;

@@ -109,6 +109,7 @@ impl Embedded {
             "BatchGetItem" => through(body, |request| database.batch_get_item(request)),
             "BatchWriteItem" => through(body, |request| database.batch_write_item(request)),
             "CreateTable" => through(body, |request| database.create_table(request)),
+            "DeleteTable" => through(body, |request| database.delete_table(request)),
             "DeleteItem" => through(body, |request| database.delete_item(request)),
             "DescribeTable" => through(body, |request| database.describe_table(request)),
             "GetItem" => through(body, |request| database.get_item(request)),

@@ -23,6 +23,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(crate) struct Described {
     /// The table's ARN.
     pub(crate) arn: String,
+    /// Its id: a table that was deleted and made again has another one.
+    pub(crate) id: Option<String>,
     /// Names of the key attributes, the partition key first.
     pub(crate) keys: Vec<String>,
     /// Items, as DynamoDB counts them about every six hours.
@@ -105,6 +107,7 @@ impl Store {
         };
         Ok(Some(Described {
             arn: found.table_arn().filter(|_| !keys.is_empty()).ok_or_else(incomplete)?.to_owned(),
+            id: found.table_id().map(str::to_owned),
             keys,
             items: found.item_count().unwrap_or_default().try_into().unwrap_or_default(),
             bytes: found.table_size_bytes().unwrap_or_default().try_into().unwrap_or_default(),

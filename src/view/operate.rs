@@ -24,6 +24,7 @@ impl Views {
         match operation {
             Operation::List(selection) => self.list(selection, call).await.map(told),
             Operation::Reconcile(request) => self.reconcile_asked(request, call).await.map(told),
+            Operation::Backfill(step) => self.backfill(step, call).await,
             Operation::Show(_) | Operation::Redrive(_) | Operation::Drop(_) => Err(only_listed()),
         }
     }

@@ -209,12 +209,7 @@ pub(crate) async fn bind(
     deadline: Timestamp,
 ) -> Result<Sources, RegistryError> {
     loop {
-        let mut registry = read(store, table, deadline).await?;
-        match &registry.owner {
-            Some(name) if name == owner => {}
-            Some(other) => return Err(of_another(table, other, owner)),
-            None => return Err(RegistryError::Unreadable { table: table.to_owned() }),
-        }
+        let mut registry = owned(store, table, owner, deadline).await?;
         if registry.first.contains_key(resource) {
             return Ok(registry.sources());
         }
@@ -224,6 +219,33 @@ pub(crate) async fn bind(
             Err(error) if matches!(error.trouble, Trouble::Guard | Trouble::Unknown) => {}
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+/// Refuses where the ledger belongs to another function by now.
+///
+/// # Errors
+/// It does, or the store does not answer.
+pub(crate) async fn still_owned(
+    store: &Store,
+    table: &str,
+    owner: &str,
+    deadline: Timestamp,
+) -> Result<(), RegistryError> {
+    owned(store, table, owner, deadline).await.map(|_| ())
+}
+
+async fn owned(
+    store: &Store,
+    table: &str,
+    owner: &str,
+    deadline: Timestamp,
+) -> Result<Registry, RegistryError> {
+    let registry = read(store, table, deadline).await?;
+    match &registry.owner {
+        Some(name) if name == owner => Ok(registry),
+        Some(other) => Err(of_another(table, other, owner)),
+        None => Err(RegistryError::Unreadable { table: table.to_owned() }),
     }
 }
 

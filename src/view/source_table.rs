@@ -39,7 +39,8 @@ pub(crate) struct SourceTable<'v> {
     pub(crate) arn: String,
     pub(crate) described: Described,
     filing: Filing,
-    group: usize,
+    /// Which group of views reads it.
+    pub(crate) group: usize,
 }
 
 /// An item as it was found, and its key.

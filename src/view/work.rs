@@ -198,20 +198,29 @@ impl Views {
         Ok(Some(filings))
     }
 
-    /// Counts and logs the items that are quarantined from now on.
-    fn tell_quarantined(&self, candidates: &[Candidate], fates: &[Fate], call: &Call) {
-        let (mut items, mut reasons) = (0, 0);
+    /// Counts and logs the items that are quarantined from now on, and says how many; the
+    /// invocation has told of so many reasons already.
+    pub(super) fn tell_quarantined(
+        &self,
+        told: &mut usize,
+        (candidates, fates): (&[Candidate], &[Fate]),
+        call: &Call,
+    ) -> u64 {
+        let (mut items, mut untold) = (0, 0);
         let applied = candidates.iter().zip(fates).filter(|(_, fate)| **fate == Fate::Applied);
         for (candidate, _) in applied.filter(|(candidate, _)| !candidate.quarantine.is_empty()) {
             items += 1;
             for (&view, quarantine) in &candidate.quarantine {
-                if reasons < QUARANTINE_LINES_MAX {
+                if *told < QUARANTINE_LINES_MAX {
                     telemetry::item_quarantined(call, &self.definitions[view].name, quarantine);
+                    *told += 1;
+                } else {
+                    untold += 1;
                 }
-                reasons += 1;
             }
         }
-        telemetry::items_quarantined(call, items, reasons.saturating_sub(QUARANTINE_LINES_MAX));
+        telemetry::items_quarantined(call, items, untold);
+        items
     }
 
     /// The groups that read the stream a record comes from.
@@ -339,7 +348,7 @@ impl Work for Views {
         let applied = self.ledger().apply(&candidates, call.deadline).await;
         measures.store_calls = self.store.usage().calls - calls_before;
         let fates = applied.map_err(rejected)?;
-        self.tell_quarantined(&candidates, &fates, call);
+        self.tell_quarantined(&mut 0, (&candidates, &fates), call);
         let fates: BTreeMap<&str, &Fate> =
             candidates.iter().map(|candidate| candidate.pk.as_str()).zip(&fates).collect();
         for (outcome, asked) in outcomes.iter_mut().zip(&asked) {

@@ -11,6 +11,8 @@ mod account;
 #[cfg(feature = "local")]
 mod alarms;
 #[cfg(feature = "local")]
+mod backfill;
+#[cfg(feature = "local")]
 mod bisect;
 #[cfg(feature = "local")]
 mod cli;

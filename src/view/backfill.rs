@@ -1,0 +1,460 @@
+//! Views over a table that has items already.
+//!
+//! A run reads the table in segments while the stream goes on, and puts each item into the
+//! ledger where the ledger knows nothing of it, as the oldest version there can be. What the
+//! stream has brought before stays; what it brings later is newer. So no moment has to be
+//! found at which scan and stream meet, and a segment can be read twice.
+//!
+//! The function does it itself, a bounded portion a call. The run is a few rows in the ledger's
+//! table: the run and its state, one row a segment with its cursor and lease, and one that
+//! shares the rates. What it needs: the stream was mapped before the run began, from
+//! TRIM_HORIZON. What it gives up: while a run builds views they lack items, and an item may
+//! go back to an older state of its own for a moment, when the scan has read it before a record
+//! that is under way. The views' rows say so until the stream has passed the scan's end.
+
+mod bucket;
+mod pace;
+mod portion;
+mod run;
+mod segment;
+
+use super::{
+    Views,
+    building::{self, RunState, STATE, ViewState},
+    definition::Shape,
+    reconcile::ledger_unread,
+    registry,
+    source_item::LEDGER_KEY,
+    source_table::{SourceTable, check_stream},
+};
+use crate::{
+    call::{Call, Halt},
+    operation::backfill::{
+        Backfill, Begin, Begun, Counts, Estimate, Finish, Portion, RunStatus, SEGMENTS_DEFAULT,
+        Status, Stopped, UNITS_PER_S_DEFAULT, ViewStatus, Which, Worked,
+    },
+    record::Timestamp,
+    store::{Store, StoreError, Trouble, Usage, rows::text_of, tables::TableStream},
+};
+use bucket::{Cost, Limits};
+use pace::Pace;
+use portion::{Work, read_units_per_item, reserve_ms, stopped_by};
+use run::{Expected, Run};
+use segment::Segment;
+use serde_json::Value;
+use std::collections::{BTreeSet, VecDeque};
+
+/// Segments of a run at most: their rows are read at every call.
+const SEGMENTS_MAX: u32 = 1_000;
+/// Rows of a group that one transaction shares among its items, about.
+const SHARED_BY: f64 = 98.0;
+/// A record may reach the function so much later than its stream says, in milliseconds.
+const AGE_SLACK_MS: i64 = 5_000;
+
+impl Views {
+    /// Carries out one step of a backfill.
+    ///
+    /// # Errors
+    /// The step names what is not there, the ledger is another function's by now, or a store
+    /// refuses.
+    pub(super) async fn backfill(&self, step: &Backfill, call: &Call) -> Result<Value, Halt> {
+        fn told(answer: impl serde::Serialize) -> Value {
+            serde_json::to_value(answer).expect("texts and numbers are JSON")
+        }
+        if !step.only_reads() {
+            let (store, table) = self.ledger_place();
+            registry::still_owned(store, table, &self.owner, call.deadline)
+                .await
+                .map_err(|error| Halt::new(error.code(), error.to_string()).caused_by(error))?;
+        }
+        match step {
+            Backfill::Estimate(of) => self.estimate(&of.table, call).await.map(told),
+            Backfill::Begin(begin) => self.begin(begin, call).await.map(told),
+            Backfill::Work(portion) => Box::pin(self.work_on(portion, call)).await.map(told),
+            Backfill::Finish(finish) => self.finish(finish, call).await.map(told),
+            Backfill::Stop(of) => self.stop(&of.table, call).await.map(told),
+            Backfill::Status(which) => self.status(which, call).await.map(told),
+        }
+    }
+
+    /// How much there is, and what bringing it in takes.
+    async fn estimate(&self, table: &str, call: &Call) -> Result<Estimate, Halt> {
+        let source = self.source_table(table, call.deadline).await?;
+        let described = &source.described;
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let (items, bytes) = (described.items as f64, described.bytes as f64);
+        let is_rows = |&&view: &&usize| matches!(self.definitions[view].shape, Shape::Rows(_));
+        let views = &self.groups[source.group].views;
+        #[expect(clippy::cast_precision_loss, reason = "at most 49")]
+        let (rows, all) = (views.iter().filter(is_rows).count() as f64, views.len() as f64);
+        Ok(Estimate {
+            source: source.arn.clone(),
+            views: self.views_of(&source).into_iter().map(str::to_owned).collect(),
+            items: described.items,
+            bytes: described.bytes,
+            has_stream: described.stream == TableStream::WithNewImage,
+            read_units: bytes / 8_192.0 + items,
+            write_units_min: items * 2.0 * (1.0 + rows + (all - rows) / SHARED_BY),
+            write_units_max: items * 2.0 * (1.0 + all),
+        })
+    }
+
+    /// Begins a run, or goes on with the one that is there.
+    async fn begin(&self, begin: &Begin, call: &Call) -> Result<Begun, Halt> {
+        let segments = begin.segments.unwrap_or(SEGMENTS_DEFAULT);
+        let per_s = |units: Option<u32>| units.unwrap_or(UNITS_PER_S_DEFAULT);
+        let limits = Limits {
+            read_per_s: per_s(begin.read_units_per_s),
+            write_per_s: per_s(begin.write_units_per_s),
+            units_max: begin.units_max,
+        };
+        if segments == 0
+            || segments > SEGMENTS_MAX
+            || limits.read_per_s.min(limits.write_per_s) == 0
+        {
+            let message = "a run has 1 to 1000 segments, and at least one unit a second";
+            return Err(Halt::new("BackfillInvalid", message));
+        }
+        let deadline = call.deadline;
+        let source = self.source_table(&begin.table, deadline).await?;
+        if !begin.without_stream {
+            check_stream(&source)?;
+        }
+        let (store, table) = self.ledger_place();
+        let described = &source.described;
+        loop {
+            let former = self.run_of(&source.arn, deadline).await?;
+            let is_over = |run: &Run| stopped_by(run.state) == Some(Stopped::AllDone);
+            let run = match former {
+                Some(run) if is_over(&run) && !begin.again => return Ok(begun(&run)),
+                Some(mut run)
+                    if !is_over(&run) && (run.state == RunState::Scanning || !begin.again) =>
+                {
+                    check_table(&run, &source)?;
+                    (run.state, run.limits) = (RunState::Scanning, limits);
+                    run
+                }
+                former => {
+                    let expected = Expected {
+                        table_id: described.id.as_deref(),
+                        items: described.items,
+                        bytes: described.bytes,
+                    };
+                    let run = (&*source.arn, store.unique());
+                    let pace = Pace::new((store, table), &source.arn, limits, "");
+                    pace.reset(deadline).await.map_err(|error| self.unanswered(error))?;
+                    let how = (segments, limits);
+                    Run::begun(run, former.as_ref(), how, expected, store.clock().now())
+                }
+            };
+            if self.wrote(&run, &self.views_of(&source), deadline).await? {
+                return Ok(begun(&run));
+            }
+        }
+    }
+
+    /// Works on a portion of one segment.
+    async fn work_on(&self, portion: &Portion, call: &Call) -> Result<Worked, Halt> {
+        let began = self.usage();
+        let (store, table) = self.ledger_place();
+        let deadline = call.deadline;
+        let source = self.source_table(&portion.table, deadline).await?;
+        let run = self.run_of(&source.arn, deadline).await?;
+        let run = run.filter(|run| run.id == portion.run).ok_or_else(|| {
+            let message = format!(
+                "the run that was asked for is not the current one of {}: ask for its status",
+                source.name()
+            );
+            Halt::new("RunNotCurrent", message)
+        })?;
+        check_table(&run, &source)?;
+        let ended = |stopped| Worked { state: Some(run.state), stopped, ..Worked::default() };
+        if let Some(stopped) = stopped_by(run.state) {
+            return Ok(ended(Some(stopped)));
+        }
+        let owner = format!("{}/{}", call.request_id, store.unique());
+        let id = (&*source.arn, &*run.id);
+        let segments = Segment::all((store, table), id, run.segments, deadline).await;
+        let segments = segments.map_err(|error| self.unanswered(error))?;
+        if segments.iter().all(|segment| segment.is_done) {
+            let state = self.scanned(&source, &run.id, deadline).await?;
+            let stopped = Some(Stopped::AllDone);
+            return Ok(Worked { state: Some(state), stopped, ..Worked::default() });
+        }
+        let now = store.clock().now();
+        let is_meant = |number: u32| portion.segment.is_none_or(|segment| segment == number);
+        let free = segments.into_iter().filter(|it| is_meant(it.number) && it.is_free(now));
+        let mut free: VecDeque<Segment> = free.collect();
+        let Some(segment) = free.pop_front() else { return Ok(ended(Some(Stopped::Leased))) };
+        let mut work = Work {
+            views: self,
+            call,
+            source: &source,
+            pace: Pace::new((store, table), &source.arn, run.limits, &owner),
+            told: ended(None),
+            segment,
+            free,
+            began,
+            accounted: began,
+            reserve_ms: reserve_ms(now, deadline),
+            read_units_per_item: read_units_per_item(run.items_expected, run.bytes_expected),
+            quarantine_told: 0,
+            run,
+        };
+        let stopped = work.pages(&owner).await;
+        self.end(work, stopped).await
+    }
+
+    /// Gives the lease back and tells what was done; the last segment's end is the scan's.
+    async fn end(
+        &self,
+        mut work: Work<'_>,
+        stopped: Result<Stopped, Halt>,
+    ) -> Result<Worked, Halt> {
+        let (deadline, place) = (work.call.deadline, self.ledger_place());
+        work.segment.release(place, deadline).await;
+        drop(work.pace.settle(deadline).await);
+        let stopped = stopped?;
+        let mut told = std::mem::take(&mut work.told);
+        match stopped {
+            Stopped::Units => {
+                let pauses = |run: &mut Run| {
+                    let is_running = run.state == RunState::Scanning;
+                    run.state = if is_running { RunState::Paused } else { run.state };
+                    is_running
+                };
+                told.state = Some(self.change(work.source, &work.run.id, pauses, deadline).await?);
+            }
+            Stopped::SegmentDone => {
+                let id = (&*work.source.arn, &*work.run.id);
+                let segments = Segment::all(place, id, work.run.segments, deadline).await;
+                let segments = segments.map_err(|error| self.unanswered(error))?;
+                #[expect(clippy::cast_precision_loss, reason = "at most 49")]
+                let views = self.views_of(work.source).len() as f64;
+                let cost = Cost::of_units(1.0, 2.0 * (1.0 + views));
+                let is_end = segments.iter().all(|segment| segment.is_done);
+                // Without leave, the next call sees that nothing is left.
+                if is_end && work.leave(cost).await?.is_none() {
+                    told.state = Some(self.scanned(work.source, &work.run.id, deadline).await?);
+                }
+            }
+            _ => {}
+        }
+        told.stopped = Some(stopped);
+        let used = self.usage().since(work.began);
+        (told.read_units, told.write_units) = (used.read_units, used.write_units);
+        Ok(told)
+    }
+
+    /// Every segment is read to its end.
+    async fn scanned(
+        &self,
+        source: &SourceTable<'_>,
+        run: &str,
+        deadline: Timestamp,
+    ) -> Result<RunState, Halt> {
+        let Timestamp(now) = self.store.clock().now();
+        let ends = |run: &mut Run| {
+            let is_running = stopped_by(run.state) != Some(Stopped::AllDone);
+            if is_running {
+                (run.state, run.scan_end_ms) = (RunState::CatchingUp, Some(now));
+            }
+            is_running
+        };
+        self.change(source, run, ends, deadline).await
+    }
+
+    /// Says the views ready, if the stream has passed the end of the scan and every item is in.
+    async fn finish(&self, finish: &Finish, call: &Call) -> Result<Status, Halt> {
+        let source = self.source_table(&finish.table, call.deadline).await?;
+        let Timestamp(now) = self.store.clock().now();
+        let which = Which { table: Some(source.arn.clone()) };
+        let status = self.status(&which, call).await?;
+        let run = status.runs.first().filter(|run| run.counts.not_done == 0);
+        if let Some(run) = run {
+            let age = finish.iterator_age_ms.map_or(self.retention_ms(), |age| {
+                i64::try_from(age).unwrap_or(i64::MAX).saturating_add(AGE_SLACK_MS)
+            });
+            let has_passed = |run: &mut Run| {
+                let end = run.scan_end_ms.unwrap_or(i64::MAX);
+                let is_ready = run.state == RunState::CatchingUp && now.saturating_sub(age) > end;
+                run.state = if is_ready { RunState::Ready } else { run.state };
+                is_ready
+            };
+            self.change(&source, &run.run, has_passed, call.deadline).await?;
+        }
+        self.status(&which, call).await
+    }
+
+    /// Stops a run between two portions.
+    async fn stop(&self, table: &str, call: &Call) -> Result<Status, Halt> {
+        let source = self.source_table(table, call.deadline).await?;
+        if let Some(run) = self.run_of(&source.arn, call.deadline).await? {
+            let stops = |run: &mut Run| {
+                let is_running = matches!(run.state, RunState::Scanning | RunState::Paused);
+                run.state = if is_running { RunState::Stopped } else { run.state };
+                is_running
+            };
+            self.change(&source, &run.id, stops, call.deadline).await?;
+        }
+        self.status(&Which { table: Some(source.arn.clone()) }, call).await
+    }
+
+    /// How far the views are built.
+    async fn status(&self, which: &Which, call: &Call) -> Result<Status, Halt> {
+        let (store, table) = self.ledger_place();
+        let keys: Vec<String> =
+            self.definitions.iter().map(|view| building::state_key(&view.name)).collect();
+        let mut rows = Vec::new();
+        for keys in keys.chunks(crate::store::BATCH_GET_KEYS_MAX) {
+            let read = store.batch_get(table, LEDGER_KEY, keys, call.deadline).await;
+            rows.extend(read.map_err(|error| self.unanswered(error))?);
+        }
+        let asked = which.table.as_deref().and_then(|table| self.source_arn(table));
+        if which.table.is_some() && asked.is_none() {
+            let message = "no source of that name has come yet, and none was backfilled";
+            return Err(Halt::new("NoViewForSource", message));
+        }
+        let mut sources: BTreeSet<String> = asked.clone().into_iter().collect();
+        let mut status = Status::default();
+        for view in &self.definitions {
+            let row = rows.iter().find(|row| text_of(row, "view") == Some(&view.name));
+            let source = row.and_then(|row| text_of(row, "source")).map(str::to_owned);
+            let known = row.and_then(|row| text_of(row, STATE));
+            let all = [ViewState::Building, ViewState::CatchingUp, ViewState::Ready];
+            let state = all.into_iter().find(|state| known == Some(state.as_str()));
+            if asked.is_none() {
+                sources.extend(source.clone());
+            }
+            if asked.is_none() || asked == source {
+                status.views.push(ViewStatus { view: view.name.clone(), state, source });
+            }
+        }
+        for source in sources {
+            if let Some(run) = self.run_of(&source, call.deadline).await? {
+                status.runs.push(self.run_status(&run, call.deadline).await?);
+            }
+        }
+        Ok(status)
+    }
+
+    async fn run_status(&self, run: &Run, deadline: Timestamp) -> Result<RunStatus, Halt> {
+        let (store, table) = self.ledger_place();
+        let id = (&*run.source, &*run.id);
+        let segments = Segment::all((store, table), id, run.segments, deadline).await;
+        let segments = segments.map_err(|error| self.unanswered(error))?;
+        let used = Pace::new((store, table), &run.source, run.limits, "").used(deadline).await;
+        let used = used.map_err(|error| self.unanswered(error))?;
+        let mut counts = Counts::default();
+        segments.iter().for_each(|segment| counts.add(segment.counts));
+        #[expect(clippy::cast_precision_loss, reason = "thousandths of units, below 2^53")]
+        let units = |thousandths: i64| thousandths as f64 / 1_000.0;
+        let done = segments.iter().filter(|segment| segment.is_done).count();
+        Ok(RunStatus {
+            source: run.source.clone(),
+            run: run.id.clone(),
+            state: run.state,
+            segments: run.segments,
+            segments_done: u32::try_from(done).unwrap_or(u32::MAX),
+            items_expected: run.items_expected,
+            counts,
+            not_done: segments.into_iter().flat_map(|segment| segment.not_done).collect(),
+            read_units: units(used.read),
+            write_units: units(used.write),
+            began_ms: run.began_ms,
+            scan_end_ms: run.scan_end_ms,
+            ready_by_ms: run.scan_end_ms.map(|end| end.saturating_add(self.retention_ms())),
+            now_ms: store.clock().now().0,
+        })
+    }
+
+    /// Changes the current run, if the change says that it is one; how it stands then.
+    async fn change(
+        &self,
+        source: &SourceTable<'_>,
+        id: &str,
+        change: impl Fn(&mut Run) -> bool,
+        deadline: Timestamp,
+    ) -> Result<RunState, Halt> {
+        loop {
+            let run = self.run_of(&source.arn, deadline).await?.filter(|run| run.id == id);
+            let Some(mut run) = run else { return Ok(RunState::Stopped) };
+            if !change(&mut run) || self.wrote(&run, &self.views_of(source), deadline).await? {
+                return Ok(run.state);
+            }
+        }
+    }
+
+    /// Writes a run; false if it has to be looked at again.
+    async fn wrote(&self, run: &Run, views: &[&str], deadline: Timestamp) -> Result<bool, Halt> {
+        match run.write(self.ledger_place(), views, deadline).await {
+            Ok(()) => Ok(true),
+            Err(error) if matches!(error.trouble, Trouble::Guard | Trouble::Unknown) => Ok(false),
+            Err(error) => Err(self.unanswered(error)),
+        }
+    }
+
+    async fn run_of(&self, source: &str, deadline: Timestamp) -> Result<Option<Run>, Halt> {
+        let (store, table) = self.ledger_place();
+        let found = Run::find(store, table, source, deadline).await;
+        found.map_err(|error| self.unanswered(error))
+    }
+
+    fn views_of(&self, source: &SourceTable<'_>) -> Vec<&str> {
+        let views = self.groups[source.group].views.iter();
+        views.map(|&view| self.definitions[view].name.as_str()).collect()
+    }
+
+    /// How long the streams of these views keep records at the longest.
+    fn retention_ms(&self) -> i64 {
+        let hours = self.definitions.iter().map(|view| view.retention_hours).max().unwrap_or(24);
+        i64::from(hours) * 3_600_000
+    }
+
+    /// The store and the name of the ledger's table.
+    pub(super) fn ledger_place(&self) -> (&Store, &str) {
+        (&self.store, &self.ledger_table)
+    }
+
+    /// What was used of both stores.
+    pub(super) fn usage(&self) -> Usage {
+        let own = self.store.usage();
+        let source = self.source_store.as_ref().map(Store::usage).unwrap_or_default();
+        Usage {
+            calls: own.calls + source.calls,
+            write_units: own.write_units + source.write_units,
+            read_units: own.read_units + source.read_units,
+        }
+    }
+
+    fn unanswered(&self, error: StoreError) -> Halt {
+        if error.trouble == Trouble::Rejected {
+            return ledger_unread(error);
+        }
+        let table = &self.ledger_table;
+        let message = format!("the ledger table {table} does not answer; what is done stays done");
+        Halt::new("StoreUnavailable", message).caused_by(error)
+    }
+}
+
+fn begun(run: &Run) -> Begun {
+    Begun {
+        source: run.source.clone(),
+        run: run.id.clone(),
+        segments: run.segments,
+        state: run.state,
+    }
+}
+
+/// Refuses to go on with a run over a table that is not the same any more.
+fn check_table(run: &Run, source: &SourceTable<'_>) -> Result<(), Halt> {
+    if run.table_id.is_none() || run.table_id == source.described.id {
+        return Ok(());
+    }
+    let message = format!(
+        "the table {} was deleted and made again since the run began: stop the run, and begin \
+         another with `again`",
+        source.name()
+    );
+    Err(Halt::new("SourceTableReplaced", message))
+}

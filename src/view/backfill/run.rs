@@ -1,0 +1,151 @@
+//! The row of a run, and the rows that say how far its views are.
+//!
+//! Both change in one transaction under the run's revision: of two who change it one is first,
+//! and the other looks again. A reader of a view's row never finds more than is true.
+
+use super::bucket::Limits;
+use crate::{
+    record::Timestamp,
+    store::{
+        Item, Store, StoreError,
+        rows::{Change, number, number_of, text, text_of},
+    },
+    view::{
+        building::{self, RunState, STATE},
+        source_item::LEDGER_KEY,
+    },
+};
+
+/// A run over one source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Run {
+    /// The source, by the ARN that its items are filed under.
+    pub(super) source: String,
+    pub(super) id: String,
+    revision: u64,
+    pub(super) state: RunState,
+    pub(super) segments: u32,
+    pub(super) limits: Limits,
+    /// The table's own id: a table that was made anew is another one.
+    pub(super) table_id: Option<String>,
+    pub(super) items_expected: u64,
+    pub(super) bytes_expected: u64,
+    pub(super) began_ms: i64,
+    pub(super) scan_end_ms: Option<i64>,
+}
+
+/// What there is of a table when a run begins.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Expected<'t> {
+    pub(super) table_id: Option<&'t str>,
+    pub(super) items: u64,
+    pub(super) bytes: u64,
+}
+
+impl Run {
+    /// A run that begins now. It takes the place of the one that is there, if any.
+    pub(super) fn begun(
+        (source, id): (&str, String),
+        former: Option<&Self>,
+        (segments, limits): (u32, Limits),
+        expected: Expected<'_>,
+        Timestamp(now): Timestamp,
+    ) -> Self {
+        Self {
+            source: source.to_owned(),
+            id,
+            revision: former.map_or(0, |former| former.revision),
+            state: RunState::Scanning,
+            segments,
+            limits,
+            table_id: expected.table_id.map(str::to_owned),
+            items_expected: expected.items,
+            bytes_expected: expected.bytes,
+            began_ms: now,
+            scan_end_ms: None,
+        }
+    }
+
+    /// Reads the run over a source; none if there is none.
+    ///
+    /// # Errors
+    /// The store does not answer. A row that cannot be read is none.
+    pub(super) async fn find(
+        store: &Store,
+        table: &str,
+        source: &str,
+        deadline: Timestamp,
+    ) -> Result<Option<Self>, StoreError> {
+        let row = store.get(table, LEDGER_KEY, &building::run_key(source), deadline).await?;
+        Ok(row.and_then(|row| Self::read(source, &row)))
+    }
+
+    fn read(source: &str, row: &Item) -> Option<Self> {
+        let limits = Limits {
+            read_per_s: number_of(row, "read_units_per_s")?,
+            write_per_s: number_of(row, "write_units_per_s")?,
+            units_max: number_of(row, "units_max"),
+        };
+        Some(Self {
+            source: source.to_owned(),
+            id: text_of(row, "run")?.to_owned(),
+            revision: number_of(row, "rev")?,
+            state: RunState::read(text_of(row, STATE)?)?,
+            segments: number_of(row, "segments")?,
+            limits,
+            table_id: text_of(row, "table_id").map(str::to_owned),
+            items_expected: number_of(row, "items_expected")?,
+            bytes_expected: number_of(row, "bytes_expected")?,
+            began_ms: number_of(row, "began_ms")?,
+            scan_end_ms: number_of(row, "scan_end_ms"),
+        })
+    }
+
+    /// Writes the run at the revision that was read, and with it how far its views are.
+    ///
+    /// # Errors
+    /// [`Trouble::Guard`](crate::store::Trouble::Guard) or
+    /// [`Trouble::Unknown`](crate::store::Trouble::Unknown): look again. Else the store refuses,
+    /// or stays unavailable.
+    pub(super) async fn write(
+        &self,
+        (store, table): (&Store, &str),
+        views: &[&str],
+        deadline: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut row = Item::from([
+            (LEDGER_KEY.to_owned(), text(building::run_key(&self.source))),
+            ("run".to_owned(), text(&self.id)),
+            ("rev".to_owned(), number(self.revision + 1)),
+            (STATE.to_owned(), text(self.state.as_str())),
+            ("segments".to_owned(), number(self.segments)),
+            ("read_units_per_s".to_owned(), number(self.limits.read_per_s)),
+            ("write_units_per_s".to_owned(), number(self.limits.write_per_s)),
+            ("items_expected".to_owned(), number(self.items_expected)),
+            ("bytes_expected".to_owned(), number(self.bytes_expected)),
+            ("began_ms".to_owned(), number(self.began_ms)),
+        ]);
+        let optional = [
+            ("units_max", self.limits.units_max.map(number)),
+            ("scan_end_ms", self.scan_end_ms.map(number)),
+            ("table_id", self.table_id.as_deref().map(text)),
+        ];
+        row.extend(optional.into_iter().filter_map(|(name, it)| Some((name.to_owned(), it?))));
+        let run = Change::put(table, row)
+            .only_if("attribute_not_exists(pk) OR rev = :rev")
+            .value(":rev", number(self.revision));
+        let Timestamp(now) = store.clock().now();
+        let states = views.iter().map(|view| {
+            let row = Item::from([
+                (LEDGER_KEY.to_owned(), text(building::state_key(view))),
+                ("view".to_owned(), text(*view)),
+                (STATE.to_owned(), text(self.state.of_views().as_str())),
+                ("source".to_owned(), text(&self.source)),
+                ("run".to_owned(), text(&self.id)),
+                ("since_ms".to_owned(), number(now)),
+            ]);
+            Change::put(table, row)
+        });
+        store.change_all([run].into_iter().chain(states).collect(), deadline).await
+    }
+}

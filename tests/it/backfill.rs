@@ -1,0 +1,122 @@
+//! Views over a table that has items already: a backfill beside the stream, and repairs.
+//!
+//! Every interleaving at store calls may come: see `world.rs`. `SIM_SEED=n` plays one seed.
+
+mod play;
+mod steps;
+mod wire;
+mod world;
+
+use crate::support;
+use changefold::view::building::ViewState;
+use play::{Played, Setup};
+use std::collections::BTreeMap;
+use wire::{Broken, Troubles};
+
+const SEEDS: u64 = 100;
+
+/// The seeds to be played: all, or the one that `SIM_SEED` names.
+fn seeds() -> impl Iterator<Item = u64> {
+    let one: Option<u64> = support::environment("SIM_SEED").map(|seed| seed.parse().unwrap());
+    (0..SEEDS).filter(move |seed| one.is_none_or(|one| one == *seed))
+}
+
+#[track_caller]
+fn is_exact(setup: Setup, play: impl Fn(Setup) -> Played) -> Played {
+    let played = play(setup);
+    let told = played.differences.join("\n");
+    assert!(played.differences.is_empty(), "SIM_SEED={}: {setup:?}: {told}", setup.seed);
+    played
+}
+
+#[test]
+fn a_hundred_backfills_beside_the_stream_leave_every_view_exact() {
+    let mut met: BTreeMap<&'static str, u64> = BTreeMap::new();
+    for seed in seeds() {
+        let played = is_exact(Setup::small(seed), play::backfill);
+        assert_eq!(played.status.views.len(), 3);
+        for view in &played.status.views {
+            assert_eq!(view.state, Some(ViewState::Ready), "SIM_SEED={seed}: {:?}", played.status);
+        }
+        for (what, count) in &played.seen.lock().unwrap().met {
+            *met.entry(what).or_default() += count;
+        }
+    }
+    for what in ["throttled", "conflict", "lost_answer"] {
+        assert!(met.get(what).is_some_and(|count| *count > 0), "no {what} in {met:?}");
+    }
+}
+
+/// A call that comes back after three days, beside those that took its segment over.
+#[test]
+fn what_a_call_from_the_dead_has_read_does_not_bring_removed_items_back() {
+    for seed in seeds().take(40) {
+        is_exact(Setup::frozen(seed), play::backfill);
+    }
+}
+
+#[test]
+fn a_hundred_repairs_beside_the_stream_leave_every_view_exact() {
+    for seed in seeds() {
+        is_exact(Setup::small(seed), play::repair);
+    }
+}
+
+/// Nothing fails, and the calls of a run take turns: what they use in any second of the world,
+/// wherever it begins, is the limit at most. Calls tell what they used at their own moment.
+#[test]
+fn the_rates_of_a_run_are_kept_in_every_second() {
+    for (seed, units_per_s) in [(1, 200), (2, 500), (3, 2_000)] {
+        let calm = Setup {
+            items: 600,
+            changes: 20,
+            segments: 4,
+            hands: 3,
+            units_per_s,
+            troubles: Troubles::default(),
+            dies: 0,
+            ahead_ms: 0,
+            ..Setup::small(seed)
+        };
+        let played = is_exact(calm, play::backfill);
+        let used = std::mem::take(&mut played.seen.lock().unwrap().used);
+        let limit = f64::from(units_per_s);
+        for (began, ..) in &used {
+            let second = used.iter().filter(|(at, ..)| (*began..began + 1_000).contains(at));
+            let sum = second.fold((0.0, 0.0), |(r, w), (_, read, write)| (r + read, w + write));
+            assert!(sum.0 <= limit && sum.1 <= limit, "{units_per_s} units/s: {sum:?}");
+        }
+        let writes: f64 = used.iter().map(|(.., write)| write).sum();
+        assert!(writes > 1_200.0, "600 items cost two units each at least: {writes}");
+    }
+}
+
+/// Breaks one rule under the same faults: the same check must see it.
+#[track_caller]
+fn is_caught(broken: Broken, setup: impl Fn(u64) -> Setup, play: impl Fn(Setup) -> Played) {
+    let caught = seeds().any(|seed| {
+        let played = play(setup(seed).broken(broken));
+        !played.differences.is_empty()
+    });
+    assert!(caught, "{broken:?} went unnoticed in {SEEDS} seeds");
+}
+
+#[test]
+fn control_without_its_condition_a_scan_counts_items_twice() {
+    is_caught(Broken::PutWithoutCondition, Setup::small, play::backfill);
+}
+
+#[test]
+fn control_rows_of_removed_items_that_expire_while_views_are_built_let_them_come_back() {
+    is_caught(Broken::TombstonesExpire, Setup::frozen, play::backfill);
+}
+
+#[test]
+fn control_without_a_fence_late_copies_take_items_back() {
+    is_caught(Broken::FenceForgotten, Setup::small, play::repair);
+}
+
+#[test]
+fn control_a_source_read_before_the_ledger_takes_items_back() {
+    is_caught(Broken::SourceFirst, Setup::small, play::repair);
+}

@@ -1,0 +1,515 @@
+//! A table that had items before its stream was mapped, and what goes on beside its backfill.
+//!
+//! A writer changes, inserts and deletes items. Lanes deliver the records, each key in order, and
+//! again where an invocation did not come to its end. Calls of the backfill work on segments,
+//! several at a time. All of them die, freeze, are throttled and lose answers. At the end the
+//! views are what `SQLite` computes over the table.
+
+use super::{
+    wire::{Broken, Seen, Troubles, Wire},
+    world::{BEGIN_MS, Fate, SkewedClock, Tasks, World},
+};
+use crate::{oracle, support};
+use changefold::{
+    call::{Call, Halt},
+    handler::Function,
+    operation::{
+        self, Operation,
+        backfill::{
+            Backfill, Begin, Begun, Finish, Portion, ReconcileRequest, Reconciled, Status, Stopped,
+            Which, Worked,
+        },
+    },
+    outcome::Answer,
+    record::Timestamp,
+    store::{Store, embedded::Embedded},
+    view::{Views, registry::Owner, sql},
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::{Arc, Mutex},
+};
+
+pub(super) const ORDERS: &str = "arn:aws:dynamodb:us-east-1:123456789012:table/orders";
+
+const VIEWS: &str = "
+    CREATE MATERIALIZED VIEW totals AS
+      SELECT region, count(*) AS orders, sum(amount) AS total FROM orders
+      WHERE status <> 'CANCELLED' GROUP BY region;
+    CREATE MATERIALIZED VIEW everything AS SELECT count(*) AS n, sum(amount) AS total FROM orders;
+    CREATE MATERIALIZED VIEW open_orders AS
+      SELECT pk, amount FROM orders WHERE status = 'OPEN';";
+
+const DAY_MS: i64 = 86_400_000;
+
+/// What is played.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Setup {
+    pub(super) seed: u64,
+    /// Items that are there before anything else.
+    pub(super) items: usize,
+    /// Changes of the writer.
+    pub(super) changes: usize,
+    pub(super) segments: u32,
+    /// Calls of the backfill at a time.
+    pub(super) hands: usize,
+    pub(super) units_per_s: u32,
+    pub(super) troubles: Troubles,
+    /// One invocation in so many dies, and as many freeze; 0 is none.
+    pub(super) dies: u32,
+    /// Whether every second call of the backfill freezes, for three days.
+    pub(super) freezes_often: bool,
+    /// Whether a clock of the backfill is five minutes ahead, or behind.
+    pub(super) ahead_ms: i64,
+    pub(super) broken: Option<Broken>,
+}
+
+impl Setup {
+    /// A small table, and everything that can go wrong.
+    pub(super) fn small(seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed ^ 0x5EED);
+        Self {
+            seed,
+            items: rng.usize(20..60),
+            changes: rng.usize(40..100),
+            segments: rng.u32(1..5),
+            hands: rng.usize(1..4),
+            units_per_s: [60, 400, 100_000][rng.usize(..3)],
+            troubles: Troubles { throttled: 40, conflict: 25, lost_answer: 40 },
+            dies: 6,
+            freezes_often: false,
+            ahead_ms: [0, 0, 300_000, -300_000][rng.usize(..4)],
+            broken: None,
+        }
+    }
+
+    /// Calls of the backfill come back after days, while items are removed.
+    pub(super) fn frozen(seed: u64) -> Self {
+        let (dies, freezes_often, troubles) = (0, true, Troubles::default());
+        Self { changes: 150, dies, freezes_often, troubles, ahead_ms: 0, ..Self::small(seed) }
+    }
+
+    pub(super) fn broken(self, broken: Broken) -> Self {
+        Self { broken: Some(broken), ..self }
+    }
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) struct Played {
+    pub(super) differences: Vec<String>,
+    pub(super) status: Status,
+    pub(super) seen: Arc<Mutex<Seen>>,
+    pub(super) lasted_ms: i64,
+}
+
+/// Everything that goes on.
+#[derive(Clone)]
+struct Play {
+    setup: Setup,
+    world: Arc<World>,
+    tasks: Tasks,
+    wire: Wire,
+    stream: Rc<RefCell<Stream>>,
+    /// Writers that go on, and then all who end by themselves.
+    writers: Rc<Cell<usize>>,
+    busy: Rc<Cell<usize>>,
+}
+
+/// What was written down of the changes.
+#[derive(Default)]
+struct Stream {
+    sequence: u64,
+    /// The records of each lane, and how many are delivered.
+    lanes: [(Vec<Value>, usize); LANES],
+    /// Records that the mapping lost.
+    lost: Vec<Value>,
+}
+
+const LANES: usize = 3;
+
+/// The world goes on inside one poll of the runtime, which must not ration it.
+fn alone<T>(play: impl Future<Output = T>) -> T {
+    support::block_on(tokio::task::unconstrained(play))
+}
+
+/// Backfills a table beside its stream.
+pub(super) fn backfill(setup: Setup) -> Played {
+    alone(async {
+        let play = Play::set_the_stage(setup).await;
+        let begun = Rc::new(RefCell::new(None));
+        play.writes(setup.changes, 0);
+        play.delivers();
+        play.sweeps();
+        for hand in 0..setup.hands {
+            play.works(hand, Rc::clone(&begun));
+        }
+        play.tasks.run();
+        play.finish(true).await
+    })
+}
+
+/// Repairs the views of a table whose mapping has lost records, beside its stream. At last late
+/// copies come of some of what was lost.
+pub(super) fn repair(setup: Setup) -> Played {
+    alone(async {
+        let play = Play::set_the_stage(setup).await;
+        play.writes(setup.changes, 3);
+        play.delivers();
+        play.tasks.run();
+        let later = play.world.now() + 20_000;
+        let lost = std::mem::take(&mut play.stream.borrow_mut().lost);
+        let waits = play.clone();
+        play.tasks.spawn(false, async move {
+            waits.world.until(later).await;
+            waits.writes(waits.setup.changes / 2, 0);
+            waits.delivers();
+            waits.reconciles();
+        });
+        play.tasks.run();
+        for record in lost.into_iter().filter(|_| play.world.is_one_in(2)) {
+            play.delivers_again(vec![record], 1_000);
+        }
+        play.tasks.run();
+        play.finish(false).await
+    })
+}
+
+impl Play {
+    async fn set_the_stage(setup: Setup) -> Self {
+        let world = World::new(setup.seed);
+        let wire = Wire {
+            world: Arc::clone(&world),
+            store: Embedded::open(None).unwrap(),
+            troubles: setup.troubles,
+            broken: setup.broken,
+            seen: Arc::default(),
+        };
+        let play = Self {
+            setup,
+            tasks: Tasks::new(&world),
+            world,
+            wire,
+            stream: Rc::default(),
+            writers: Rc::default(),
+            busy: Rc::default(),
+        };
+        let store = play.calm_store();
+        let views = sql::parse(VIEWS).unwrap();
+        Views::ensure_tables(&views, &store, "ledger", "", support::FOREVER).await.unwrap();
+        store.ensure_table("orders", &["pk"], None, support::FOREVER).await.unwrap();
+        for key in 0..setup.items {
+            play.set(key, Some(play.image(key)));
+        }
+        play
+    }
+
+    /// The store past the wire.
+    fn calm_store(&self) -> Store {
+        let client =
+            aws_smithy_runtime_api::client::http::SharedHttpClient::new(self.wire.store.clone());
+        let clock = SkewedClock { world: Arc::clone(&self.world), ahead_ms: 0 };
+        let endpoint = support::local_endpoint(Some("http://embedded"));
+        Store::new(client, &endpoint, Arc::new(clock), self.setup.seed)
+    }
+
+    /// A function in an environment of its own.
+    async fn function(&self, store: Store, deadline: Timestamp) -> Result<Function<Views>, Halt> {
+        let clock = Arc::clone(store.clock());
+        let views = sql::parse(VIEWS).unwrap();
+        let owner = Owner::new("test");
+        let opened = Views::open(views, store, ("ledger", ""), &owner, deadline).await;
+        let views = opened.map_err(|error| Halt::new(error.code(), error.to_string()))?;
+        Ok(Function::new(views, clock))
+    }
+
+    /// Invokes the function, in an environment of its own, which has so much time.
+    async fn invoke(self, payload: Vec<u8>, time_ms: i64, ahead_ms: i64) -> Result<Answer, Halt> {
+        let clock = SkewedClock { world: Arc::clone(&self.world), ahead_ms };
+        let endpoint = support::local_endpoint(Some("http://embedded"));
+        let seed = self.world.below(usize::MAX) as u64;
+        let store = Store::new(self.wire.client(), &endpoint, Arc::new(clock), seed);
+        // Lambda tells the moment by its own clock.
+        let deadline = Timestamp(self.world.now() + ahead_ms + time_ms);
+        let function = self.function(store, deadline).await?;
+        function.invoke(&payload, &Call::new("retried", deadline)).await
+    }
+
+    fn fate(&self) -> Fate {
+        let after = 1 + self.world.below(60);
+        if self.setup.freezes_often && self.world.is_worker() && self.world.is_one_in(2) {
+            return Fate::Freezes(after, 3 * DAY_MS);
+        }
+        if self.world.is_one_in(self.setup.dies) {
+            Fate::Dies(after)
+        } else if self.world.is_one_in(self.setup.dies) {
+            let days = i64::try_from(self.world.below(4)).unwrap();
+            Fate::Freezes(after, days * DAY_MS + 60_000)
+        } else {
+            Fate::Lives
+        }
+    }
+
+    async fn operate<T: DeserializeOwned>(
+        &self,
+        operation: Operation,
+        time_ms: i64,
+    ) -> Option<Result<T, Halt>> {
+        let payload = operation::event(operation);
+        let ahead_ms = if self.world.is_one_in(2) { self.setup.ahead_ms } else { 0 };
+        let invocation = self.clone().invoke(payload, time_ms, ahead_ms);
+        let ended = self.tasks.attempt(self.fate(), invocation).await?;
+        Some(ended.map(|answer| match answer {
+            Answer::Operation(answer) => serde_json::from_value(answer).unwrap(),
+            Answer::Reply(_) => panic!("a reply to an operation"),
+        }))
+    }
+
+    fn image(&self, key: usize) -> Value {
+        let region = ["EU", "US", "APAC"][self.world.below(3)];
+        let status = ["OPEN", "PAID", "CANCELLED"][self.world.below(3)];
+        let amount = format!("{}.{}", self.world.below(1_000), self.world.below(10));
+        json!({
+            "pk": {"S": format!("O#{key}")}, "region": {"S": region},
+            "amount": {"N": amount}, "status": {"S": status}, "note": {"L": [{"S": "x"}]}
+        })
+    }
+
+    fn ask(&self, operation: &str, body: &Value) -> Value {
+        let target = format!("DynamoDB_20120810.{operation}");
+        let (status, told) = self.wire.store.answer(&target, body.to_string().as_bytes());
+        assert_eq!(status, 200, "{operation}: {told}");
+        serde_json::from_str(&told).unwrap()
+    }
+
+    /// Writes an item, or takes it away.
+    fn set(&self, key: usize, image: Option<Value>) {
+        let key = json!({"pk": {"S": format!("O#{key}")}});
+        match image {
+            Some(item) => self.ask("PutItem", &json!({"TableName": "orders", "Item": item})),
+            None => self.ask("DeleteItem", &json!({"TableName": "orders", "Key": key})),
+        };
+    }
+
+    /// Changes the table and writes it down; the mapping loses one record in so many.
+    fn writes(&self, changes: usize, loses: u32) {
+        let play = self.clone();
+        self.writers.set(self.writers.get() + 1);
+        self.tasks.spawn(false, async move {
+            for _ in 0..changes {
+                play.world.pass(play.world.below(400) as i64).await;
+                let keys = play.setup.items + play.setup.items / 2 + 1;
+                let key = play.world.below(keys);
+                let image = (!play.world.is_one_in(3)).then(|| play.image(key));
+                play.set(key, image.clone());
+                play.write_down(key, image, loses);
+            }
+            play.writers.set(play.writers.get() - 1);
+        });
+    }
+
+    fn write_down(&self, key: usize, image: Option<Value>, loses: u32) {
+        let mut stream = self.stream.borrow_mut();
+        stream.sequence += 1;
+        let created = (self.world.now() / 1_000).to_string();
+        let mut change = json!({
+            "ApproximateCreationDateTime": created.parse::<f64>().unwrap(),
+            "Keys": {"pk": {"S": format!("O#{key}")}},
+            "SequenceNumber": stream.sequence.to_string(), "StreamViewType": "NEW_IMAGE",
+        });
+        let event_name = if image.is_some() { "MODIFY" } else { "REMOVE" };
+        if let Some(image) = image {
+            change["NewImage"] = image;
+        }
+        let record = json!({
+            "eventID": stream.sequence.to_string(), "eventName": event_name,
+            "eventSource": "aws:dynamodb", "awsRegion": "us-east-1", "dynamodb": change,
+            "eventSourceARN": format!("{ORDERS}/stream/2026-09-17T12:50:51.000"),
+        });
+        if self.world.is_one_in(loses) {
+            stream.lost.push(record);
+        } else {
+            stream.lanes[key % LANES].0.push(record);
+        }
+    }
+
+    /// Delivers what is written down, each lane in order, until the writers are done.
+    fn delivers(&self) {
+        for lane in 0..LANES {
+            let play = self.clone();
+            self.busy.set(self.busy.get() + 1);
+            self.tasks.spawn(false, async move {
+                while let Some(batch) = play.next_batch(lane) {
+                    if batch.is_empty() {
+                        play.world.pass(50).await;
+                        continue;
+                    }
+                    let event = json!({ "Records": batch }).to_string().into_bytes();
+                    let invocation = play.clone().invoke(event, 30_000, 0);
+                    match play.tasks.attempt(play.fate(), invocation).await {
+                        Some(Ok(reply)) => play.advance(lane, &batch, &reply),
+                        _ => play.world.pass(200).await,
+                    }
+                    if play.world.is_one_in(8) {
+                        play.delivers_again(batch, play.world.below(3_600_000) as i64);
+                    }
+                }
+                play.busy.set(play.busy.get() - 1);
+            });
+        }
+    }
+
+    /// The next records of a lane; none at its end.
+    fn next_batch(&self, lane: usize) -> Option<Vec<Value>> {
+        let stream = self.stream.borrow();
+        let (records, delivered) = &stream.lanes[lane];
+        let left = &records[*delivered..];
+        let is_end = left.is_empty() && self.writers.get() == 0;
+        let size = 1 + self.world.below(8);
+        (!is_end).then(|| left.iter().take(size).cloned().collect())
+    }
+
+    fn advance(&self, lane: usize, batch: &[Value], reply: &Answer) {
+        let reply = serde_json::to_value(reply).unwrap();
+        let failed = reply["batchItemFailures"][0]["itemIdentifier"].as_str().map(str::to_owned);
+        let is_failed =
+            |record: &Value| record["dynamodb"]["SequenceNumber"].as_str() == failed.as_deref();
+        let done = batch.iter().position(is_failed).unwrap_or(batch.len());
+        self.stream.borrow_mut().lanes[lane].1 += done;
+    }
+
+    /// A late copy of records comes.
+    fn delivers_again(&self, batch: Vec<Value>, after_ms: i64) {
+        let play = self.clone();
+        self.tasks.spawn(false, async move {
+            play.world.pass(after_ms).await;
+            let event = json!({ "Records": batch }).to_string().into_bytes();
+            drop(play.clone().invoke(event, 30_000, 0).await);
+        });
+    }
+
+    /// Works on segments until there are none.
+    fn works(&self, hand: usize, begun: Rc<RefCell<Option<Begun>>>) {
+        let play = self.clone();
+        self.busy.set(self.busy.get() + 1);
+        self.tasks.spawn(true, async move {
+            while begun.borrow().is_none() {
+                let table = ORDERS.to_owned();
+                let begin = Backfill::Begin(Begin {
+                    table,
+                    segments: Some(play.setup.segments),
+                    read_units_per_s: Some(play.setup.units_per_s),
+                    write_units_per_s: Some(play.setup.units_per_s),
+                    without_stream: true,
+                    ..Begin::default()
+                });
+                let told = play.operate::<Begun>(Operation::Backfill(begin), 10_000).await;
+                if let Some(Ok(told)) = told {
+                    *begun.borrow_mut() = Some(told);
+                }
+                play.world.pass(100).await;
+            }
+            loop {
+                let run = begun.borrow().as_ref().unwrap().run.clone();
+                let segment = (hand > 0 && play.world.is_one_in(2)).then(|| {
+                    u32::try_from(play.world.below(play.setup.segments as usize)).unwrap()
+                });
+                let portion = Portion { table: ORDERS.to_owned(), run, segment };
+                let work = Operation::Backfill(Backfill::Work(portion));
+                let time_ms = 2_000 + play.world.below(18_000) as i64;
+                match play.operate::<Worked>(work, time_ms).await {
+                    Some(Ok(Worked { stopped: Some(Stopped::AllDone), .. })) => break,
+                    Some(Ok(told)) => {
+                        assert!(told.not_done.is_empty(), "{told:?}");
+                        let leased = i64::from(told.stopped == Some(Stopped::Leased)) * 5_000;
+                        play.world.pass(leased + told.wait_ms.cast_signed()).await;
+                    }
+                    Some(Err(_)) | None => play.world.pass(500).await,
+                }
+            }
+            play.busy.set(play.busy.get() - 1);
+        });
+    }
+
+    /// Reconciles every item there may be.
+    fn reconciles(&self) {
+        let play = self.clone();
+        self.busy.set(self.busy.get() + 1);
+        self.tasks.spawn(true, async move {
+            let mut keys: Vec<usize> = (0..=play.setup.items + play.setup.items / 2).collect();
+            while !keys.is_empty() {
+                let some: Vec<usize> = keys.iter().copied().take(1 + play.world.below(4)).collect();
+                let request = ReconcileRequest {
+                    table: ORDERS.to_owned(),
+                    keys: some.iter().map(|key| json!({"pk": {"S": format!("O#{key}")}})).collect(),
+                };
+                let told = play.operate::<Reconciled>(Operation::Reconcile(request), 30_000).await;
+                if let Some(Ok(told)) = told
+                    && told.unfinished == 0
+                {
+                    assert!(told.not_done.is_empty(), "{told:?}");
+                    keys.drain(..some.len());
+                }
+                play.world.pass(100).await;
+            }
+            play.busy.set(play.busy.get() - 1);
+        });
+    }
+
+    /// Deletes rows of the ledger whose time to live is over, every hour.
+    fn sweeps(&self) {
+        let play = self.clone();
+        self.tasks.spawn(false, async move {
+            for _ in 0..5 * 24 {
+                play.world.pass(3_600_000).await;
+                let rows = play.ask("Scan", &json!({"TableName": "ledger"}));
+                for row in rows["Items"].as_array().unwrap() {
+                    let ttl = row["ttl"]["N"].as_str().and_then(|it| it.parse::<i64>().ok());
+                    if ttl.is_some_and(|ttl| ttl < play.world.now() / 1_000) {
+                        let key = json!({"pk": row["pk"]});
+                        play.ask("DeleteItem", &json!({"TableName": "ledger", "Key": key}));
+                    }
+                }
+            }
+        });
+    }
+
+    /// Says the views ready, and compares them.
+    async fn finish(&self, is_backfill: bool) -> Played {
+        assert_eq!((self.writers.get(), self.busy.get()), (0, 0));
+        let store = self.calm_store();
+        let function = self.function(store, support::FOREVER).await.unwrap();
+        let call = Call::new("end", support::FOREVER);
+        let step = if is_backfill {
+            let finish = Finish { table: ORDERS.to_owned(), iterator_age_ms: Some(0) };
+            Backfill::Finish(finish)
+        } else {
+            Backfill::Status(Which::default())
+        };
+        let event = operation::event(Operation::Backfill(step));
+        let Answer::Operation(status) = function.invoke(&event, &call).await.unwrap() else {
+            panic!("a reply to an operation");
+        };
+        let items = self.ask("Scan", &json!({"TableName": "orders"}));
+        let items: oracle::Items = items["Items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|item| (item["pk"].to_string(), item.clone()))
+            .collect();
+        let mut differences = Vec::new();
+        for (view, statement) in oracle::statements(VIEWS).iter().enumerate() {
+            let listing = function.work().rows(view, usize::MAX).await.unwrap();
+            differences.extend(oracle::compare(statement, "orders", &items, &listing).err());
+        }
+        Played {
+            differences,
+            status: serde_json::from_value(status).unwrap(),
+            seen: Arc::clone(&self.wire.seen),
+            lasted_ms: self.world.now() - BEGIN_MS,
+        }
+    }
+}
