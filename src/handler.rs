@@ -140,8 +140,8 @@ impl<W: Work> Function<W> {
         Err(match self.operations {
             Operations::Read => Halt::new(
                 "OperationsReadOnly",
-                "this function carries out `list`, and `show` with `without_payload`, only: \
-                 CHANGEFOLD_OPERATIONS=all allows the others",
+                "this function carries out `list`, `show` with `without_payload`, and what only \
+                 tells of a backfill: CHANGEFOLD_OPERATIONS=all allows the others",
             ),
             Operations::Off | Operations::All => Halt::new(
                 "OperationsOff",

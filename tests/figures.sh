@@ -4,6 +4,7 @@
 #
 #   tests/figures.sh              # all of them, with 200 kills
 #   DESK_TEST_KILLS=1000 tests/figures.sh kills
+#   tests/figures.sh backfill     # units of 1,000 items that a table has already
 #   tests/figures.sh scale        # 1,000 shards against DynamoDB's limits of one item; minutes
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -5,6 +5,7 @@
 //! [`Exit`], one JSON document at most on stdout, and a remedy (`hint:`) wherever one is known.
 
 mod account;
+mod asked;
 mod bench;
 mod exec;
 mod invoke;

@@ -8,9 +8,10 @@ use super::{
     run::{LISTED_MAX, Summary},
 };
 use crate::{
-    operation::Listed,
+    operation::{Listed, backfill::Status},
     store::Usage,
     view::{
+        building::ViewState,
         quarantine::{Quarantined, QuarantinedItem},
         scalar::Scalar,
     },
@@ -261,6 +262,43 @@ pub fn quarantined_table(items: &[QuarantinedItem]) -> Table {
             &item.found,
             &item.sequence_number,
         ]);
+    }
+    table
+}
+
+/// How far views are built, as a table for people.
+#[must_use]
+pub fn building_table(status: &Status) -> Table {
+    let header = ["view", "state", "items scanned", "left", "items/s", "quarantined", "not done"];
+    let mut table = table(header);
+    for view in &status.views {
+        let state = view.state.map_or("not backfilled", ViewState::as_str);
+        let run = status.runs.iter().find(|run| Some(&run.source) == view.source.as_ref());
+        let mut row = vec![view.view.clone(), state.to_owned()];
+        match run {
+            None => row.resize(header.len(), String::new()),
+            Some(run) => {
+                let counts = run.counts;
+                let is_scanned = run.scan_end_ms.is_some();
+                let left = run.items_expected.saturating_sub(counts.scanned);
+                let until = run.scan_end_ms.unwrap_or(run.now_ms);
+                let took_ms = until.saturating_sub(run.began_ms).max(1).unsigned_abs();
+                let numbers = [
+                    counts.scanned,
+                    if is_scanned { 0 } else { left },
+                    counts.scanned.saturating_mul(1_000) / took_ms,
+                    counts.quarantined,
+                    counts.not_done,
+                ];
+                row.extend(numbers.map(|number| number.to_string()));
+            }
+        }
+        table.add_row(row);
+    }
+    for column in 2..header.len() {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
     }
     table
 }

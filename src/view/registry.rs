@@ -7,8 +7,8 @@
 //! owner: a second function with other views would strike off those of the first, so it is
 //! refused as well. And it says which sources have come (`Sources`).
 //!
-//! The row is replaced under its revision. What it gives up: until backfill exists, a changed
-//! view needs new tables.
+//! The row is replaced under its revision. What it gives up: a changed view needs new
+//! tables, and a backfill of them.
 
 mod row;
 
@@ -35,9 +35,10 @@ pub const NOBODY: &str = "nobody";
 pub enum RegistryError {
     /// The rows were computed by another definition of this view.
     #[error(
-        "view {view}: the ledger table {table} was made by another definition of it; until \
-         backfill exists, start the changed view on new tables (set CHANGEFOLD_LEDGER_TABLE and \
-         CHANGEFOLD_VIEW_TABLE_PREFIX, or give replay another --state) or restore the old text"
+        "view {view}: the ledger table {table} was made by another definition of it; start \
+         the changed view on new tables (set CHANGEFOLD_LEDGER_TABLE and \
+         CHANGEFOLD_VIEW_TABLE_PREFIX, or give replay another --state) and backfill them, or \
+         restore the old text"
     )]
     OtherDefinition {
         /// The view's name.
@@ -48,8 +49,8 @@ pub enum RegistryError {
     /// Items are in the ledger that this view has never seen.
     #[error(
         "view {view}: the ledger table {table} already holds items of {from} that this view has \
-         not counted; until backfill exists, start it on new tables (set CHANGEFOLD_LEDGER_TABLE \
-         and CHANGEFOLD_VIEW_TABLE_PREFIX, or give replay another --state)"
+         not counted; start it on new tables (set CHANGEFOLD_LEDGER_TABLE and \
+         CHANGEFOLD_VIEW_TABLE_PREFIX, or give replay another --state) and backfill them"
     )]
     AddedLater {
         /// The view's name.

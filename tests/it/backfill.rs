@@ -2,6 +2,7 @@
 //!
 //! Every interleaving at store calls may come: see `world.rs`. `SIM_SEED=n` plays one seed.
 
+mod command;
 mod play;
 mod steps;
 mod wire;
@@ -44,6 +45,20 @@ fn a_hundred_backfills_beside_the_stream_leave_every_view_exact() {
     }
     for what in ["throttled", "conflict", "lost_answer"] {
         assert!(met.get(what).is_some_and(|count| *count > 0), "no {what} in {met:?}");
+    }
+}
+
+/// 200,000 items in 8 segments, 20,000 changes beside them: `tests/backfill.sh`.
+#[test]
+#[ignore = "it takes minutes; tests/backfill.sh"]
+#[expect(clippy::print_stdout, reason = "who waits for minutes wants to read what happened")]
+fn large_backfills_beside_the_stream_leave_every_view_exact() {
+    for seed in seeds().take(3) {
+        let played = is_exact(Setup::large(seed), play::backfill);
+        let run = &played.status.runs[0];
+        let seen = played.seen.lock().unwrap();
+        assert!(seen.died >= 10, "SIM_SEED={seed}: only {} calls were killed", seen.died);
+        println!("SIM_SEED={seed}: {} calls killed, {:?}, {run:?}", seen.died, seen.met);
     }
 }
 

@@ -5,6 +5,7 @@
 //! becomes of them. The first figure is of the function in this process and in virtual time,
 //! the others of a real one in processes of its own: `examples/crashing.rs`.
 
+mod backfill;
 mod backlog;
 mod consumers;
 mod crashes;

@@ -196,10 +196,10 @@ fn a_record_beyond_one_rows_size_is_kept_in_parts_and_comes_back_whole() {
 }
 
 /// What a scripted Lambda or DynamoDB was asked, line by line: the request, then its body.
-type Asked = Vec<(String, Value)>;
+pub(crate) type Asked = Vec<(String, Value)>;
 
 /// Answers each request as told, until somebody only knocks; gives back what was asked.
-fn scripted(
+pub(crate) fn scripted(
     answer: impl FnMut(&str, &Value) -> (u16, Value) + Send + 'static,
 ) -> (String, impl FnOnce() -> Asked) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -245,7 +245,10 @@ fn answer_all(
     asked
 }
 
-fn changefold(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String, String) {
+pub(crate) fn changefold(
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> (Option<i32>, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_changefold"))
         .args(arguments)
         .env("AWS_ACCESS_KEY_ID", "AKID")

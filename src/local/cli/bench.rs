@@ -140,9 +140,9 @@ impl ViewBench {
         Self { paths, endpoint_url }
     }
 
-    /// The views that read from this stream; says which ones do not.
-    fn views_of(&self, stream_name: &str) -> Result<Vec<View>, Complaint> {
-        let views = if self.paths.is_empty() {
+    /// The views of all files.
+    fn views(&self) -> Result<Vec<View>, Complaint> {
+        Ok(if self.paths.is_empty() {
             load(Path::new(VIEWS_DEFAULT)).map_err(|error| {
                 Complaint::from(error).with_hint("name view definitions with --views FILE|DIR")
             })?
@@ -152,7 +152,12 @@ impl ViewBench {
                 views.extend(load(path)?);
             }
             views
-        };
+        })
+    }
+
+    /// The views that read from this stream; says which ones do not.
+    fn views_of(&self, stream_name: &str) -> Result<Vec<View>, Complaint> {
+        let views = self.views()?;
         let (of_stream, others): (Vec<View>, Vec<View>) =
             views.into_iter().partition(|view| view.from == stream_name);
         for view in &others {
@@ -347,6 +352,43 @@ pub(super) async fn kept_ledger(place: &PlaceArgs) -> Result<(Store, String), Co
     let clock = Arc::new(SystemClock);
     let seed = clock.now().0.cast_unsigned();
     Ok((Store::new(client, &settings.endpoint, clock, seed), settings.ledger_table))
+}
+
+/// The function over views whose tables an earlier run or a deployment has kept. Those that are
+/// missing are made only if that is said.
+pub(super) async fn kept_views(
+    place: &PlaceArgs,
+    paths: Vec<PathBuf>,
+    makes_tables: bool,
+) -> Result<Function<Views>, Complaint> {
+    let url = place.endpoint_url.as_deref().unwrap_or(EMBEDDED_URL);
+    let account = Account::for_endpoints([Some(url)], None).await?;
+    let bench = ViewBench::new(paths, place.endpoint_url.clone());
+    let views = bench.views()?;
+    let mut settings = bench.settings(&account)?;
+    let client = transport(place, &settings.function.roots, Some(&settings.endpoint))?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let Timestamp(now) = clock.now();
+    let seed = now.cast_unsigned();
+    let deadline = Timestamp(now.saturating_add_unsigned(SETUP_MS));
+    if let Some(endpoint) = &mut settings.source_endpoint {
+        let account = Account::for_endpoints([endpoint.url.as_deref()], None).await?;
+        if let Some(credentials) = account.credentials() {
+            endpoint.sign_with(credentials);
+        }
+    }
+    let sources = settings.source_endpoint.as_ref().map(|endpoint| {
+        let network = settings.function.roots.network_to(endpoint);
+        Store::new(network, endpoint, Arc::clone(&clock), seed)
+    });
+    let store = Store::new(client, &settings.endpoint, Arc::clone(&clock), seed);
+    let tables = (&*settings.ledger_table, &*settings.table_prefix);
+    if makes_tables {
+        Views::ensure_tables(&views, &store, tables.0, tables.1, deadline).await?;
+    }
+    let views = Views::open(views, store, tables, &settings.owner, deadline).await?;
+    let function = Function::new(views.with_source_store(sources), clock);
+    Ok(function.with_operations(settings.function.operations))
 }
 
 /// What is behind the kept tables.

@@ -1,34 +1,26 @@
 //! The verb `parked`: look at what a function has set aside, redrive it, or give it up.
 //!
-//! Every answer is the function's own ([`operation`](crate::operation)): a deployed one is asked
-//! through Lambda's Invoke API, so an operator needs no build of it; with `--state` or
-//! `--endpoint-url` the function is the one in this process. Redriving goes in portions, each a
-//! call of its own, so that it can be broken off and begun again: what is done is done.
+//! Every answer is the function's own (`asked.rs`). Redriving goes in portions, each a call of its
+//! own, so that it can be broken off and begun again: what is done is done.
 
 mod arguments;
 
 pub(super) use arguments::ParkedArgs;
 
-use super::{Complaint, Exit, Format, bench, invoke::Deployed, print, talk};
+use super::{Complaint, Exit, Format, asked::Asked, bench, invoke::Deployed, print, talk};
 use crate::{
     batch::{Order, Setup, Work},
-    call::Call,
-    clock::{Clock, SystemClock},
-    handler::Function,
     local::report,
     operation::{
-        self, Drop, DryRun, Listed, Listing, Operation, Redrive, Redriven, Selection, Shown,
-        ShownRecord, Stopped,
+        Drop, DryRun, Listed, Listing, Operation, Redrive, Redriven, Selection, Shown, ShownRecord,
+        Stopped,
     },
-    outcome::Answer,
-    record::Timestamp,
     recovery::park::envelope::HELD,
 };
 use arguments::{DropArgs, ListArgs, ParkedVerb, RedriveArgs, SelectionArgs, ShowArgs};
 use aws_smithy_types::date_time::{DateTime, Format as TimeFormat};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::io::IsTerminal;
 
 /// Records of one call: a small part of a function's time, so that progress is seen.
@@ -41,15 +33,6 @@ const IDLE_PORTIONS_MAX: u32 = 3;
 /// Bytes of one answer of a function in this process, which is not Lambda's: twice the longest
 /// record.
 const BYTES_MAX_HERE: usize = 64 << 20;
-
-/// How long one operation may take in this process, in milliseconds: Lambda's longest timeout.
-const TIMEOUT_MS: i64 = 900_000;
-
-/// Who is asked.
-enum Asked<W> {
-    Deployed(Box<Deployed>),
-    Here(Box<Function<W>>),
-}
 
 /// Carries out one verb. `redrives` is false where this program has no processor.
 pub(super) fn parked<W: Work>(
@@ -83,7 +66,7 @@ async fn list<W: Work>(asked: &Asked<W>, arguments: &ListArgs) -> Result<Exit, C
     let mut selection = selection(&arguments.selection)?;
     let mut parked: Vec<Listed> = Vec::new();
     while goes_on(&mut selection.limit, arguments.selection.limit, parked.len()) {
-        let listing: Listing = ask(asked, Operation::List(selection.clone())).await?;
+        let listing: Listing = asked.ask(Operation::List(selection.clone())).await?;
         for listed in listing.parked {
             match parked.last_mut() {
                 // An answer may end among the records that queue behind a failed one.
@@ -123,7 +106,7 @@ async fn show<W: Work>(asked: &Asked<W>, arguments: &ShowArgs) -> Result<Exit, C
     }
     let (mut shown, mut damaged) = (0, 0);
     while goes_on(&mut selection.limit, arguments.selection.limit, shown) {
-        let answer: Shown = ask(asked, Operation::Show(selection.clone())).await?;
+        let answer: Shown = asked.ask(Operation::Show(selection.clone())).await?;
         shown += answer.parked.len();
         for record in answer.parked {
             let omitted = record.record_omitted.as_ref();
@@ -207,7 +190,7 @@ async fn in_portions<W: Work>(
     let mut next = None;
     while goes_on(&mut next, limit, handled) {
         let wanted = next.map_or(PORTION, |next| next.min(PORTION));
-        let part: Redriven = ask(asked, portion(Some(wanted), total.cursor.take())).await?;
+        let part: Redriven = asked.ask(portion(Some(wanted), total.cursor.take())).await?;
         let moved = usize::try_from(part.done).unwrap_or(usize::MAX) + part.failed.len();
         handled += moved;
         idle = if moved == 0 { idle + 1 } else { 0 };
@@ -255,26 +238,6 @@ fn told(total: &Redriven, format: Format, done: &str) -> Result<Exit, Complaint>
         )),
     }
     Ok(if total.failed.is_empty() { Exit::Done } else { Exit::CheckFailed })
-}
-
-async fn ask<W: Work, T: DeserializeOwned>(
-    asked: &Asked<W>,
-    operation: Operation,
-) -> Result<T, Complaint> {
-    let event = operation::event(operation);
-    let answer = match asked {
-        Asked::Deployed(deployed) => deployed.invoke(event).await?,
-        Asked::Here(function) => {
-            let Timestamp(now) = SystemClock.now();
-            let request_id = format!("desk-{}-{now}", std::process::id());
-            let call = Call::new(request_id, Timestamp(now + TIMEOUT_MS));
-            match function.invoke(&event, &call).await? {
-                Answer::Operation(answer) => answer,
-                Answer::Reply(_) => json!({}),
-            }
-        }
-    };
-    Ok(serde_json::from_value(answer)?)
 }
 
 fn selection(arguments: &SelectionArgs) -> Result<Selection, Complaint> {

@@ -1,8 +1,10 @@
-//! The verb `view`: look at what a view function keeps.
+//! The verb `view`: look at what a view function keeps, and bring in what its tables have.
 //!
 //! A deployed function is asked for it ([`operation`](crate::operation)); with `--state` or
 //! `--endpoint-url` this process reads the ledger as the function would. Reading goes in parts,
 //! each with a bound, until the ledger's end.
+
+mod backfill;
 
 use super::{Complaint, Exit, Format, PlaceArgs, bench, invoke::Deployed, print, talk};
 use crate::{
@@ -16,7 +18,7 @@ use crate::{
 };
 use clap::{Args, Subcommand};
 
-/// Looks at what a view function keeps.
+/// Looks at what a view function keeps, and brings in what its tables have already.
 #[derive(Debug, Args)]
 pub(super) struct ViewVerbArgs {
     #[command(subcommand)]
@@ -27,6 +29,17 @@ pub(super) struct ViewVerbArgs {
 enum ViewVerb {
     /// Lists the items that a view leaves out, and why; reads the whole ledger, in parts.
     Quarantined(QuarantinedArgs),
+    /// Brings every item that a table has into its views, beside its stream.
+    ///
+    /// The stream has to be mapped to the function first, from `TRIM_HORIZON`. Broken off, it goes on
+    /// where it stood when it is run again.
+    Backfill(backfill::BackfillArgs),
+    /// Says how far the views are built.
+    Status(backfill::StatusArgs),
+    /// Says views ready that catch up, if the stream has passed the end of the scan.
+    Ready(backfill::ReadyArgs),
+    /// Stops a backfill between two portions; `backfill` goes on.
+    Stop(backfill::StopArgs),
 }
 
 #[derive(Debug, Args)]
@@ -80,9 +93,16 @@ impl Asked {
 
 /// Carries out one verb.
 pub(super) fn view(arguments: ViewVerbArgs) -> Result<Exit, Complaint> {
-    let ViewVerb::Quarantined(arguments) = arguments.verb;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(quarantined(&arguments))
+    runtime.block_on(async {
+        match arguments.verb {
+            ViewVerb::Quarantined(arguments) => quarantined(&arguments).await,
+            ViewVerb::Backfill(arguments) => backfill::backfill(&arguments).await,
+            ViewVerb::Status(arguments) => backfill::status(&arguments).await,
+            ViewVerb::Ready(arguments) => backfill::ready(&arguments).await,
+            ViewVerb::Stop(arguments) => backfill::stop(&arguments).await,
+        }
+    })
 }
 
 async fn quarantined(arguments: &QuarantinedArgs) -> Result<Exit, Complaint> {

@@ -7,7 +7,7 @@
 
 use super::{
     wire::{Broken, Seen, Troubles, Wire},
-    world::{BEGIN_MS, Fate, SkewedClock, Tasks, World},
+    world::{Fate, SkewedClock, Tasks, World},
 };
 use crate::{oracle, support};
 use changefold::{
@@ -73,8 +73,8 @@ impl Setup {
         let mut rng = fastrand::Rng::with_seed(seed ^ 0x5EED);
         Self {
             seed,
-            items: rng.usize(20..60),
-            changes: rng.usize(40..100),
+            items: rng.usize(12..40),
+            changes: rng.usize(25..70),
             segments: rng.u32(1..5),
             hands: rng.usize(1..4),
             units_per_s: [60, 400, 100_000][rng.usize(..3)],
@@ -83,6 +83,20 @@ impl Setup {
             freezes_often: false,
             ahead_ms: [0, 0, 300_000, -300_000][rng.usize(..4)],
             broken: None,
+        }
+    }
+
+    /// A large table under the same troubles, which are rarer there.
+    pub(super) fn large(seed: u64) -> Self {
+        Self {
+            items: 200_000,
+            changes: 20_000,
+            segments: 8,
+            hands: 8,
+            units_per_s: 100_000,
+            troubles: Troubles { throttled: 1_000, conflict: 500, lost_answer: 1_000 },
+            dies: 40,
+            ..Self::small(seed)
         }
     }
 
@@ -103,7 +117,6 @@ pub(super) struct Played {
     pub(super) differences: Vec<String>,
     pub(super) status: Status,
     pub(super) seen: Arc<Mutex<Seen>>,
-    pub(super) lasted_ms: i64,
 }
 
 /// Everything that goes on.
@@ -244,6 +257,7 @@ impl Play {
             return Fate::Freezes(after, 3 * DAY_MS);
         }
         if self.world.is_one_in(self.setup.dies) {
+            self.wire.seen.lock().unwrap().died += u64::from(self.world.is_worker());
             Fate::Dies(after)
         } else if self.world.is_one_in(self.setup.dies) {
             let days = i64::try_from(self.world.below(4)).unwrap();
@@ -283,6 +297,18 @@ impl Play {
         let (status, told) = self.wire.store.answer(&target, body.to_string().as_bytes());
         assert_eq!(status, 200, "{operation}: {told}");
         serde_json::from_str(&told).unwrap()
+    }
+
+    fn all_of(&self, table: &str) -> Vec<Value> {
+        let (mut all, mut scan) = (Vec::new(), json!({ "TableName": table }));
+        loop {
+            let mut page = self.ask("Scan", &scan);
+            all.append(page["Items"].as_array_mut().unwrap());
+            if page["LastEvaluatedKey"].is_null() {
+                return all;
+            }
+            scan["ExclusiveStartKey"] = page["LastEvaluatedKey"].take();
+        }
     }
 
     /// Writes an item, or takes it away.
@@ -463,10 +489,11 @@ impl Play {
     fn sweeps(&self) {
         let play = self.clone();
         self.tasks.spawn(false, async move {
-            for _ in 0..5 * 24 {
-                play.world.pass(3_600_000).await;
-                let rows = play.ask("Scan", &json!({"TableName": "ledger"}));
-                for row in rows["Items"].as_array().unwrap() {
+            // A sweep reads the whole ledger.
+            let every_ms = if play.setup.items > 1_000 { DAY_MS } else { 3_600_000 };
+            for _ in 0..5 * DAY_MS / every_ms {
+                play.world.pass(every_ms).await;
+                for row in play.all_of("ledger") {
                     let ttl = row["ttl"]["N"].as_str().and_then(|it| it.parse::<i64>().ok());
                     if ttl.is_some_and(|ttl| ttl < play.world.now() / 1_000) {
                         let key = json!({"pk": row["pk"]});
@@ -493,13 +520,8 @@ impl Play {
         let Answer::Operation(status) = function.invoke(&event, &call).await.unwrap() else {
             panic!("a reply to an operation");
         };
-        let items = self.ask("Scan", &json!({"TableName": "orders"}));
-        let items: oracle::Items = items["Items"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|item| (item["pk"].to_string(), item.clone()))
-            .collect();
+        let items = self.all_of("orders").into_iter();
+        let items: oracle::Items = items.map(|item| (item["pk"].to_string(), item)).collect();
         let mut differences = Vec::new();
         for (view, statement) in oracle::statements(VIEWS).iter().enumerate() {
             let listing = function.work().rows(view, usize::MAX).await.unwrap();
@@ -509,7 +531,6 @@ impl Play {
             differences,
             status: serde_json::from_value(status).unwrap(),
             seen: Arc::clone(&self.wire.seen),
-            lasted_ms: self.world.now() - BEGIN_MS,
         }
     }
 }

@@ -9,8 +9,8 @@ use changefold::{
     operation::{
         self, Operation, Operations,
         backfill::{
-            Backfill, Begin, Begun, Estimate, Finish, OfTable, Portion, Status, Stopped, Which,
-            Worked,
+            Backfill, Begin, Begun, Estimate, Finish, OfTable, Portion, ReconcileRequest,
+            Reconciled, Status, Stopped, Which, Worked,
         },
     },
     outcome::Answer,
@@ -25,7 +25,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::sync::Arc;
 
-const VIEWS: &str = "
+pub(super) const VIEWS: &str = "
     CREATE MATERIALIZED VIEW totals AS
       SELECT region, count(*) AS orders, sum(amount) AS total FROM orders GROUP BY region;
     CREATE MATERIALIZED VIEW open_orders AS
@@ -33,21 +33,27 @@ const VIEWS: &str = "
     CREATE MATERIALIZED VIEW pages AS SELECT page, count(*) AS n FROM clicks GROUP BY page;";
 
 /// A function over a table with so many items and a stream.
-struct Shop {
-    embedded: Embedded,
+pub(super) struct Shop {
+    pub(super) embedded: Embedded,
     store: Store,
-    function: Function<Views>,
+    pub(super) function: Function<Views>,
 }
 
 impl Shop {
     async fn open(items: usize) -> Self {
-        let embedded = Embedded::open(None).unwrap();
+        Self::in_store(Embedded::open(None).unwrap(), items).await
+    }
+
+    /// The function, and its table if it is to be filled.
+    pub(super) async fn in_store(embedded: Embedded, items: usize) -> Self {
         let endpoint = support::local_endpoint(Some("http://embedded"));
         let client = SharedHttpClient::new(embedded.clone());
         let store = Store::new(client, &endpoint, Arc::new(changefold::clock::SystemClock), 1);
-        let function = support::function(VIEWS, &store, "").await;
+        let function = support::function(VIEWS, &store, "shop_").await;
         let shop = Self { embedded, store, function };
-        shop.make_table("NEW_IMAGE");
+        if items > 0 {
+            shop.make_table("NEW_IMAGE");
+        }
         for key in 0..items {
             shop.put(key, AttributeValue::N(key.to_string())).await;
         }
@@ -73,24 +79,11 @@ impl Shop {
     }
 
     async fn put(&self, key: usize, amount: AttributeValue) {
-        let text = |text: &str| AttributeValue::S(text.to_owned());
-        let item = Item::from([
-            ("pk".to_owned(), text(&format!("O#{key:04}"))),
-            ("region".to_owned(), text(["EU", "US"][key % 2])),
-            ("amount".to_owned(), amount),
-            ("status".to_owned(), text(["OPEN", "PAID"][key % 2])),
-        ]);
-        let put = Put::builder().table_name("orders").set_item(Some(item)).build().unwrap();
-        let action = TransactWriteItem::builder().put(put).build();
-        self.store.transact(vec![action], support::FOREVER).await.unwrap();
+        put(&self.store, "orders", key, amount).await;
     }
 
     async fn step<T: DeserializeOwned>(&self, step: Backfill, call: &Call) -> Result<T, Halt> {
-        let event = operation::event(Operation::Backfill(step));
-        let Answer::Operation(answer) = self.function.invoke(&event, call).await? else {
-            panic!("a reply to an operation");
-        };
-        Ok(serde_json::from_value(answer).unwrap())
+        operate(&self.function, Operation::Backfill(step), call).await
     }
 
     async fn begin(&self, begin: Begin) -> Result<Begun, Halt> {
@@ -115,6 +108,83 @@ impl Shop {
     async fn rows(&self) -> String {
         support::table(&self.function.work().rows(0, usize::MAX).await.unwrap())
     }
+}
+
+async fn put(store: &Store, table: &str, key: usize, amount: AttributeValue) {
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    let item = Item::from([
+        ("pk".to_owned(), text(&format!("O#{key:04}"))),
+        ("region".to_owned(), text(["EU", "US"][key % 2])),
+        ("amount".to_owned(), amount),
+        ("status".to_owned(), text(["OPEN", "PAID"][key % 2])),
+    ]);
+    let put = Put::builder().table_name(table).set_item(Some(item)).build().unwrap();
+    let action = TransactWriteItem::builder().put(put).build();
+    store.transact(vec![action], support::FOREVER).await.unwrap();
+}
+
+async fn operate<T: DeserializeOwned>(
+    function: &Function<Views>,
+    operation: Operation,
+    call: &Call,
+) -> Result<T, Halt> {
+    let event = operation::event(operation);
+    let Answer::Operation(answer) = function.invoke(&event, call).await? else {
+        panic!("a reply to an operation");
+    };
+    Ok(serde_json::from_value(answer).unwrap())
+}
+
+/// A table that no other test has, backfilled and reconciled at whatever store answers.
+async fn a_store_is_backfilled(store: Store) {
+    const SOURCE: &str = "backfilled";
+    let views = VIEWS.replace("FROM orders", "FROM backfilled");
+    let function = support::function(&views, &store, "backfill_").await;
+    store.ensure_table(SOURCE, &["pk"], None, support::FOREVER).await.unwrap();
+    for key in 0..300 {
+        put(&store, SOURCE, key, AttributeValue::N(key.to_string())).await;
+    }
+    let begin = Begin {
+        table: SOURCE.to_owned(),
+        segments: Some(3),
+        without_stream: true,
+        ..Begin::default()
+    };
+    let begin = Operation::Backfill(Backfill::Begin(begin));
+    let begun: Begun = operate(&function, begin, &call()).await.unwrap();
+    let mut added = 0;
+    loop {
+        let (table, run) = (SOURCE.to_owned(), begun.run.clone());
+        let work = Backfill::Work(Portion { table, run, segment: None });
+        let worked: Worked = operate(&function, Operation::Backfill(work), &call()).await.unwrap();
+        added += worked.counts.added;
+        if worked.stopped == Some(Stopped::AllDone) {
+            break;
+        }
+    }
+    let rows = async || support::table(&function.work().rows(0, usize::MAX).await.unwrap());
+    assert_eq!((added, &*rows().await), (300, "EU 150 22350; US 150 22500"));
+    put(&store, SOURCE, 2, AttributeValue::N("1000".into())).await;
+    let keys = vec![json!({"pk": {"S": "O#0002"}}), json!({"pk": {"S": "gone"}})];
+    let reconcile = Operation::Reconcile(ReconcileRequest { table: SOURCE.to_owned(), keys });
+    let told: Reconciled = operate(&function, reconcile, &call()).await.unwrap();
+    assert_eq!((told.done, &*rows().await), (2, "EU 150 23348; US 150 22500"));
+}
+
+#[test]
+fn the_embedded_store_is_backfilled() {
+    support::block_on(async {
+        a_store_is_backfilled(support::embedded_at_url(31)).await;
+    });
+}
+
+/// As in `views.rs`: `tests/dynamodb_local.sh` starts AWS's own.
+#[test]
+fn dynamodb_local_is_backfilled() {
+    let Some(url) = support::environment("CHANGEFOLD_TEST_DYNAMODB_LOCAL") else {
+        return;
+    };
+    support::block_on(a_store_is_backfilled(support::endpoint(&url)));
 }
 
 fn of_orders() -> OfTable {

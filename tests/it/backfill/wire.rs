@@ -57,6 +57,8 @@ pub(super) type Used = (i64, f64, f64);
 pub(super) struct Seen {
     pub(super) used: Vec<Used>,
     pub(super) met: BTreeMap<&'static str, u64>,
+    /// Calls of the backfill that were killed.
+    pub(super) died: u64,
     /// The source as it was before the ledger was read.
     before: BTreeMap<String, Value>,
 }

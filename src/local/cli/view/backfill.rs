@@ -1,0 +1,350 @@
+//! The verbs that bring into views what their tables have already.
+//!
+//! The function does the work, a bounded portion a call (`view/backfill.rs`); the command asks
+//! for one portion after another, several at a time of a deployed function. Broken off, it goes
+//! on where the run stands. What it costs is said before, in units and money.
+
+use crate::{
+    local::{
+        cli::{
+            Complaint, Exit, Format, PlaceArgs, asked::Asked, bench, invoke::Deployed, print, talk,
+        },
+        report,
+    },
+    operation::{
+        Operation,
+        backfill::{
+            Backfill, Begin, Begun, Counts, Estimate, Finish, OfTable, Portion, SEGMENTS_DEFAULT,
+            Status, Stopped, UNITS_PER_S_DEFAULT, Which, Worked,
+        },
+    },
+    view::{Views, building::RunState},
+};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::de::DeserializeOwned;
+use std::{
+    cell::{Cell, RefCell},
+    io::{BufRead as _, IsTerminal as _, Write as _},
+    path::PathBuf,
+    time::Duration,
+};
+
+/// Dollars for a million units of on-demand capacity, read and written: AWS's list price in
+/// us-east-1 since November 2024. Other Regions and contracts have others, which can be said.
+const READ_PRICE: f64 = 0.125;
+const WRITE_PRICE: f64 = 0.625;
+
+/// Calls of a deployed function at a time, unless told otherwise.
+const CALLS_DEFAULT: u32 = 4;
+
+/// How long a call waits for a segment that others work on.
+const LEASED_MS: u64 = 2_000;
+/// So many calls of one kind in a row may come to nothing because a store does not answer.
+const UNANSWERED_MAX: u32 = 20;
+
+/// Whose views, and where their definitions are if this process keeps them.
+#[derive(Debug, Args)]
+struct OwnerArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// A view definition, or a directory of them, where the function is in this process
+    /// [default: views/].
+    #[arg(long, value_name = "FILE|DIR", conflicts_with = "function")]
+    views: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BackfillArgs {
+    #[command(flatten)]
+    owner: OwnerArgs,
+    /// The table, by name or ARN.
+    #[arg(long, value_name = "NAME|ARN")]
+    table: String,
+    /// In how many segments it is read.
+    #[arg(long, value_name = "N", default_value_t = SEGMENTS_DEFAULT)]
+    segments: u32,
+    /// How many calls of a deployed function work at a time.
+    #[arg(long, value_name = "N", default_value_t = CALLS_DEFAULT)]
+    calls: u32,
+    /// Read units a second at most.
+    #[arg(long, value_name = "UNITS", default_value_t = UNITS_PER_S_DEFAULT)]
+    read_units_per_s: u32,
+    /// Write units a second at most.
+    #[arg(long, value_name = "UNITS", default_value_t = UNITS_PER_S_DEFAULT)]
+    write_units_per_s: u32,
+    /// Pauses when so many units are used, read and written.
+    #[arg(long, value_name = "UNITS")]
+    units_max: Option<u64>,
+    /// Dollars for a million read units.
+    #[arg(long, value_name = "DOLLARS", default_value_t = READ_PRICE)]
+    read_price: f64,
+    /// Dollars for a million write units.
+    #[arg(long, value_name = "DOLLARS", default_value_t = WRITE_PRICE)]
+    write_price: f64,
+    /// Reads everything again although a run has done so.
+    #[arg(long)]
+    again: bool,
+    /// Although the table has no stream that would keep the views up to date.
+    #[arg(long)]
+    without_stream: bool,
+    /// Does not ask before it begins.
+    #[arg(long)]
+    yes: bool,
+    /// How the result is written to stdout.
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    owner: OwnerArgs,
+    /// Only views of this table, by name or ARN.
+    #[arg(long, value_name = "NAME|ARN")]
+    table: Option<String>,
+    /// How the result is written to stdout.
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReadyArgs {
+    #[command(flatten)]
+    owner: OwnerArgs,
+    /// The table, by name or ARN.
+    #[arg(long, value_name = "NAME|ARN")]
+    table: String,
+    /// Lambda's metric `IteratorAge` of the function, in seconds, the largest of the last minutes.
+    /// Without it views are ready when the stream has forgotten everything from before the end
+    /// of the scan.
+    #[arg(long, value_name = "SECONDS")]
+    iterator_age_s: Option<u64>,
+    /// How the result is written to stdout.
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StopArgs {
+    #[command(flatten)]
+    owner: OwnerArgs,
+    /// The table, by name or ARN.
+    #[arg(long, value_name = "NAME|ARN")]
+    table: String,
+    /// How the result is written to stdout.
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+impl OwnerArgs {
+    async fn asked(&self, makes_tables: bool) -> Result<Asked<Views>, Complaint> {
+        Ok(match &self.place.function {
+            Some(function) => Asked::Deployed(Box::new(Deployed::find(function).await?)),
+            None => {
+                let views = self.views.clone();
+                let kept = bench::kept_views(&self.place, views, makes_tables).await?;
+                Asked::Here(Box::new(kept))
+            }
+        })
+    }
+}
+
+async fn ask<T: DeserializeOwned>(asked: &Asked<Views>, step: Backfill) -> Result<T, Complaint> {
+    asked.ask(Operation::Backfill(step)).await
+}
+
+pub(super) async fn status(arguments: &StatusArgs) -> Result<Exit, Complaint> {
+    let asked = arguments.owner.asked(false).await?;
+    let which = Which { table: arguments.table.clone() };
+    told(&ask(&asked, Backfill::Status(which)).await?, arguments.format)
+}
+
+pub(super) async fn ready(arguments: &ReadyArgs) -> Result<Exit, Complaint> {
+    let asked = arguments.owner.asked(false).await?;
+    let iterator_age_ms = arguments.iterator_age_s.map(|age| age.saturating_mul(1_000));
+    let finish = Finish { table: arguments.table.clone(), iterator_age_ms };
+    let status: Status = ask(&asked, Backfill::Finish(finish)).await?;
+    told(&status, arguments.format)?;
+    let is_ready = status.runs.iter().all(|run| run.state == RunState::Ready);
+    if !is_ready && status.runs.iter().any(|run| run.counts.not_done > 0) {
+        talk(format_args!("items that are not in keep the views from being ready"));
+    }
+    Ok(if is_ready { Exit::Done } else { Exit::CheckFailed })
+}
+
+pub(super) async fn stop(arguments: &StopArgs) -> Result<Exit, Complaint> {
+    let asked = arguments.owner.asked(false).await?;
+    let of = OfTable { table: arguments.table.clone() };
+    told(&ask(&asked, Backfill::Stop(of)).await?, arguments.format)
+}
+
+pub(super) async fn backfill(arguments: &BackfillArgs) -> Result<Exit, Complaint> {
+    let asked = arguments.owner.asked(true).await?;
+    let of = OfTable { table: arguments.table.clone() };
+    let estimate: Estimate = ask(&asked, Backfill::Estimate(of)).await?;
+    tell(&estimate, arguments);
+    if !arguments.yes && !agreed()? {
+        talk(format_args!("nothing was begun"));
+        return Ok(Exit::BadInput);
+    }
+    let begin = Begin {
+        table: arguments.table.clone(),
+        segments: Some(arguments.segments),
+        read_units_per_s: Some(arguments.read_units_per_s),
+        write_units_per_s: Some(arguments.write_units_per_s),
+        units_max: arguments.units_max,
+        again: arguments.again,
+        without_stream: arguments.without_stream,
+    };
+    let begun: Begun = ask(&asked, Backfill::Begin(begin)).await?;
+    let calls = match &asked {
+        Asked::Deployed(_) => arguments.calls.clamp(1, begun.segments.max(1)),
+        // One process has one call at a time, as an execution environment has.
+        Asked::Here(_) => 1,
+    };
+    let running = Running {
+        asked: &asked,
+        table: &arguments.table,
+        begun: &begun,
+        bar: progress(estimate.items),
+        counts: RefCell::default(),
+        ended: Cell::new(None),
+    };
+    let hands = futures_util::future::join_all((0..calls).map(|_| running.work())).await;
+    running.bar.finish_and_clear();
+    hands.into_iter().collect::<Result<Vec<()>, _>>().map_err(|complaint| {
+        complaint.with_hint("what is done stays done: run the command again, and it goes on")
+    })?;
+    let which = Which { table: Some(begun.source.clone()) };
+    let status: Status = ask(&asked, Backfill::Status(which)).await?;
+    match running.ended.get() {
+        Some(Stopped::Units) => talk(format_args!(
+            "paused: its units are used up; run it again with more --units-max and it goes on"
+        )),
+        Some(Stopped::Stopped) => talk(format_args!("stopped: run it again and it goes on")),
+        _ => tell_what_is_next(&status),
+    }
+    let exit = told(&status, arguments.format)?;
+    let is_ended = matches!(running.ended.get(), Some(Stopped::AllDone));
+    Ok(if is_ended { exit } else { Exit::CheckFailed })
+}
+
+/// A run, as the calls that work on it share it.
+struct Running<'r> {
+    asked: &'r Asked<Views>,
+    table: &'r str,
+    begun: &'r Begun,
+    bar: ProgressBar,
+    counts: RefCell<Counts>,
+    /// Why there is nothing more to do.
+    ended: Cell<Option<Stopped>>,
+}
+
+impl Running<'_> {
+    /// Asks for one portion after another until nothing is left.
+    async fn work(&self) -> Result<(), Complaint> {
+        let mut unanswered = 0;
+        while self.ended.get().is_none() {
+            let (table, run) = (self.table.to_owned(), self.begun.run.clone());
+            let portion = Portion { table, run, segment: None };
+            let worked: Worked = ask(self.asked, Backfill::Work(portion)).await?;
+            self.counts.borrow_mut().add(worked.counts);
+            self.bar.set_position(self.counts.borrow().scanned);
+            let is_unanswered =
+                matches!(worked.stopped, Some(Stopped::Unanswered | Stopped::Throttled));
+            unanswered = if is_unanswered { unanswered + 1 } else { 0 };
+            if unanswered == UNANSWERED_MAX {
+                return Err(Complaint::new("the tables do not answer, or are throttled"));
+            }
+            let pause = match worked.stopped {
+                Some(stopped @ (Stopped::AllDone | Stopped::Units | Stopped::Stopped)) => {
+                    self.ended.set(Some(stopped));
+                    0
+                }
+                Some(Stopped::Leased) => LEASED_MS,
+                _ => worked.wait_ms,
+            };
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+        Ok(())
+    }
+}
+
+/// Says what there is and what it takes.
+fn tell(estimate: &Estimate, arguments: &BackfillArgs) {
+    let Estimate { source, views, items, bytes, read_units, .. } = estimate;
+    let (least, most) = (estimate.write_units_min, estimate.write_units_max);
+    talk(format_args!("{source}: about {items} items, {bytes} bytes, for {}", views.join(", ")));
+    talk(format_args!("{read_units:.0} read units, {least:.0} to {most:.0} write units"));
+    let (read_price, write_price) = (arguments.read_price, arguments.write_price);
+    let money = |write: f64| (read_units * read_price + write * write_price) / 1e6;
+    talk(format_args!(
+        "${:.2} to ${:.2}, at ${read_price} and ${write_price} for a million units",
+        money(least),
+        money(most)
+    ));
+    let (reads, writes) = (arguments.read_units_per_s, arguments.write_units_per_s);
+    // A run uses eight tenths of its limit on the average.
+    let time = |write: f64| {
+        let seconds = (read_units / f64::from(reads)).max(write / f64::from(writes)) / 0.8;
+        format!("{:.0} min", (seconds / 60.0).ceil())
+    };
+    talk(format_args!(
+        "{} to {} at {reads} read and {writes} write units a second at most",
+        time(least),
+        time(most)
+    ));
+    if !estimate.has_stream {
+        talk(format_args!("the table has no stream with new images: later changes are not seen"));
+    }
+}
+
+/// Asks whether to begin.
+fn agreed() -> Result<bool, Complaint> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Complaint::new("nobody is there to be asked whether to begin")
+            .with_hint("add --yes in a script"));
+    }
+    let mut stderr = std::io::stderr().lock();
+    drop(write!(stderr, "begin? [y/N] ").and_then(|()| stderr.flush()));
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn tell_what_is_next(status: &Status) {
+    for run in &status.runs {
+        for it in &run.not_done {
+            talk(format_args!("{}: {}: {}", it.key, it.code, it.reason));
+        }
+        if run.counts.not_done > 0 {
+            let not_done = run.counts.not_done;
+            talk(format_args!("{not_done} items are not in; mend them, then --again"));
+        } else if run.state == RunState::CatchingUp {
+            talk(format_args!(
+                "every item is in; the views are ready when the stream has passed the end of the \
+                 scan: `view ready` says it"
+            ));
+        }
+    }
+}
+
+/// Prints how far the views are.
+fn told(status: &Status, format: Format) -> Result<Exit, Complaint> {
+    match format {
+        Format::Json => print(&(serde_json::to_string(status)? + "\n")),
+        Format::Table => print(&format!("{}\n", report::building_table(status))),
+    }
+    let is_whole = status.runs.iter().all(|run| run.counts.not_done == 0);
+    Ok(if is_whole { Exit::Done } else { Exit::CheckFailed })
+}
+
+fn progress(items: u64) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} items, {per_sec}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(items).with_style(style)
+}
