@@ -23,6 +23,8 @@ pub enum Backfill {
     Work(Portion),
     /// Says the views ready, if the stream has passed the end of the scan.
     Finish(Finish),
+    /// Lets rows of removed items go that were kept while views were built.
+    Tidy(Tidy),
     /// Stops a run between two portions.
     Stop(OfTable),
     /// Says how far the views are built; changes nothing.
@@ -111,6 +113,30 @@ pub struct Finish {
     /// when the stream has forgotten everything from before the end of the scan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub iterator_age_ms: Option<u64>,
+}
+
+/// Which rows to let go.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tidy {
+    /// A table by its name or ARN; its views are ready.
+    pub table: String,
+    /// Goes on where an earlier answer ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// Rows that were let go: they have a time to live now.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tidied {
+    /// How many.
+    pub rows: u64,
+    /// Where to go on; `None` at the end of the ledger.
+    pub cursor: Option<String>,
+    /// Read units that were used.
+    pub read_units: f64,
+    /// Write units that were used.
+    pub write_units: f64,
 }
 
 /// How much there is, and what bringing it in takes.

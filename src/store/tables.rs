@@ -48,7 +48,7 @@ pub(crate) enum TableStream {
 
 /// Which page of a table is read.
 #[derive(Debug, Clone)]
-pub(crate) struct Segment<'t> {
+pub(crate) struct PageOf<'t> {
     /// The table, by name or ARN.
     pub(crate) table: &'t str,
     /// Which segment, from 0.
@@ -122,7 +122,7 @@ impl Store {
     /// [`Trouble::Throttled`] at once. Else as [`describe`](Self::describe).
     pub(crate) async fn scan_segment(
         &self,
-        page: &Segment<'_>,
+        page: &PageOf<'_>,
         deadline: Timestamp,
     ) -> Result<SegmentPage, StoreError> {
         let mut tries = Tries::new(deadline);

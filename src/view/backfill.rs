@@ -8,7 +8,7 @@
 //! The function does it itself, a bounded portion a call. The run is a few rows in the ledger's
 //! table: the run and its state, one row a segment with its cursor and lease, and one that
 //! shares the rates. What it needs: the stream was mapped before the run began, from
-//! TRIM_HORIZON. What it gives up: while a run builds views they lack items, and an item may
+//! `TRIM_HORIZON`. What it gives up: while a run builds views they lack items, and an item may
 //! go back to an older state of its own for a moment, when the scan has read it before a record
 //! that is under way. The views' rows say so until the stream has passed the scan's end.
 
@@ -17,6 +17,7 @@ mod pace;
 mod portion;
 mod run;
 mod segment;
+mod tidy;
 
 use super::{
     Views,
@@ -72,6 +73,7 @@ impl Views {
             Backfill::Begin(begin) => self.begin(begin, call).await.map(told),
             Backfill::Work(portion) => Box::pin(self.work_on(portion, call)).await.map(told),
             Backfill::Finish(finish) => self.finish(finish, call).await.map(told),
+            Backfill::Tidy(tidy) => self.tidy(tidy, call).await.map(told),
             Backfill::Stop(of) => self.stop(&of.table, call).await.map(told),
             Backfill::Status(which) => self.status(which, call).await.map(told),
         }
@@ -346,7 +348,9 @@ impl Views {
         let used = Pace::new((store, table), &run.source, run.limits, "").used(deadline).await;
         let used = used.map_err(|error| self.unanswered(error))?;
         let mut counts = Counts::default();
-        segments.iter().for_each(|segment| counts.add(segment.counts));
+        for segment in &segments {
+            counts.add(segment.counts);
+        }
         #[expect(clippy::cast_precision_loss, reason = "thousandths of units, below 2^53")]
         let units = |thousandths: i64| thousandths as f64 / 1_000.0;
         let done = segments.iter().filter(|segment| segment.is_done).count();

@@ -16,7 +16,7 @@
 mod entry;
 mod pack;
 
-pub(crate) use entry::Entry;
+pub(crate) use entry::{Entry, GONE};
 
 use crate::{
     record::Timestamp,
@@ -325,9 +325,7 @@ impl Ledger<'_> {
         }
         if let Some(Expiry { at_s, unless_building }) = &candidate.expiry {
             let is_building = |run: &String| known.building.contains(run);
-            if !unless_building.as_ref().is_some_and(is_building) {
-                guard.expires(*at_s);
-            }
+            guard.expires(*at_s, unless_building.as_ref().is_some_and(is_building));
         }
         guard
     }

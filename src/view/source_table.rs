@@ -71,6 +71,11 @@ impl SourceTable<'_> {
         name_of(&self.arn)
     }
 
+    /// Whether a ledger row is of an item of it.
+    pub(crate) fn files(&self, ledger_key: &str) -> bool {
+        self.filing.files(ledger_key)
+    }
+
     /// Says that the table cannot be read, and what helps.
     pub(crate) fn unreadable(&self, error: StoreError) -> Halt {
         unreadable(self.name(), error)

@@ -48,6 +48,12 @@ impl Sources {
 }
 
 impl Filing {
+    /// Whether a ledger row is filed under the source itself, with nothing to tell it apart.
+    pub(crate) fn files(&self, ledger_key: &str) -> bool {
+        let rest = ledger_key.strip_prefix(ITEM_PREFIX);
+        rest.and_then(|rest| rest.strip_prefix(&*self.label)).is_some_and(|it| it.starts_with('#'))
+    }
+
     /// Key of an item's ledger row. `kind` tells apart what else reads the source: nothing, or
     /// `@` and the path of a changelog's key.
     pub(crate) fn ledger_key(&self, kind: &str, item: &SourceItem) -> String {

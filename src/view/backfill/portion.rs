@@ -17,7 +17,7 @@ use crate::{
     record::Timestamp,
     store::{
         Store, StoreError, Trouble, Usage,
-        tables::{self, SegmentPage},
+        tables::{PageOf, SegmentPage},
     },
     telemetry,
     view::{
@@ -111,7 +111,7 @@ impl Work<'_> {
             if let Some(stopped) = self.leave(Cost::of_units(read, AROUND_WRITE)).await? {
                 return Ok(stopped);
             }
-            let page = tables::Segment {
+            let page = PageOf {
                 table: &self.source.table,
                 segment: self.segment.number,
                 segments: self.run.segments,

@@ -6,7 +6,7 @@
 //! rev  +1 with every write        c    contributions by view
 //! q    why views leave it out     record  the record of a quarantined item
 //! f    fence, in milliseconds: when the source was read to reconcile the item
-//! ttl  only where nothing comes after it
+//! ttl  only where nothing comes after it; `gone` instead while views are built
 //! ```
 //!
 //! Separate because the layout is what functions of several versions share. What it gives up:
@@ -32,6 +32,8 @@ use std::collections::BTreeMap;
 const FENCE_SLACK_MS: i64 = 5_000;
 
 const FENCE: &str = "f";
+/// When a row could have gone that stays while views are built, in seconds since the epoch.
+pub(crate) const GONE: &str = "gone";
 
 /// What a ledger row says. One that is not there says nothing, at revision 0.
 #[derive(Debug, Clone, Default)]
@@ -100,8 +102,9 @@ impl Guard {
         self.item.insert(name.to_owned(), value);
     }
 
-    pub(super) fn expires(&mut self, at_s: i64) {
-        self.set(LEDGER_TTL, number(at_s));
+    /// The row may go at a moment, but stays beyond it while views are built.
+    pub(super) fn expires(&mut self, at_s: i64, is_building: bool) {
+        self.set(if is_building { GONE } else { LEDGER_TTL }, number(at_s));
     }
 
     pub(super) fn action(&self, table: &str) -> TransactWriteItem {

@@ -17,7 +17,7 @@ use changefold::{
         self, Operation,
         backfill::{
             Backfill, Begin, Begun, Finish, Portion, ReconcileRequest, Reconciled, Status, Stopped,
-            Which, Worked,
+            Tidy, Which, Worked,
         },
     },
     outcome::Answer,
@@ -60,6 +60,8 @@ pub(super) struct Setup {
     pub(super) troubles: Troubles,
     /// One invocation in so many dies, and as many freeze; 0 is none.
     pub(super) dies: u32,
+    /// As much for the calls of the backfill, and after how many polls at most.
+    pub(super) worker_dies: (u32, usize),
     /// Whether every second call of the backfill freezes, for three days.
     pub(super) freezes_often: bool,
     /// Whether a clock of the backfill is five minutes ahead, or behind.
@@ -80,6 +82,7 @@ impl Setup {
             units_per_s: [60, 400, 100_000][rng.usize(..3)],
             troubles: Troubles { throttled: 40, conflict: 25, lost_answer: 40 },
             dies: 6,
+            worker_dies: (6, 60),
             freezes_often: false,
             ahead_ms: [0, 0, 300_000, -300_000][rng.usize(..4)],
             broken: None,
@@ -96,14 +99,22 @@ impl Setup {
             units_per_s: 100_000,
             troubles: Troubles { throttled: 1_000, conflict: 500, lost_answer: 1_000 },
             dies: 40,
+            worker_dies: (2, 400),
             ..Self::small(seed)
         }
     }
 
     /// Calls of the backfill come back after days, while items are removed.
     pub(super) fn frozen(seed: u64) -> Self {
-        let (dies, freezes_often, troubles) = (0, true, Troubles::default());
-        Self { changes: 150, dies, freezes_often, troubles, ahead_ms: 0, ..Self::small(seed) }
+        Self {
+            changes: 150,
+            dies: 0,
+            worker_dies: (0, 60),
+            freezes_often: true,
+            troubles: Troubles::default(),
+            ahead_ms: 0,
+            ..Self::small(seed)
+        }
     }
 
     pub(super) fn broken(self, broken: Broken) -> Self {
@@ -252,14 +263,16 @@ impl Play {
     }
 
     fn fate(&self) -> Fate {
-        let after = 1 + self.world.below(60);
-        if self.setup.freezes_often && self.world.is_worker() && self.world.is_one_in(2) {
+        let is_worker = self.world.is_worker();
+        let (dies, polls) = if is_worker { self.setup.worker_dies } else { (self.setup.dies, 60) };
+        let after = 1 + self.world.below(polls);
+        if self.setup.freezes_often && is_worker && self.world.is_one_in(2) {
             return Fate::Freezes(after, 3 * DAY_MS);
         }
-        if self.world.is_one_in(self.setup.dies) {
-            self.wire.seen.lock().unwrap().died += u64::from(self.world.is_worker());
+        if self.world.is_one_in(dies) {
+            self.wire.seen.lock().unwrap().died += u64::from(is_worker);
             Fate::Dies(after)
-        } else if self.world.is_one_in(self.setup.dies) {
+        } else if self.world.is_one_in(dies) {
             let days = i64::try_from(self.world.below(4)).unwrap();
             Fate::Freezes(after, days * DAY_MS + 60_000)
         } else {
@@ -520,6 +533,16 @@ impl Play {
         let Answer::Operation(status) = function.invoke(&event, &call).await.unwrap() else {
             panic!("a reply to an operation");
         };
+        let kept = || self.all_of("ledger").iter().filter(|row| row["gone"].is_object()).count();
+        let tombstones = kept();
+        if is_backfill {
+            let tidy = Backfill::Tidy(Tidy { table: ORDERS.to_owned(), cursor: None });
+            let event = operation::event(Operation::Backfill(tidy));
+            let Answer::Operation(tidied) = function.invoke(&event, &call).await.unwrap() else {
+                panic!("a reply to an operation");
+            };
+            assert_eq!((&tidied["rows"], kept()), (&json!(tombstones), 0), "{tidied}");
+        }
         let items = self.all_of("orders").into_iter();
         let items: oracle::Items = items.map(|item| (item["pk"].to_string(), item)).collect();
         let mut differences = Vec::new();

@@ -15,7 +15,7 @@ use crate::{
         Operation,
         backfill::{
             Backfill, Begin, Begun, Counts, Estimate, Finish, OfTable, Portion, SEGMENTS_DEFAULT,
-            Status, Stopped, UNITS_PER_S_DEFAULT, Which, Worked,
+            Status, Stopped, Tidied, Tidy, UNITS_PER_S_DEFAULT, Which, Worked,
         },
     },
     view::{Views, building::RunState},
@@ -139,14 +139,11 @@ pub(super) struct StopArgs {
 
 impl OwnerArgs {
     async fn asked(&self, makes_tables: bool) -> Result<Asked<Views>, Complaint> {
-        Ok(match &self.place.function {
-            Some(function) => Asked::Deployed(Box::new(Deployed::find(function).await?)),
-            None => {
-                let views = self.views.clone();
-                let kept = bench::kept_views(&self.place, views, makes_tables).await?;
-                Asked::Here(Box::new(kept))
-            }
-        })
+        if let Some(function) = &self.place.function {
+            return Ok(Asked::Deployed(Box::new(Deployed::find(function).await?)));
+        }
+        let kept = bench::kept_views(&self.place, self.views.clone(), makes_tables).await?;
+        Ok(Asked::Here(Box::new(kept)))
     }
 }
 
@@ -170,6 +167,19 @@ pub(super) async fn ready(arguments: &ReadyArgs) -> Result<Exit, Complaint> {
     if !is_ready && status.runs.iter().any(|run| run.counts.not_done > 0) {
         talk(format_args!("items that are not in keep the views from being ready"));
     }
+    if is_ready {
+        let (mut rows, mut cursor) = (0, None);
+        loop {
+            let tidy = Tidy { table: arguments.table.clone(), cursor };
+            let tidied: Tidied = ask(&asked, Backfill::Tidy(tidy)).await?;
+            rows += tidied.rows;
+            cursor = tidied.cursor;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        talk(format_args!("{rows} ledger rows of removed items have a time to live again"));
+    }
     Ok(if is_ready { Exit::Done } else { Exit::CheckFailed })
 }
 
@@ -188,7 +198,7 @@ pub(super) async fn backfill(arguments: &BackfillArgs) -> Result<Exit, Complaint
         talk(format_args!("nothing was begun"));
         return Ok(Exit::BadInput);
     }
-    let begin = Begin {
+    let wanted = Begin {
         table: arguments.table.clone(),
         segments: Some(arguments.segments),
         read_units_per_s: Some(arguments.read_units_per_s),
@@ -197,7 +207,7 @@ pub(super) async fn backfill(arguments: &BackfillArgs) -> Result<Exit, Complaint
         again: arguments.again,
         without_stream: arguments.without_stream,
     };
-    let begun: Begun = ask(&asked, Backfill::Begin(begin)).await?;
+    let begun: Begun = ask(&asked, Backfill::Begin(wanted)).await?;
     let calls = match &asked {
         Asked::Deployed(_) => arguments.calls.clamp(1, begun.segments.max(1)),
         // One process has one call at a time, as an execution environment has.
