@@ -76,12 +76,9 @@ impl Shop {
         Ok(serde_json::from_value(answer).unwrap())
     }
 
-    #[track_caller]
-    fn reconcile(&self, keys: &[&str]) -> impl Future<Output = ()> {
-        async move {
-            let told = self.try_reconcile(ORDERS, keys).await.unwrap();
-            assert_eq!(told, Reconciled { done: keys.len() as u64, ..Reconciled::default() });
-        }
+    async fn reconcile(&self, keys: &[&str]) {
+        let told = self.try_reconcile(ORDERS, keys).await.unwrap();
+        assert_eq!(told, Reconciled { done: keys.len() as u64, ..Reconciled::default() });
     }
 
     async fn rows(&self) -> (String, String) {
@@ -91,11 +88,8 @@ impl Shop {
         (rows(0).await, rows(1).await)
     }
 
-    #[track_caller]
-    fn check(&self, totals: &str, open: &str) -> impl Future<Output = ()> {
-        async move {
-            assert_eq!(self.rows().await, (totals.to_owned(), open.to_owned()));
-        }
+    async fn check(&self, totals: &str, open: &str) {
+        assert_eq!(self.rows().await, (totals.to_owned(), open.to_owned()));
     }
 }
 

@@ -269,12 +269,12 @@ impl Play {
         if self.setup.freezes_often && is_worker && self.world.is_one_in(2) {
             return Fate::Freezes(after, 3 * DAY_MS);
         }
-        if self.world.is_one_in(dies) {
+        let (is_to_die, is_to_freeze) = (self.world.is_one_in(dies), self.world.is_one_in(dies));
+        if is_to_die {
             self.wire.seen.lock().unwrap().died += u64::from(is_worker);
             Fate::Dies(after)
-        } else if self.world.is_one_in(dies) {
-            let days = i64::try_from(self.world.below(4)).unwrap();
-            Fate::Freezes(after, days * DAY_MS + 60_000)
+        } else if is_to_freeze {
+            Fate::Freezes(after, self.world.ms_below(4) * DAY_MS + 60_000)
         } else {
             Fate::Lives
         }
@@ -339,7 +339,7 @@ impl Play {
         self.writers.set(self.writers.get() + 1);
         self.tasks.spawn(false, async move {
             for _ in 0..changes {
-                play.world.pass(play.world.below(400) as i64).await;
+                play.world.pass(play.world.ms_below(400)).await;
                 let keys = play.setup.items + play.setup.items / 2 + 1;
                 let key = play.world.below(keys);
                 let image = (!play.world.is_one_in(3)).then(|| play.image(key));
@@ -393,7 +393,7 @@ impl Play {
                         _ => play.world.pass(200).await,
                     }
                     if play.world.is_one_in(8) {
-                        play.delivers_again(batch, play.world.below(3_600_000) as i64);
+                        play.delivers_again(batch, play.world.ms_below(3_600_000));
                     }
                 }
                 play.busy.set(play.busy.get() - 1);
@@ -437,7 +437,7 @@ impl Play {
         self.tasks.spawn(true, async move {
             while begun.borrow().is_none() {
                 let table = ORDERS.to_owned();
-                let begin = Backfill::Begin(Begin {
+                let step = Backfill::Begin(Begin {
                     table,
                     segments: Some(play.setup.segments),
                     read_units_per_s: Some(play.setup.units_per_s),
@@ -445,7 +445,7 @@ impl Play {
                     without_stream: true,
                     ..Begin::default()
                 });
-                let told = play.operate::<Begun>(Operation::Backfill(begin), 10_000).await;
+                let told = play.operate::<Begun>(Operation::Backfill(step), 10_000).await;
                 if let Some(Ok(told)) = told {
                     *begun.borrow_mut() = Some(told);
                 }
@@ -458,7 +458,7 @@ impl Play {
                 });
                 let portion = Portion { table: ORDERS.to_owned(), run, segment };
                 let work = Operation::Backfill(Backfill::Work(portion));
-                let time_ms = 2_000 + play.world.below(18_000) as i64;
+                let time_ms = 2_000 + play.world.ms_below(18_000);
                 match play.operate::<Worked>(work, time_ms).await {
                     Some(Ok(Worked { stopped: Some(Stopped::AllDone), .. })) => break,
                     Some(Ok(told)) => {

@@ -144,14 +144,13 @@ async fn a_store_is_backfilled(store: Store) {
     for key in 0..300 {
         put(&store, SOURCE, key, AttributeValue::N(key.to_string())).await;
     }
-    let begin = Begin {
+    let step = Backfill::Begin(Begin {
         table: SOURCE.to_owned(),
         segments: Some(3),
         without_stream: true,
         ..Begin::default()
-    };
-    let begin = Operation::Backfill(Backfill::Begin(begin));
-    let begun: Begun = operate(&function, begin, &call()).await.unwrap();
+    });
+    let begun: Begun = operate(&function, Operation::Backfill(step), &call()).await.unwrap();
     let mut added = 0;
     loop {
         let (table, run) = (SOURCE.to_owned(), begun.run.clone());
@@ -240,8 +239,8 @@ fn a_run_goes_from_building_over_catching_up_to_ready() {
 fn a_ceiling_pauses_the_run_and_a_higher_one_goes_on() {
     support::block_on(async {
         let shop = Shop::open(200).await;
-        let begin = |units_max| Begin { units_max: Some(units_max), ..Begin::default() };
-        let begun = shop.begin(begin(150)).await.unwrap();
+        let up_to = |units_max| Begin { units_max: Some(units_max), ..Begin::default() };
+        let begun = shop.begin(up_to(150)).await.unwrap();
         let stopped = loop {
             let worked = shop.work(&begun.run, None).await.unwrap();
             if worked.stopped != Some(Stopped::SegmentDone) {
@@ -257,7 +256,7 @@ fn a_ceiling_pauses_the_run_and_a_higher_one_goes_on() {
         assert!((1..200).contains(&run.counts.added), "{run:?}");
         let paused = shop.work(&begun.run, None).await.unwrap();
         assert_eq!(paused.stopped, Some(Stopped::Units));
-        assert_eq!(shop.begin(begin(100_000)).await.unwrap(), begun);
+        assert_eq!(shop.begin(up_to(100_000)).await.unwrap(), begun);
         while shop.work(&begun.run, None).await.unwrap().stopped != Some(Stopped::AllDone) {}
         assert_eq!(shop.rows().await, "EU 100 9900; US 100 10000");
     });

@@ -66,6 +66,10 @@ impl World {
         self.state().rng.usize(..bound)
     }
 
+    pub(super) fn ms_below(&self, bound: i64) -> i64 {
+        self.state().rng.i64(..bound)
+    }
+
     pub(super) fn is_worker(&self) -> bool {
         self.state().is_worker
     }

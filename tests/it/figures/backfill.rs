@@ -34,7 +34,7 @@ async fn units(groups: usize, units_per_s: u32) -> (f64, f64) {
         store.transact(vec![action], support::FOREVER).await.unwrap();
     }
     let table = || "backfilled".to_owned();
-    let begin = Backfill::Begin(Begin {
+    let step = Backfill::Begin(Begin {
         table: table(),
         segments: Some(1),
         read_units_per_s: Some(units_per_s),
@@ -42,7 +42,7 @@ async fn units(groups: usize, units_per_s: u32) -> (f64, f64) {
         without_stream: true,
         ..Begin::default()
     });
-    let begun: Begun = ask(&function, begin).await;
+    let begun: Begun = ask(&function, step).await;
     let portion = Portion { table: table(), run: begun.run, segment: None };
     let worked: Worked = ask(&function, Backfill::Work(portion)).await;
     assert_eq!((worked.stopped, worked.counts.added), (Some(Stopped::SegmentDone), 1_000));
