@@ -69,7 +69,8 @@ mod tests {
         let text = json!({
             "s": {"S": "é\"\n"}, "n": {"N": "-1.50E3"}, "b": {"B": "AP8="}, "t": {"BOOL": true},
             "z": {"NULL": true}, "ss": {"SS": ["a", "b"]}, "ns": {"NS": ["1"]},
-            "bs": {"BS": ["AA=="]}, "l": {"L": [{"S": ""}, {"L": []}]}, "m": {"M": {"x": {"N": "1"}}}
+            "bs": {"BS": ["AA=="]}, "l": {"L": [{"S": ""}, {"L": []}]},
+            "m": {"M": {"x": {"N": "1"}}}
         });
         let item = item_from_json(&text).unwrap();
         assert_eq!(item.len(), 10);

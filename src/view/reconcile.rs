@@ -16,7 +16,7 @@
 
 use super::{
     Views, building,
-    ledger::{Basis, Fate},
+    ledger::{Basis, Candidate, Fate, Known},
     source_table::{Found, SourceTable},
 };
 use crate::{
@@ -38,6 +38,9 @@ pub(crate) enum Outcome {
     /// There was no time for it.
     Unfinished(StoreError),
 }
+
+/// What became of a candidate, or why the store refuses it.
+type Written = (Option<Fate>, Option<NotDone>);
 
 impl Views {
     /// Brings the items with these keys from their source into the views; an item that is no
@@ -134,35 +137,47 @@ impl Views {
                 Err(not_done) => outcomes[at] = Some(Outcome::NotDone(not_done)),
             }
         }
-        let mut fates: Vec<Option<Fate>> = vec![None; candidates.len()];
-        let all: Vec<usize> = (0..candidates.len()).collect();
-        let mut last_error =
-            match ledger.write(&candidates, &all, (&known, &mut fates), deadline).await {
-                Ok(error) => error,
-                Err(error) if !is_of_one_item(&error) => return Err(ledger_unread(error)),
-                Err(error) => Some(error),
+        let (fates, last_error) = self.write_each(&candidates, &known, deadline).await?;
+        for ((fate, refused), &at) in fates.into_iter().zip(&places) {
+            outcomes[at] = match (fate, refused) {
+                (_, Some(not_done)) => Some(Outcome::NotDone(not_done)),
+                (Some(Fate::Applied | Fate::AlreadyApplied), None) => Some(Outcome::Done),
+                (Some(Fate::Unfinished(_)) | None, None) => None,
             };
+        }
+        Ok(last_error)
+    }
+
+    /// Writes all candidates once, at the revisions that are known. One that the store refuses
+    /// is told of, and the others do not suffer for it.
+    async fn write_each(
+        &self,
+        candidates: &[Candidate],
+        known: &Known,
+        deadline: Timestamp,
+    ) -> Result<(Vec<Written>, Option<StoreError>), Halt> {
+        let ledger = self.ledger();
+        let mut fates: Vec<Option<Fate>> = vec![None; candidates.len()];
+        let mut refusals: Vec<Option<NotDone>> = vec![None; candidates.len()];
+        let all: Vec<usize> = (0..candidates.len()).collect();
+        let written = ledger.write(candidates, &all, (known, &mut fates), deadline).await;
+        let mut last_error = match written {
+            Ok(error) => error,
+            Err(error) if !is_of_one_item(&error) => return Err(ledger_unread(error)),
+            Err(error) => Some(error),
+        };
         if last_error.as_ref().is_some_and(|error| error.trouble == Trouble::Rejected) {
-            // One of them cannot be written; the others are not to suffer for it.
             for at in all {
                 if fates[at].is_some() {
                     continue;
                 }
-                match ledger.write(&candidates, &[at], (&known, &mut fates), deadline).await {
+                match ledger.write(candidates, &[at], (known, &mut fates), deadline).await {
                     Ok(error) => last_error = error.or(last_error),
-                    Err(error) => {
-                        let not_done = refused(&candidates[at].key, &error);
-                        outcomes[places[at]] = Some(Outcome::NotDone(not_done));
-                    }
+                    Err(error) => refusals[at] = Some(refused(&candidates[at].key, &error)),
                 }
             }
         }
-        for (fate, &at) in fates.iter().zip(&places) {
-            if matches!(fate, Some(Fate::Applied | Fate::AlreadyApplied)) {
-                outcomes[at] = Some(Outcome::Done);
-            }
-        }
-        Ok(last_error)
+        Ok((fates.into_iter().zip(refusals).collect(), last_error))
     }
 
     /// Reconciles what an operator names.

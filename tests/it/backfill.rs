@@ -5,6 +5,7 @@
 mod command;
 mod play;
 mod steps;
+mod traffic;
 mod wire;
 mod world;
 

@@ -31,8 +31,8 @@ enum ViewVerb {
     Quarantined(QuarantinedArgs),
     /// Brings every item that a table has into its views, beside its stream.
     ///
-    /// The stream has to be mapped to the function first, from `TRIM_HORIZON`. Broken off, it goes on
-    /// where it stood when it is run again.
+    /// The stream has to be mapped to the function first, from `TRIM_HORIZON`. Broken off, it goes
+    /// on where it stood when it is run again.
     Backfill(backfill::BackfillArgs),
     /// Says how far the views are built.
     Status(backfill::StatusArgs),

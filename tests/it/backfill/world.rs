@@ -67,7 +67,7 @@ impl World {
     }
 
     pub(super) fn ms_below(&self, bound: i64) -> i64 {
-        self.state().rng.i64(..bound)
+        self.state().rng.i64(0..bound)
     }
 
     pub(super) fn is_worker(&self) -> bool {
