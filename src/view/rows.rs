@@ -4,7 +4,9 @@
 //! view's own columns, to be read by anyone: group keys, counts, and sums. Names beginning
 //! with `_` are ours: `_rows` counts the items of the group, `_n_<column>` the values behind a
 //! sum or an average, `_sum_<column>` what an average divides. A group exists while `_rows`
-//! is above 0; a sum is NULL while its `_n_` is 0. A projection's row has the columns only.
+//! is above 0; a sum is NULL while its `_n_` is 0. `_rev` grows with every transaction that
+//! changes what the ledger says of the group, also where the changes of several items cancel
+//! out: while it stays, so does every contribution. A projection's row has the columns only.
 //!
 //! It is separate because the layout is a contract with those who read the tables. It gives
 //! up removing a group's row when its last item leaves: the row stays, with `_rows` 0.
@@ -27,6 +29,7 @@ use std::collections::BTreeMap;
 /// Name of a view table's key attribute.
 pub const ROW_KEY: &str = "_pk";
 const ROWS: &str = "_rows";
+const REVISION: &str = "_rev";
 /// Reading a table at rest has no invocation's deadline.
 pub(crate) const NO_DEADLINE: Timestamp = Timestamp(i64::MAX);
 
@@ -220,7 +223,8 @@ fn addition(view: &View, table: &str, key: &str, delta: &Delta) -> Update {
             .expression_attribute_values(format!(":k{place}"), value);
         set.push(format!("#k{place} = :k{place}"));
     }
-    for (name, amount) in amounts(view, delta) {
+    let one = (REVISION.to_owned(), "1".to_owned());
+    for (name, amount) in amounts(view, delta).into_iter().chain([one]) {
         let place = add.len();
         update = update
             .expression_attribute_names(format!("#a{place}"), name)

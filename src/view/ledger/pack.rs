@@ -96,9 +96,7 @@ pub(super) fn pack(changes: Vec<Change>) -> Vec<Chunk> {
             None => chunks.push(piece),
         }
     }
-    for chunk in &mut chunks {
-        chunk.effects.retain(|_, effect| !effect.is_nothing());
-    }
+    // Effects that cancel out are written as well: the row's revision tells of them.
     chunks
 }
 
