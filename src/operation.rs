@@ -13,10 +13,12 @@
 //! ```
 
 pub mod backfill;
+pub mod verify;
 
 use crate::recovery::park::envelope::Envelope;
 use backfill::{Backfill, ReconcileRequest};
 use serde::{Deserialize, Serialize};
+use verify::{Repair, Verify};
 
 /// Version of the operations.
 pub const VERSION: u32 = 1;
@@ -34,8 +36,9 @@ pub const ANSWER_BYTES_MAX: usize = 5_500_000;
 pub enum Operations {
     /// None.
     Off,
-    /// Those that change nothing and give no payload: [`Operation::List`], [`Operation::Show`]
-    /// without payloads, and the steps of a backfill that only tell.
+    /// Those that change nothing and give no payload: [`Operation::List`],
+    /// [`Operation::Verify`], [`Operation::Show`] without payloads, and the steps of a backfill
+    /// that only tell.
     Read,
     /// All of them.
     #[default]
@@ -47,10 +50,16 @@ impl Operations {
     #[must_use]
     pub fn allow(self, operation: &Operation) -> bool {
         match (self, operation) {
-            (Self::All, _) | (Self::Read, Operation::List(_)) => true,
+            (Self::All, _) | (Self::Read, Operation::List(_) | Operation::Verify(_)) => true,
             (Self::Read, Operation::Show(selection)) => selection.without_payload,
             (Self::Read, Operation::Backfill(step)) => step.only_reads(),
-            (Self::Read, Operation::Redrive(_) | Operation::Drop(_) | Operation::Reconcile(_))
+            (
+                Self::Read,
+                Operation::Redrive(_)
+                | Operation::Drop(_)
+                | Operation::Reconcile(_)
+                | Operation::Repair(_),
+            )
             | (Self::Off, _) => false,
         }
     }
@@ -72,6 +81,10 @@ pub enum Operation {
     Reconcile(ReconcileRequest),
     /// Brings every item of a table into its views, step by step.
     Backfill(Backfill),
+    /// Compares views with their ledger, or the ledger with its source.
+    Verify(Verify),
+    /// Mends what a verification would find.
+    Repair(Repair),
 }
 
 impl Operation {
@@ -85,6 +98,8 @@ impl Operation {
             Self::Drop(_) => "drop",
             Self::Reconcile(_) => "reconcile",
             Self::Backfill(_) => "backfill",
+            Self::Verify(_) => "verify",
+            Self::Repair(_) => "repair",
         }
     }
 }

@@ -27,6 +27,7 @@ mod source_table;
 mod sources;
 pub mod sql;
 pub mod total;
+mod verify;
 mod work;
 
 pub use ledger::LEDGER_TTL;

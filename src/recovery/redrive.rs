@@ -131,7 +131,10 @@ impl<R: Runner> Operator<'_, R> {
             Operation::Show(selection) => Ok(told(&self.show(selection).await?)),
             Operation::Redrive(redrive) => Ok(told(&self.redrive(redrive).await?)),
             Operation::Drop(drop) => Ok(told(&self.discard(drop).await?)),
-            Operation::Reconcile(_) | Operation::Backfill(_) => Err(Halt::no_views()),
+            Operation::Reconcile(_)
+            | Operation::Backfill(_)
+            | Operation::Verify(_)
+            | Operation::Repair(_) => Err(Halt::no_views()),
         }
     }
 

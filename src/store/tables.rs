@@ -13,7 +13,7 @@ use aws_sdk_dynamodb::{
         interceptors::BeforeDeserializationInterceptorContextRef,
     },
     error::BoxError,
-    types::{KeyType, ReturnConsumedCapacity, StreamViewType},
+    types::{KeyType as KeyPart, ReturnConsumedCapacity, ScalarAttributeType, StreamViewType},
 };
 use aws_smithy_types::date_time::{DateTime, Format};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,12 +27,25 @@ pub(crate) struct Described {
     pub(crate) id: Option<String>,
     /// Names of the key attributes, the partition key first.
     pub(crate) keys: Vec<String>,
+    /// The types of these, in the same order.
+    pub(crate) key_types: Vec<KeyType>,
     /// Items, as DynamoDB counts them about every six hours.
     pub(crate) items: u64,
     /// Their bytes, counted as rarely.
     pub(crate) bytes: u64,
     /// Whether there is a stream, and whether it has the new images.
     pub(crate) stream: TableStream,
+}
+
+/// The types that a key attribute may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum KeyType {
+    /// Text.
+    Text,
+    /// A number.
+    Number,
+    /// Bytes.
+    Bytes,
 }
 
 /// The stream of a table, as far as views are concerned.
@@ -92,11 +105,24 @@ impl Store {
                 Err(error) => self.pause(&mut tries, error).await?,
             }
         };
-        let incomplete = || self.rejected(OPERATION, "the answer has no ARN or no key");
+        let incomplete =
+            || self.rejected(OPERATION, "the answer has no ARN, or no key that can be read");
         let found = found.ok_or_else(incomplete)?;
         let mut keys: Vec<_> = found.key_schema().iter().collect();
-        keys.sort_by_key(|key| key.key_type() != &KeyType::Hash);
+        keys.sort_by_key(|key| key.key_type() != &KeyPart::Hash);
         let keys: Vec<String> = keys.iter().map(|key| key.attribute_name().to_owned()).collect();
+        let type_of = |name: &String| {
+            let mut attributes = found.attribute_definitions().iter();
+            let attribute = attributes.find(|attribute| attribute.attribute_name() == name)?;
+            Some(match attribute.attribute_type() {
+                ScalarAttributeType::S => KeyType::Text,
+                ScalarAttributeType::N => KeyType::Number,
+                ScalarAttributeType::B => KeyType::Bytes,
+                _ => return None,
+            })
+        };
+        let key_types: Option<Vec<KeyType>> = keys.iter().map(type_of).collect();
+        let key_types = key_types.ok_or_else(incomplete)?;
         let stream = found.stream_specification().filter(|stream| stream.stream_enabled());
         let stream = match stream.map(|stream| stream.stream_view_type()) {
             None => TableStream::None,
@@ -109,6 +135,7 @@ impl Store {
             arn: found.table_arn().filter(|_| !keys.is_empty()).ok_or_else(incomplete)?.to_owned(),
             id: found.table_id().map(str::to_owned),
             keys,
+            key_types,
             items: found.item_count().unwrap_or_default().try_into().unwrap_or_default(),
             bytes: found.table_size_bytes().unwrap_or_default().try_into().unwrap_or_default(),
             stream,

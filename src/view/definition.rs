@@ -221,6 +221,12 @@ impl View {
         digest.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
     }
 
+    /// Whether it has a row for each group, as opposed to each item.
+    #[must_use]
+    pub fn has_groups(&self) -> bool {
+        matches!(self.shape, Shape::Groups(_))
+    }
+
     /// The names of the output columns, in SELECT order.
     #[must_use]
     pub fn columns(&self) -> Vec<&str> {

@@ -121,6 +121,11 @@ impl Known {
     pub(crate) fn entry(&self, pk: &str) -> Entry {
         self.entries.get(pk).cloned().unwrap_or_default()
     }
+
+    /// Whether the run with this row still builds views; its row has to have been asked for.
+    pub(crate) fn is_building(&self, run: &str) -> bool {
+        self.building.contains(run)
+    }
 }
 
 /// The ledger of a set of views.
@@ -343,7 +348,8 @@ impl Ledger<'_> {
         guards.chain(effects).collect()
     }
 
-    fn unreadable(&self, attribute: &str) -> StoreError {
+    /// A row is not as it should be.
+    pub(crate) fn unreadable(&self, attribute: &str) -> StoreError {
         StoreError {
             operation: "BatchGetItem",
             endpoint: self.table.to_owned(),

@@ -25,6 +25,8 @@ impl Views {
             Operation::List(selection) => self.list(selection, call).await.map(told),
             Operation::Reconcile(request) => self.reconcile_asked(request, call).await.map(told),
             Operation::Backfill(step) => self.backfill(step, call).await,
+            Operation::Verify(request) => self.verify_asked(request, call).await.map(told),
+            Operation::Repair(request) => self.repair_asked(request, call).await.map(told),
             Operation::Show(_) | Operation::Redrive(_) | Operation::Drop(_) => Err(only_listed()),
         }
     }

@@ -223,6 +223,18 @@ pub(crate) async fn bind(
     }
 }
 
+/// The sources that have come, as the ledger says now.
+///
+/// # Errors
+/// The store does not answer.
+pub(crate) async fn sources(
+    store: &Store,
+    table: &str,
+    deadline: Timestamp,
+) -> Result<Sources, RegistryError> {
+    Ok(read(store, table, deadline).await?.sources())
+}
+
 /// Refuses where the ledger belongs to another function by now.
 ///
 /// # Errors

@@ -11,6 +11,8 @@
 //! It is separate because the layout is a contract with those who read the tables. It gives
 //! up removing a group's row when its last item leaves: the row stays, with `_rows` 0.
 
+pub(crate) mod sums;
+
 use crate::{
     record::Timestamp,
     store::{Item, Store, StoreError, Trouble},
@@ -289,7 +291,8 @@ fn key_columns(view: &View) -> Vec<(&str, usize)> {
         .collect()
 }
 
-fn aggregate_columns(view: &View) -> Vec<(&str, Function, usize)> {
+/// Columns that show aggregates: name, function, and which aggregate of the definition.
+pub(crate) fn aggregate_columns(view: &View) -> Vec<(&str, Function, usize)> {
     let Some(groups) = groups(view) else { return Vec::new() };
     groups
         .columns
@@ -320,6 +323,16 @@ fn scalar(value: Option<&AttributeValue>) -> Option<Scalar> {
         Some(AttributeValue::S(text)) => Scalar::Text(text.clone()),
         Some(_) => return None,
     })
+}
+
+/// The columns in which two rows of a projection differ.
+pub(crate) fn other_columns<'v>(view: &'v View, one: &Item, other: &Item) -> Vec<&'v str> {
+    let mut columns = view.columns();
+    columns.retain(|name| match (scalar(one.get(*name)), scalar(other.get(*name))) {
+        (Some(one), Some(other)) => one != other,
+        _ => true,
+    });
+    columns
 }
 
 /// About what an item takes of a transaction's 4 MB.

@@ -190,7 +190,7 @@ impl Views {
 
 impl Found {
     /// The key as people read it in a list.
-    fn readable_key(&self) -> String {
+    pub(crate) fn readable_key(&self) -> String {
         let mut parts: Vec<String> = self
             .key
             .iter()

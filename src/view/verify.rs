@@ -1,0 +1,225 @@
+//! Whether the views are exact, beside live traffic, and making them so.
+//!
+//! Two things are compared. *Ledger and source* ([`source`]): what each item contributes, by the
+//! source and by the ledger. *Rows and ledger* ([`groups`], [`projections`]): whether each row is
+//! the sum of the ledger. Both write while they are read, so a difference is nothing yet; what
+//! counts is a difference at one revision:
+//!
+//! - A ledger row that has the same revision before and after the source was read says what it
+//!   said at that moment. If it still has that revision, and the item is still the same, when the
+//!   stream has passed the moment, then no record is under way that would make them equal: the
+//!   item has drifted.
+//! - A group's row counts the transactions that change it (`_rev`). If it has the same count
+//!   before and after the whole ledger was read, no contribution to the group has changed
+//!   meanwhile, so the sum is that of one moment: if it differs, the row has drifted.
+//! - A projection's row changes together with one ledger row, whose revision is its own too.
+//!
+//! Everything a walk knows is in its cursor; the function keeps nothing. What it gives up: a
+//! group that is written at every moment while the ledger is read, at each of several looks, stays
+//! undecided unless it is equal once.
+
+mod groups;
+mod keys;
+mod look;
+mod mend;
+mod projections;
+mod source;
+
+use super::{Views, registry, rows::NO_DEADLINE};
+use crate::{
+    call::{Call, Halt},
+    operation::{
+        backfill::NotDone,
+        verify::{
+            Check, DRIFT_MAX_DEFAULT, ITERATOR_AGE_DEFAULT_MS, Repair, Stopped, Verified, Verify,
+        },
+    },
+    record::Timestamp,
+    store::{Store, StoreError, Trouble, Usage},
+    telemetry,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Time kept before the deadline, in milliseconds, if the call has that much: a quarter of its
+/// time at most.
+const RESERVE_MS: i64 = 3_000;
+/// How far moments may be apart that two machines give to one event, in milliseconds; the date of
+/// an answer and of a record are whole seconds.
+const SLACK_MS: i64 = 5_000;
+/// So often a thing is looked at that is written meanwhile.
+const LOOKS_MAX: u32 = 8;
+/// Bytes of what one answer tells, about. Lambda refuses a reply beyond 6 MB, and the cursor
+/// takes up to half of it.
+const TOLD_BYTES_MAX: usize = 1_500_000;
+
+/// What to do with what differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// Find out whether it has drifted.
+    Verify,
+    /// Say what would be mended.
+    DryRun,
+    /// Mend it.
+    Repair,
+}
+
+/// One call of a walk.
+#[derive(Debug)]
+struct Walk<'w> {
+    views: &'w Views,
+    call: &'w Call,
+    request: &'w Verify,
+    mode: Mode,
+    told: Verified,
+    told_bytes: usize,
+    reserve_ms: i64,
+    began: Usage,
+}
+
+/// How a call ended that did not fail: at the walk's end, or before it.
+type Ended = Result<(), End>;
+
+/// Why a call goes no further.
+#[derive(Debug)]
+enum End {
+    Stopped(Stopped),
+    Halted(Halt),
+}
+
+impl From<Halt> for End {
+    fn from(halt: Halt) -> Self {
+        Self::Halted(halt)
+    }
+}
+
+impl Views {
+    /// Verifies a portion.
+    ///
+    /// # Errors
+    /// What is asked for is not there, or a store refuses.
+    pub(super) async fn verify_asked(
+        &self,
+        request: &Verify,
+        call: &Call,
+    ) -> Result<Verified, Halt> {
+        Box::pin(self.walk(request, Mode::Verify, call)).await
+    }
+
+    /// Repairs a portion.
+    ///
+    /// # Errors
+    /// As [`verify_asked`](Self::verify_asked); or the ledger is another function's by now.
+    pub(super) async fn repair_asked(
+        &self,
+        request: &Repair,
+        call: &Call,
+    ) -> Result<Verified, Halt> {
+        let mode = if request.dry_run { Mode::DryRun } else { Mode::Repair };
+        if mode == Mode::Repair {
+            registry::still_owned(&self.store, &self.ledger_table, &self.owner, call.deadline)
+                .await
+                .map_err(|error| Halt::new(error.code(), error.to_string()).caused_by(error))?;
+        }
+        Box::pin(self.walk(&request.of, mode, call)).await
+    }
+
+    async fn walk(&self, request: &Verify, mode: Mode, call: &Call) -> Result<Verified, Halt> {
+        let Timestamp(now) = self.store.clock().now();
+        let left = call.deadline.0.saturating_sub(now);
+        let mut walk = Walk {
+            views: self,
+            call,
+            request,
+            mode,
+            told: Verified::default(),
+            told_bytes: 0,
+            reserve_ms: (left / 4).clamp(0, RESERVE_MS),
+            began: self.usage(),
+        };
+        let ended = match request.check {
+            Check::Rows => walk.rows().await,
+            Check::Source => walk.source().await,
+        };
+        let mut told = walk.told;
+        match ended {
+            Ok(()) => told.cursor = None,
+            Err(End::Stopped(stopped)) => told.stopped = Some(stopped),
+            Err(End::Halted(halt)) => return Err(halt),
+        }
+        let Usage { read_units, write_units, .. } = self.usage().since(walk.began);
+        (told.read_units, told.write_units) = (read_units, write_units);
+        Ok(told)
+    }
+}
+
+impl Walk<'_> {
+    /// Where the walk stands.
+    fn cursor<C: DeserializeOwned>(&self) -> Result<Option<C>, Halt> {
+        let Some(text) = &self.request.cursor else { return Ok(None) };
+        serde_json::from_str(text).map(Some).map_err(|error| {
+            let message = "the cursor is not one of this check: begin without";
+            Halt::new("CursorUnreadable", message).caused_by(error)
+        })
+    }
+
+    fn stands(&mut self, cursor: &impl Serialize) {
+        let text = serde_json::to_string(cursor).expect("texts and numbers are JSON");
+        self.told.cursor = Some(text);
+    }
+
+    /// Ends the call where it has to end.
+    fn goes_on(&self) -> Ended {
+        let used = self.views.usage().since(self.began).read_units;
+        let stopped = if self.told.drift.len() >= self.request.limit.unwrap_or(DRIFT_MAX_DEFAULT)
+            || self.told_bytes >= TOLD_BYTES_MAX
+        {
+            Stopped::Limit
+        } else if self.now().saturating_add(self.reserve_ms) >= self.call.deadline.0 {
+            Stopped::Deadline
+        } else if self.request.read_units_max.is_some_and(|max| used >= f64::from(max)) {
+            Stopped::Units
+        } else {
+            return Ok(());
+        };
+        Err(End::Stopped(stopped))
+    }
+
+    fn tell(&mut self, drift: crate::operation::verify::Drift) {
+        self.told_bytes += serde_json::to_string(&drift).map_or(0, |text| text.len());
+        self.told.drift.push(drift);
+    }
+
+    fn cannot(&mut self, not_done: NotDone) {
+        self.told_bytes += not_done.key.len() + not_done.reason.len() + 100;
+        self.told.not_done.push(not_done);
+    }
+
+    /// A store did not do what it was asked.
+    fn unanswered(&self, error: StoreError) -> End {
+        if error.trouble == Trouble::Rejected {
+            return End::Halted(super::reconcile::ledger_unread(error));
+        }
+        telemetry::store_unfinished(&error);
+        End::Stopped(match error.trouble {
+            Trouble::Throttled => Stopped::Throttled,
+            _ => Stopped::Unanswered,
+        })
+    }
+
+    /// How long a difference has to last, in milliseconds.
+    fn lasting_ms(&self) -> i64 {
+        if self.request.at_rest {
+            return 0;
+        }
+        let age = self.request.iterator_age_ms.unwrap_or(ITERATOR_AGE_DEFAULT_MS);
+        i64::try_from(age).unwrap_or(NO_DEADLINE.0).saturating_add(SLACK_MS)
+    }
+
+    fn store(&self) -> &Store {
+        &self.views.store
+    }
+
+    fn now(&self) -> i64 {
+        self.store().clock().now().0
+    }
+}

@@ -1,0 +1,269 @@
+//! Looks at items: what the ledger, the projections and the source say, at one revision.
+//!
+//! A glance compares what a scan has read; it may be wrong about an item that is being written,
+//! and costs no more than it has to. A look is consistent: ledger row, source, ledger row again.
+//! What the source said in between belongs to the revision only if both rows have the same.
+
+use super::{End, Walk};
+use crate::{
+    concurrent,
+    operation::{backfill::NotDone, verify::Drift},
+    record::Timestamp,
+    store::{
+        Item, Trouble,
+        json::item_to_json,
+        rows::{RowKey, text, text_of},
+    },
+    view::{
+        definition::View,
+        ledger::{Basis, Candidate, Known},
+        rows::{self, ROW_KEY, Stored},
+        scalar::decode_key,
+        source_table::{Found, SourceTable},
+    },
+};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
+
+/// What a look has found of an item.
+#[derive(Debug)]
+pub(super) enum Looked {
+    /// All say the same.
+    Equal,
+    /// They differ, at one revision.
+    Differs(Seen),
+    /// Somebody wrote the ledger row meanwhile.
+    Overtaken,
+    /// The item cannot be compared.
+    NotDone(NotDone),
+}
+
+/// A difference, and when it was seen.
+#[derive(Debug)]
+pub(super) struct Seen {
+    /// The ledger row's, before and after.
+    pub(super) revision: u64,
+    /// When the source was read.
+    pub(super) read: Timestamp,
+    /// A hash of the item.
+    pub(super) image: String,
+    /// What differs.
+    pub(super) drift: Vec<Drift>,
+}
+
+/// Rows of projections by table and key.
+type Projected = BTreeMap<(String, String), Item>;
+
+impl Walk<'_> {
+    /// Compares items that a scan has read; gives back the keys of those that differ.
+    pub(super) async fn glance(
+        &mut self,
+        source: &SourceTable<'_>,
+        items: Vec<Item>,
+    ) -> Result<Vec<Item>, End> {
+        let mut found = Vec::with_capacity(items.len());
+        for item in items {
+            let key = source.key_of(&item)?;
+            found.push(Found { key, item: Some(item), basis: Basis::Scan });
+        }
+        let made = self.views.candidates(source, &found, Timestamp(self.now()))?;
+        let candidates: Vec<&Candidate> = made.iter().flatten().collect();
+        let known = self.known(&candidates).await?;
+        let rows = self.projected(source, &candidates).await?;
+        let mut differing = Vec::new();
+        for (candidate, found) in made.into_iter().zip(found) {
+            self.told.checked += 1;
+            match candidate {
+                Ok(candidate) => {
+                    if !self.compare(source, &candidate, &known, &rows).is_empty() {
+                        differing.push(found.key);
+                    }
+                }
+                Err(not_done) => self.cannot(not_done),
+            }
+        }
+        Ok(differing)
+    }
+
+    /// Looks at items by their keys, which are all different.
+    pub(super) async fn look(
+        &self,
+        source: &SourceTable<'_>,
+        keys: &[Item],
+    ) -> Result<Vec<Looked>, End> {
+        // The rows' keys follow from the item's key alone.
+        let absent = |key: &Item| Found { key: key.clone(), item: None, basis: Basis::Scan };
+        let absent: Vec<Found> = keys.iter().map(absent).collect();
+        let now = Timestamp(self.now());
+        let places = self.views.candidates(source, &absent, now)?;
+        let places: Vec<&Candidate> = places.iter().flatten().collect();
+        let before = self.known(&places).await?;
+        let found = self.from_source(source, keys).await?;
+        let made = self.views.candidates(source, &found, now)?;
+        let rows = self.projected(source, &places).await?;
+        let after = self.known(&places).await?;
+        let looked = made.into_iter().zip(&found).map(|(candidate, found)| {
+            let candidate = match candidate {
+                Ok(candidate) => candidate,
+                Err(not_done) => return Looked::NotDone(not_done),
+            };
+            let revision = before.entry(&candidate.pk).revision;
+            if after.entry(&candidate.pk).revision != revision {
+                return Looked::Overtaken;
+            }
+            let drift = self.compare(source, &candidate, &before, &rows);
+            if drift.is_empty() {
+                return Looked::Equal;
+            }
+            let Basis::Source { read } = found.basis else { return Looked::Overtaken };
+            Looked::Differs(Seen { revision, read, image: image_of(found), drift })
+        });
+        Ok(looked.collect())
+    }
+
+    /// Reads items from the source, consistently.
+    pub(super) async fn from_source(
+        &self,
+        source: &SourceTable<'_>,
+        keys: &[Item],
+    ) -> Result<Vec<Found>, End> {
+        let deadline = self.call.deadline;
+        let reads =
+            keys.iter().map(|key| source.store.get_dated(&source.table, key.clone(), deadline));
+        let reads = concurrent::all_or_error(reads).await.map_err(|error| match error.trouble {
+            Trouble::Rejected => End::Halted(source.unreadable(error)),
+            _ => self.unanswered(error),
+        })?;
+        let found = reads.into_iter().zip(keys).map(|((item, read), key)| Found {
+            key: key.clone(),
+            item,
+            basis: Basis::Source { read },
+        });
+        Ok(found.collect())
+    }
+
+    async fn known(&self, candidates: &[&Candidate]) -> Result<Known, End> {
+        let rows: BTreeSet<String> = candidates.iter().map(|it| it.pk.clone()).collect();
+        let read = self.views.ledger().read(rows, self.call.deadline).await;
+        read.map_err(|error| self.unanswered(error))
+    }
+
+    /// Reads the rows that projections have of these items.
+    async fn projected(
+        &self,
+        source: &SourceTable<'_>,
+        candidates: &[&Candidate],
+    ) -> Result<Projected, End> {
+        let mut keys = Vec::new();
+        for &view in &self.views.groups[source.group].views {
+            if !self.views.definitions[view].has_groups() {
+                let table = &*self.views.view_tables[view];
+                keys.extend(candidates.iter().map(|candidate| RowKey {
+                    table,
+                    key: Item::from([(ROW_KEY.to_owned(), text(&candidate.row_key))]),
+                }));
+            }
+        }
+        let read = self.store().read(&keys, self.call.deadline).await;
+        let rows = read.map_err(|error| self.unanswered(error))?.into_iter();
+        let keyed = rows.filter_map(|(table, row)| {
+            let key = text_of(&row, ROW_KEY)?.to_owned();
+            Some(((table, key), row))
+        });
+        Ok(keyed.collect())
+    }
+
+    /// What the ledger and the projections have of an item that its source has otherwise.
+    fn compare(
+        &self,
+        source: &SourceTable<'_>,
+        candidate: &Candidate,
+        known: &Known,
+        rows: &Projected,
+    ) -> Vec<Drift> {
+        let entry = known.entry(&candidate.pk);
+        let mut drift = Vec::new();
+        for &view in &self.views.groups[source.group].views {
+            let definition = &self.views.definitions[view];
+            let expected = candidate.contributions.get(&view);
+            let found = entry.contributions.get(&definition.name);
+            let (mut says, mut said) = (place(expected), place(found));
+            if expected == found {
+                let Some(row) = candidate.projected.get(&view) else { continue };
+                let place = (self.views.view_tables[view].clone(), candidate.row_key.clone());
+                let columns = match rows.get(&place) {
+                    Some(found) => rows::other_columns(definition, row, found),
+                    None => definition.columns(),
+                };
+                if columns.is_empty() {
+                    continue;
+                }
+                let there = if rows.contains_key(&place) { "a row" } else { "no row" };
+                (says, said) = (json!("a row"), json!({"row": there, "other": columns}));
+            } else if says == said {
+                said =
+                    json!({"place": said, "other": other_aggregates(definition, expected, found)});
+            }
+            drift.push(Drift {
+                what: "item".to_owned(),
+                view: definition.name.clone(),
+                group: group_of(expected.or(found)),
+                expected: says,
+                found: said,
+                items: vec![candidate.key.clone()],
+            });
+        }
+        drift
+    }
+}
+
+/// Where an item belongs, without its values.
+fn place(stored: Option<&Stored>) -> Value {
+    match stored {
+        None => json!("nothing"),
+        Some(Stored::Row) => json!("a row"),
+        Some(Stored::Group { key, .. }) => json!({ "group": readable(key) }),
+    }
+}
+
+fn group_of(stored: Option<&Stored>) -> String {
+    match stored {
+        Some(Stored::Group { key, .. }) => readable(key),
+        _ => String::new(),
+    }
+}
+
+/// The aggregates to which an item adds something else.
+fn other_aggregates<'v>(
+    view: &'v View,
+    expected: Option<&Stored>,
+    found: Option<&Stored>,
+) -> Vec<&'v str> {
+    let (Some(Stored::Group { addends, .. }), Some(Stored::Group { addends: others, .. })) =
+        (expected, found)
+    else {
+        return Vec::new();
+    };
+    let columns = rows::aggregate_columns(view).into_iter();
+    let differs = columns.filter(|(_, _, at)| addends.get(*at) != others.get(*at));
+    differs.map(|(name, _, _)| name).collect()
+}
+
+/// A group's key as people read it.
+pub(super) fn readable(key: &str) -> String {
+    let Some(values) = decode_key(key) else { return key.to_owned() };
+    values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn image_of(found: &Found) -> String {
+    let image = found.item.as_ref().and_then(item_to_json).map(|it| it.to_string());
+    let mut hash = String::new();
+    for byte in &Sha256::digest(image.unwrap_or_default())[..12] {
+        write!(hash, "{byte:02x}").expect("writing to a string does not fail");
+    }
+    hash
+}
