@@ -72,6 +72,8 @@ struct Walk<'w> {
     mode: Mode,
     told: Verified,
     told_bytes: usize,
+    /// Whether a step was taken: a call takes one, whatever it costs.
+    has_begun: bool,
     reserve_ms: i64,
     began: Usage,
 }
@@ -133,6 +135,7 @@ impl Views {
             mode,
             told: Verified::default(),
             told_bytes: 0,
+            has_begun: false,
             reserve_ms: (left / 4).clamp(0, RESERVE_MS),
             began: self.usage(),
         };
@@ -168,7 +171,8 @@ impl Walk<'_> {
     }
 
     /// Ends the call where it has to end.
-    fn goes_on(&self) -> Ended {
+    fn goes_on(&mut self) -> Ended {
+        let has_begun = std::mem::replace(&mut self.has_begun, true);
         let used = self.views.usage().since(self.began).read_units;
         let stopped = if self.told.drift.len() >= self.request.limit.unwrap_or(DRIFT_MAX_DEFAULT)
             || self.told_bytes >= TOLD_BYTES_MAX
@@ -176,7 +180,7 @@ impl Walk<'_> {
             Stopped::Limit
         } else if self.now().saturating_add(self.reserve_ms) >= self.call.deadline.0 {
             Stopped::Deadline
-        } else if self.request.read_units_max.is_some_and(|max| used >= f64::from(max)) {
+        } else if has_begun && self.request.read_units_max.is_some_and(|max| used >= max.into()) {
             Stopped::Units
         } else {
             return Ok(());

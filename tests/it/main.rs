@@ -65,4 +65,6 @@ mod tables;
 mod tamper;
 mod tidy;
 #[cfg(feature = "local")]
+mod verify;
+#[cfg(feature = "local")]
 mod views;

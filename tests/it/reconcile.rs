@@ -22,15 +22,15 @@ const VIEWS: &str = "
       SELECT pk, amount FROM orders WHERE status = 'OPEN';";
 
 /// The table that the records of [`order`] come from.
-const ORDERS: &str = "arn:aws:dynamodb:us-east-1:123456789012:table/orders";
+pub(crate) const ORDERS: &str = "arn:aws:dynamodb:us-east-1:123456789012:table/orders";
 
-struct Shop {
-    store: Store,
-    function: Function<Views>,
+pub(crate) struct Shop {
+    pub(crate) store: Store,
+    pub(crate) function: Function<Views>,
 }
 
 impl Shop {
-    async fn open(seed: u64) -> Self {
+    pub(crate) async fn open(seed: u64) -> Self {
         let store = support::embedded_at_url(seed);
         store.ensure_table("orders", &["pk"], None, support::FOREVER).await.unwrap();
         let function = support::function(VIEWS, &store, "a_").await;
@@ -38,7 +38,7 @@ impl Shop {
     }
 
     /// Writes an item, or takes it away, without telling anybody.
-    async fn set(&self, key: &str, item: Option<(&str, AttributeValue, &str)>) {
+    pub(crate) async fn set(&self, key: &str, item: Option<(&str, AttributeValue, &str)>) {
         let text = |text: &str| AttributeValue::S(text.to_owned());
         let action = TransactWriteItem::builder();
         let action = match item {
@@ -60,7 +60,7 @@ impl Shop {
         self.store.transact(vec![action.build()], support::FOREVER).await.unwrap();
     }
 
-    async fn deliver(&self, record: String) {
+    pub(crate) async fn deliver(&self, record: String) {
         let event = format!("{{\"Records\":[{record}]}}");
         let reply = self.function.invoke(event.as_bytes(), &call()).await.unwrap();
         assert_eq!(serde_json::to_string(&reply).unwrap(), r#"{"batchItemFailures":[]}"#);
@@ -88,12 +88,12 @@ impl Shop {
         (rows(0).await, rows(1).await)
     }
 
-    async fn check(&self, totals: &str, open: &str) {
+    pub(crate) async fn check(&self, totals: &str, open: &str) {
         assert_eq!(self.rows().await, (totals.to_owned(), open.to_owned()));
     }
 }
 
-fn number(digits: &str) -> AttributeValue {
+pub(crate) fn number(digits: &str) -> AttributeValue {
     AttributeValue::N(digits.to_owned())
 }
 
