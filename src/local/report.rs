@@ -8,7 +8,7 @@ use super::{
     run::{LISTED_MAX, Summary},
 };
 use crate::{
-    operation::{Listed, backfill::Status},
+    operation::{Listed, backfill::Status, verify::Drift},
     store::Usage,
     view::{
         building::ViewState,
@@ -299,6 +299,21 @@ pub fn building_table(status: &Status) -> Table {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
+    }
+    table
+}
+
+/// What is not as it should be, as a table for people.
+#[must_use]
+pub fn drift_table(drift: &[Drift]) -> Table {
+    let mut table = table(["what", "view", "group or key", "expected", "found", "items"]);
+    let text = |value: &serde_json::Value| match value {
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    for Drift { what, view, group, expected, found, items } in drift {
+        let (expected, found) = (text(expected), text(found));
+        table.add_row([what, view, group, &expected, &found, &items.join("; ")]);
     }
     table
 }

@@ -1,14 +1,15 @@
 //! Whether the views are exact, beside live traffic, and making them so.
 //!
-//! Two things are compared. *Ledger and source* ([`source`]): what each item contributes, by the
-//! source and by the ledger. *Rows and ledger* ([`groups`], [`projections`]): whether each row is
+//! Two things are compared. *Ledger and source* (`source`): what each item contributes, by the
+//! source and by the ledger. *Rows and ledger* (`groups`, `projections`): whether each row is
 //! the sum of the ledger. Both write while they are read, so a difference is nothing yet; what
 //! counts is a difference at one revision:
 //!
 //! - A ledger row that has the same revision before and after the source was read says what it
-//!   said at that moment. If it still has that revision, and the item is still the same, when the
-//!   stream has passed the moment, then no record is under way that would make them equal: the
-//!   item has drifted.
+//!   said at that moment. If it still has that revision, and the item is still the same, in a
+//!   call that began when the stream had passed the moment, then no record is under way that
+//!   would make them equal: the item has drifted. (The moment the call began counts, not that
+//!   of its look: what was written in between may be under way.)
 //! - A group's row counts the transactions that change it (`_rev`). If it has the same count
 //!   before and after the whole ledger was read, no contribution to the group has changed
 //!   meanwhile, so the sum is that of one moment: if it differs, the row has drifted.
@@ -74,6 +75,8 @@ struct Walk<'w> {
     told_bytes: usize,
     /// Whether a step was taken: a call takes one, whatever it costs.
     has_begun: bool,
+    /// When the call began, by this machine: the iterator age is of then at the latest.
+    began_ms: i64,
     reserve_ms: i64,
     began: Usage,
 }
@@ -136,6 +139,7 @@ impl Views {
             told: Verified::default(),
             told_bytes: 0,
             has_begun: false,
+            began_ms: now,
             reserve_ms: (left / 4).clamp(0, RESERVE_MS),
             began: self.usage(),
         };

@@ -15,7 +15,7 @@ use changefold::{
 };
 use serde_json::json;
 
-const VIEWS: &str = "
+pub(crate) const VIEWS: &str = "
     CREATE MATERIALIZED VIEW totals AS
       SELECT region, count(*) AS orders, sum(amount) AS total FROM orders GROUP BY region;
     CREATE MATERIALIZED VIEW open_orders AS
@@ -31,7 +31,10 @@ pub(crate) struct Shop {
 
 impl Shop {
     pub(crate) async fn open(seed: u64) -> Self {
-        let store = support::embedded_at_url(seed);
+        Self::in_store(support::embedded_at_url(seed)).await
+    }
+
+    pub(crate) async fn in_store(store: Store) -> Self {
         store.ensure_table("orders", &["pk"], None, support::FOREVER).await.unwrap();
         let function = support::function(VIEWS, &store, "a_").await;
         Self { store, function }

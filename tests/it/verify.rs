@@ -3,20 +3,24 @@
 //! Beside live writes: `backfill/checks.rs`.
 
 use crate::{
-    reconcile::{ORDERS, Shop, number},
+    parked::changefold,
+    reconcile::{ORDERS, Shop, VIEWS, number},
     support::{self, call, order},
 };
 use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use changefold::{
     call::Halt,
     handler::Function,
+    local::store_server::StoreServer,
     operation::{
         self, Operation, Operations,
         verify::{Check, Drift, Repair, Stopped, Verified, Verify},
     },
     outcome::Answer,
-    store::Item,
+    store::{Item, Store, embedded::Embedded},
 };
+use std::sync::Arc;
 
 /// Asks once.
 async fn ask(shop: &Shop, operation: Operation) -> Result<Verified, Halt> {
@@ -115,7 +119,10 @@ async fn delete(shop: &Shop, table: &str, (name, key): (&str, &str)) {
 
 /// Three orders in two regions, in the table and delivered.
 async fn shop(seed: u64) -> Shop {
-    let shop = Shop::open(seed).await;
+    filled(Shop::open(seed).await).await
+}
+
+async fn filled(shop: Shop) -> Shop {
     for (at, key, region, amount, status) in [
         (100, "O#1", "EU", "10", "OPEN"),
         (101, "O#2", "EU", "0.5", "PAID"),
@@ -336,5 +343,54 @@ fn what_cannot_be_asked_is_refused() {
         .await;
         assert_eq!(refused(verify(source())).await, "ViewsBuilding");
         let _: &Function<_> = &shop.function;
+    });
+}
+
+/// The verbs, as a person runs them.
+#[test]
+fn what_differs_is_told_with_exit_code_1_and_mended_at_an_endpoint() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let embedded = Embedded::open(None).unwrap();
+        let client = SharedHttpClient::new(embedded.clone());
+        let endpoint = support::local_endpoint(Some("http://embedded"));
+        let store = Store::new(client, &endpoint, Arc::new(changefold::clock::SystemClock), 1);
+        let shop = filled(Shop::in_store(store).await).await;
+        let server = StoreServer::start(embedded).await.unwrap();
+        let views = std::env::temp_dir().join(format!("verify-{}.sql", std::process::id()));
+        std::fs::write(&views, VIEWS).unwrap();
+        let (url, path) = (server.url(), views.to_str().unwrap().to_owned());
+        let run = async |arguments: &[&str]| {
+            let end = ["--endpoint-url", &url, "--views", &path, "--at-rest"];
+            let arguments: Vec<String> =
+                [&["view"], arguments, &end].concat().into_iter().map(str::to_owned).collect();
+            let run = move || {
+                let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+                let tables = [
+                    ("CHANGEFOLD_LEDGER_TABLE", "a_ledger"),
+                    ("CHANGEFOLD_VIEW_TABLE_PREFIX", "a_"),
+                    ("CHANGEFOLD_CONSUMER", "test"),
+                ];
+                changefold(&arguments, &tables)
+            };
+            tokio::task::spawn_blocking(run).await.unwrap()
+        };
+        let (code, told, said) = run(&["verify"]).await;
+        assert_eq!((code, &*told), (Some(0), ""), "{said}");
+        assert!(said.contains("--table names a source"), "{said}");
+        shop.set("O#3", Some(("EU", number("7"), "OPEN"))).await;
+        tamper(&shop, "a_totals", EU, |row| drop(row.insert("total".into(), number("9")))).await;
+        let (code, told, _) = run(&["verify", "--table", ORDERS, "--format", "json"]).await;
+        let all: Verified = serde_json::from_str(&told).unwrap();
+        assert_eq!((code, all.drift.len()), (Some(1), 2), "{told}");
+        let (code, told, said) = run(&["repair", "--table", ORDERS, "--dry-run"]).await;
+        assert_eq!(code, Some(0), "{said}");
+        assert!(told.contains("pk=O#3") && said.contains("2 would be mended"), "{told}{said}");
+        let (code, _, said) = run(&["repair", "--table", ORDERS]).await;
+        assert_eq!((code, said.contains("2 mended")), (Some(0), true), "{said}");
+        let (code, _, said) = run(&["verify", "--table", ORDERS]).await;
+        assert_eq!(code, Some(0), "{said}");
+        shop.check("EU 3 17.5", "O#1 10; O#3 7").await;
+        std::fs::remove_file(views).unwrap();
     });
 }

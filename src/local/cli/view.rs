@@ -1,10 +1,11 @@
-//! The verb `view`: look at what a view function keeps, and bring in what its tables have.
+//! The verb `view`: look at what a view function keeps, bring in what its tables have, verify it.
 //!
 //! A deployed function is asked for it ([`operation`](crate::operation)); with `--state` or
 //! `--endpoint-url` this process reads the ledger as the function would. Reading goes in parts,
 //! each with a bound, until the ledger's end.
 
 mod backfill;
+mod verify;
 
 use super::{Complaint, Exit, Format, PlaceArgs, bench, invoke::Deployed, print, talk};
 use crate::{
@@ -40,6 +41,11 @@ enum ViewVerb {
     Ready(backfill::ReadyArgs),
     /// Stops a backfill between two portions; `backfill` goes on.
     Stop(backfill::StopArgs),
+    /// Compares the rows of views with their ledger, and the ledger with a table; exit code 1
+    /// where something has drifted.
+    Verify(verify::VerifyArgs),
+    /// Mends what `verify` would find, beside live traffic.
+    Repair(verify::RepairArgs),
 }
 
 #[derive(Debug, Args)]
@@ -101,6 +107,8 @@ pub(super) fn view(arguments: ViewVerbArgs) -> Result<Exit, Complaint> {
             ViewVerb::Status(arguments) => backfill::status(&arguments).await,
             ViewVerb::Ready(arguments) => backfill::ready(&arguments).await,
             ViewVerb::Stop(arguments) => backfill::stop(&arguments).await,
+            ViewVerb::Verify(arguments) => verify::verify(&arguments).await,
+            ViewVerb::Repair(arguments) => verify::repair(&arguments).await,
         }
     })
 }

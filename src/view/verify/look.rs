@@ -49,6 +49,8 @@ pub(super) struct Seen {
     pub(super) revision: u64,
     /// When the source was read.
     pub(super) read: Timestamp,
+    /// By how much the source's time is ahead of ours.
+    pub(super) ahead_ms: i64,
     /// A hash of the item.
     pub(super) image: String,
     /// What differs.
@@ -103,6 +105,7 @@ impl Walk<'_> {
         let places: Vec<&Candidate> = places.iter().flatten().collect();
         let before = self.known(&places).await?;
         let found = self.from_source(source, keys).await?;
+        let read_ms = self.now();
         let made = self.views.candidates(source, &found, now)?;
         let rows = self.projected(source, &places).await?;
         let after = self.known(&places).await?;
@@ -120,7 +123,9 @@ impl Walk<'_> {
                 return Looked::Equal;
             }
             let Basis::Source { read } = found.basis else { return Looked::Overtaken };
-            Looked::Differs(Seen { revision, read, image: image_of(found), drift })
+            // The source's moment is before ours, and rounded down: never too far ahead.
+            let ahead_ms = read.0 - read_ms;
+            Looked::Differs(Seen { revision, read, ahead_ms, image: image_of(found), drift })
         });
         Ok(looked.collect())
     }

@@ -280,11 +280,9 @@ impl Walk<'_> {
         place: &mut Place,
         ahead_ms: &mut i64,
     ) -> Result<bool, End> {
-        let now = self.now() + *ahead_ms;
-        let lasting_ms = self.lasting_ms();
+        let passed_ms = self.passed_ms(*ahead_ms);
         let is_due = |suspect: &Suspect| {
-            let seen = suspect.seen.as_ref();
-            !suspect.is_looked && seen.is_none_or(|seen| seen.1.saturating_add(lasting_ms) <= now)
+            !suspect.is_looked && suspect.seen.as_ref().is_none_or(|seen| seen.1 <= passed_ms)
         };
         let mut due: Vec<usize> =
             (0..place.suspects.len()).filter(|&at| is_due(&place.suspects[at])).collect();
@@ -299,7 +297,7 @@ impl Walk<'_> {
         let looked = self.look(source, &keys).await?;
         for (at, looked) in due.into_iter().zip(looked).rev() {
             if let Looked::Differs(seen) = &looked {
-                *ahead_ms = seen.read.0 - self.now();
+                *ahead_ms = seen.ahead_ms;
             }
             let mut suspect = place.suspects.swap_remove(at);
             suspect.is_looked = true;
@@ -318,10 +316,10 @@ impl Walk<'_> {
                 return None;
             }
             Looked::Overtaken => Suspect { seen: None, looks, ..suspect },
-            Looked::Differs(Seen { revision, read, image, drift }) => match &suspect.seen {
+            Looked::Differs(Seen { revision, read, ahead_ms, image, drift }) => match &suspect.seen
+            {
                 Some((seen, since, before)) if (*seen, before) == (revision, &image) => {
-                    let has_lasted = read.0 - since >= self.lasting_ms();
-                    if !has_lasted {
+                    if *since > self.passed_ms(ahead_ms) {
                         return Some(suspect);
                     }
                     drift.into_iter().for_each(|drift| self.tell(drift));
@@ -341,6 +339,15 @@ impl Walk<'_> {
             reason: format!("it differed at {LOOKS_MAX} looks and was written between any two"),
         });
         None
+    }
+
+    /// What was written until then is no longer under way, by the time of the source, which is
+    /// so much ahead of ours.
+    fn passed_ms(&self, ahead_ms: i64) -> i64 {
+        if self.request.at_rest {
+            return i64::MAX;
+        }
+        (self.began_ms + ahead_ms).saturating_sub(self.lasting_ms())
     }
 
     /// When the next suspect may be looked at.

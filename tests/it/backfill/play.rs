@@ -5,6 +5,8 @@
 //! several at a time. All of them die, freeze, are throttled and lose answers. At the end the
 //! views are what `SQLite` computes over the table.
 
+pub(super) mod checks;
+
 use super::{
     traffic::Stream,
     wire::{Broken, Seen, Troubles, Wire},
@@ -68,6 +70,8 @@ pub(super) struct Setup {
     /// Whether a clock of the backfill is five minutes ahead, or behind.
     pub(super) ahead_ms: i64,
     pub(super) broken: Option<Broken>,
+    /// So many items has a page of a scan at most; 0 is no limit.
+    pub(super) scan_limit: usize,
 }
 
 impl Setup {
@@ -87,6 +91,7 @@ impl Setup {
             freezes_often: false,
             ahead_ms: [0, 0, 300_000, -300_000][rng.usize(..4)],
             broken: None,
+            scan_limit: 0,
         }
     }
 
@@ -199,6 +204,7 @@ impl Play {
             store: Embedded::open(None).unwrap(),
             troubles: setup.troubles,
             broken: setup.broken,
+            scan_limit: setup.scan_limit,
             seen: Arc::default(),
         };
         let play = Self {

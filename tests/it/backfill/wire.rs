@@ -39,6 +39,10 @@ pub(super) enum Broken {
     TombstonesExpire,
     /// A reconcile reads the source before the ledger.
     SourceFirst,
+    /// The rows of groups do not count the transactions that change them.
+    RevisionForgotten,
+    /// A group's row is replaced whatever it is by then.
+    RowReplacedUnguarded,
 }
 
 /// How often things fail, one call in so many; 0 is never.
@@ -70,6 +74,8 @@ pub(super) struct Wire {
     pub(super) store: Embedded,
     pub(super) troubles: Troubles,
     pub(super) broken: Option<Broken>,
+    /// So many items has a page of a scan at most; 0 is no limit.
+    pub(super) scan_limit: usize,
     pub(super) seen: Arc<Mutex<Seen>>,
 }
 
@@ -111,6 +117,11 @@ impl Wire {
         let operation = target.rsplit('.').next().unwrap_or_default();
         let mut body = body;
         self.world.step().await;
+        if operation == "Scan" && self.scan_limit > 0 {
+            let mut request: Value = serde_json::from_slice(&body).unwrap();
+            request["Limit"] = json!(self.scan_limit);
+            body = request.to_string().into_bytes();
+        }
         if let Some(broken) = self.broken {
             let mut request: Value = serde_json::from_slice(&body).unwrap();
             if let Some(told) = self.break_protocol(broken, operation, &mut request).await {
@@ -197,6 +208,7 @@ impl Wire {
             (_, "TransactWriteItems") => {
                 let now = self.world.now();
                 for action in request["TransactItems"].as_array_mut().unwrap() {
+                    break_rows(broken, action);
                     break_write(broken, &mut action["Put"], now);
                 }
                 None
@@ -230,7 +242,28 @@ fn break_write(broken: Broken, put: &mut Value, now: i64) {
             let ttl = (now / 1_000 + 2 * 86_400).to_string();
             put["Item"]["ttl"] = json!({ "N": ttl });
         }
-        Broken::PutWithoutCondition | Broken::TombstonesExpire | Broken::SourceFirst => {}
+        _ => {}
+    }
+}
+
+fn break_rows(broken: Broken, action: &mut Value) {
+    match broken {
+        Broken::RevisionForgotten => {
+            let update = &mut action["Update"];
+            let names = update["ExpressionAttributeNames"].as_object().into_iter().flatten();
+            let names: Vec<String> = names
+                .filter(|(_, name)| *name == "_rev")
+                .map(|(it, _)| it[1..].to_owned())
+                .collect();
+            for name in names {
+                update["ExpressionAttributeValues"][format!(":{name}")] = json!({"N": "0"});
+            }
+        }
+        Broken::RowReplacedUnguarded if action["Put"]["Item"].get("_rows").is_some() => {
+            let put = action["Put"].as_object_mut().unwrap();
+            put.retain(|name, _| name == "TableName" || name == "Item");
+        }
+        _ => {}
     }
 }
 

@@ -45,7 +45,7 @@ const UNANSWERED_MAX: u32 = 20;
 
 /// Whose views, and where their definitions are if this process keeps them.
 #[derive(Debug, Args)]
-struct OwnerArgs {
+pub(super) struct OwnerArgs {
     #[command(flatten)]
     place: PlaceArgs,
     /// A view definition, or a directory of them, where the function is in this process
@@ -138,7 +138,7 @@ pub(super) struct StopArgs {
 }
 
 impl OwnerArgs {
-    async fn asked(&self, makes_tables: bool) -> Result<Asked<Views>, Complaint> {
+    pub(super) async fn asked(&self, makes_tables: bool) -> Result<Asked<Views>, Complaint> {
         if let Some(function) = &self.place.function {
             return Ok(Asked::Deployed(Box::new(Deployed::find(function).await?)));
         }
