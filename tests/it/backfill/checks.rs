@@ -9,7 +9,9 @@ use super::{
 
 /// Pages of a few rows: a walk takes long, and much is written meanwhile.
 fn setup(seed: u64) -> Setup {
-    Setup { scan_limit: 4, ..Setup::small(seed) }
+    let small = Setup::small(seed);
+    let (items, changes) = (small.items / 2, small.changes / 3);
+    Setup { items, changes, scan_limit: 4, ..small }
 }
 
 #[test]
@@ -22,7 +24,8 @@ fn a_hundred_verifications_beside_live_writes_raise_no_false_alarm() {
         assert_eq!(drift, expected, "SIM_SEED={seed}");
         (walks, waits) = (walks + told.walks, waits + told.waits);
     }
-    assert!(walks > 2 * SEEDS && waits > SEEDS, "{walks} walks, {waits} waits: nothing was met");
+    println!("{walks} walks, {waits} waits");
+    assert!(walks > SEEDS && waits > SEEDS / 2, "{walks} walks, {waits} waits: nothing was met");
 }
 
 #[test]
@@ -50,7 +53,7 @@ fn control_a_second_look_that_does_not_wait_for_the_stream_raises_a_false_alarm(
 
 #[test]
 fn control_without_a_revision_of_rows_to_and_fro_is_a_false_alarm() {
-    let setup = |seed| setup(seed).broken(Broken::RevisionForgotten);
+    let setup = |seed| Setup { scan_limit: 1, ..setup(seed) }.broken(Broken::RevisionForgotten);
     is_caught(|seed| !checks::verify(setup(seed), false).0.drift.is_empty());
 }
 

@@ -49,7 +49,7 @@ pub(in crate::backfill) fn verify(setup: Setup, at_rest: bool) -> (Told, Played)
 }
 
 /// Repairs beside the stream what the mapping loses and what is changed by hand. Then a last
-/// repair; then late copies come of some of what was lost.
+/// repair; then late copies come of what was lost, in any order.
 pub(in crate::backfill) fn repair(setup: Setup) -> (Told, Played) {
     alone(async {
         let play = Play::set_the_stage(setup).await;
@@ -70,8 +70,8 @@ pub(in crate::backfill) fn repair(setup: Setup) -> (Told, Played) {
         let last = play.walks_once(Mode::Verify { at_rest: true }).await;
         (told.drift, told.undecided) = (last.drift, last.undecided);
         let lost = std::mem::take(&mut play.stream.borrow_mut().lost);
-        for record in lost.into_iter().filter(|_| play.world.is_one_in(2)) {
-            play.delivers_again(vec![record], 1_000);
+        for record in lost {
+            play.delivers_again(vec![record], play.world.below(5_000) as i64);
         }
         play.tasks.run();
         (told, play.finish(false).await)
@@ -133,6 +133,7 @@ impl Play {
                     play.write_down(key, image, 0);
                     play.world.pass(play.world.below(150) as i64).await;
                 }
+                play.world.pass(play.world.below(500) as i64).await;
             }
             play.writers.set(play.writers.get() - 1);
         });
@@ -182,6 +183,7 @@ impl Play {
             self.tasks.spawn(true, async move {
                 while play.writers.get() > 0 {
                     play.walk(check, mode, &told).await;
+                    play.world.pass(play.world.below(1_000) as i64).await;
                 }
                 play.busy.set(play.busy.get() - 1);
             });
