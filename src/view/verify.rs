@@ -32,7 +32,8 @@ use crate::{
     operation::{
         backfill::NotDone,
         verify::{
-            Check, DRIFT_MAX_DEFAULT, ITERATOR_AGE_DEFAULT_MS, Repair, Stopped, Verified, Verify,
+            Check, DRIFT_MAX_DEFAULT, Drift, ITERATOR_AGE_DEFAULT_MS, Repair, Stopped, Verified,
+            Verify,
         },
     },
     record::Timestamp,
@@ -192,26 +193,20 @@ impl Walk<'_> {
         Err(End::Stopped(stopped))
     }
 
-    fn tell(&mut self, drift: crate::operation::verify::Drift) {
+    fn tell(&mut self, drift: Drift) {
         self.told_bytes += serde_json::to_string(&drift).map_or(0, |text| text.len());
         self.told.drift.push(drift);
+    }
+
+    fn tell_all(&mut self, drift: Vec<Drift>) {
+        for drift in drift {
+            self.tell(drift);
+        }
     }
 
     fn cannot(&mut self, not_done: NotDone) {
         self.told_bytes += not_done.key.len() + not_done.reason.len() + 100;
         self.told.not_done.push(not_done);
-    }
-
-    /// A store did not do what it was asked.
-    fn unanswered(&self, error: StoreError) -> End {
-        if error.trouble == Trouble::Rejected {
-            return End::Halted(super::reconcile::ledger_unread(error));
-        }
-        telemetry::store_unfinished(&error);
-        End::Stopped(match error.trouble {
-            Trouble::Throttled => Stopped::Throttled,
-            _ => Stopped::Unanswered,
-        })
     }
 
     /// How long a difference has to last, in milliseconds.
@@ -230,4 +225,16 @@ impl Walk<'_> {
     fn now(&self) -> i64 {
         self.store().clock().now().0
     }
+}
+
+/// A store did not do what it was asked.
+fn unanswered(error: StoreError) -> End {
+    if error.trouble == Trouble::Rejected {
+        return End::Halted(super::reconcile::ledger_unread(error));
+    }
+    telemetry::store_unfinished(&error);
+    End::Stopped(match error.trouble {
+        Trouble::Throttled => Stopped::Throttled,
+        _ => Stopped::Unanswered,
+    })
 }

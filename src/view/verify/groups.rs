@@ -6,7 +6,9 @@
 //! the same before and after has been changed by no transaction in between, so the sum is that of
 //! one moment (see the parent). The cost is a reading of the ledger for each pass and each look.
 
-use super::{End, Ended, LOOKS_MAX, Mode, Walk, look::readable};
+use super::{
+    End, Ended, LOOKS_MAX, Mode, Walk, look::readable, projections::unregistered, unanswered,
+};
 use crate::{
     operation::{
         backfill::NotDone,
@@ -111,12 +113,12 @@ impl Walk<'_> {
     fn first_place(&self) -> Place {
         let left = self.request.sample;
         let salt = left.map_or(0, |_| self.now().cast_unsigned());
-        Place { left, salt, ..Place::default() }
+        Place { salt, left, ..Place::default() }
     }
 
     async fn rows_from(&mut self, place: &mut Place, pass: &mut Pass) -> Ended {
         let sources = self.views.sources_now(self.call.deadline).await;
-        let sources = sources.map_err(|error| self.unregistered(error))?;
+        let sources = sources.map_err(unregistered)?;
         loop {
             self.goes_on()?;
             match place.phase {
@@ -226,7 +228,7 @@ impl Walk<'_> {
             .collect();
         let read = self.store().read(&keys, self.call.deadline).await;
         let mut rows = BTreeMap::new();
-        for (table, item) in read.map_err(|error| self.unanswered(error))? {
+        for (table, item) in read.map_err(unanswered)? {
             let view = self.views.view_tables.iter().position(|it| *it == table);
             let Some(view) = view else { continue };
             let definition = &self.views.definitions[view];
@@ -252,7 +254,7 @@ impl Walk<'_> {
             if !text_of(item, LEDGER_KEY).is_some_and(|pk| pk.starts_with(ITEM_PREFIX)) {
                 continue;
             }
-            let unreadable = |name| self.unanswered(self.views.ledger().unreadable(name));
+            let unreadable = |name| unanswered(self.views.ledger().unreadable(name));
             let (pk, entry) = Entry::read(item).map_err(unreadable)?;
             for (view, definition) in self.views.definitions.iter().enumerate() {
                 match entry.contributions.get(&definition.name) {
@@ -361,7 +363,7 @@ impl Walk<'_> {
     ) -> Result<(Vec<Item>, Option<String>), End> {
         let from = place.after.as_ref().map(|after| Item::from([(key.to_owned(), text(after))]));
         let page = self.store().scan(table, None, from, self.call.deadline).await;
-        let page = page.map_err(|error| self.unanswered(error))?;
+        let page = page.map_err(unanswered)?;
         let next = page.next.as_ref().and_then(|next| text_of(next, key)).map(str::to_owned);
         Ok((page.items, next))
     }

@@ -41,7 +41,7 @@ pub(super) fn readings(readable: &str, keys: &[(String, KeyType)]) -> Vec<Item> 
     }
 }
 
-fn item<'k, const N: usize>(parts: [(&'k (String, KeyType), &str); N]) -> Option<Item> {
+fn item<const N: usize>(parts: [(&(String, KeyType), &str); N]) -> Option<Item> {
     let parts = parts.into_iter().map(|((name, kind), text)| {
         let value = match kind {
             KeyType::Text => AttributeValue::S(text.to_owned()),

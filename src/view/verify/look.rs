@@ -4,7 +4,7 @@
 //! and costs no more than it has to. A look is consistent: ledger row, source, ledger row again.
 //! What the source said in between belongs to the revision only if both rows have the same.
 
-use super::{End, Walk};
+use super::{End, Walk, unanswered};
 use crate::{
     concurrent,
     operation::{backfill::NotDone, verify::Drift},
@@ -104,7 +104,7 @@ impl Walk<'_> {
         let places = self.views.candidates(source, &absent, now)?;
         let places: Vec<&Candidate> = places.iter().flatten().collect();
         let before = self.known(&places).await?;
-        let found = self.from_source(source, keys).await?;
+        let found = self.read_source(source, keys).await?;
         let read_ms = self.now();
         let made = self.views.candidates(source, &found, now)?;
         let rows = self.projected(source, &places).await?;
@@ -131,7 +131,7 @@ impl Walk<'_> {
     }
 
     /// Reads items from the source, consistently.
-    pub(super) async fn from_source(
+    pub(super) async fn read_source(
         &self,
         source: &SourceTable<'_>,
         keys: &[Item],
@@ -141,7 +141,7 @@ impl Walk<'_> {
             keys.iter().map(|key| source.store.get_dated(&source.table, key.clone(), deadline));
         let reads = concurrent::all_or_error(reads).await.map_err(|error| match error.trouble {
             Trouble::Rejected => End::Halted(source.unreadable(error)),
-            _ => self.unanswered(error),
+            _ => unanswered(error),
         })?;
         let found = reads.into_iter().zip(keys).map(|((item, read), key)| Found {
             key: key.clone(),
@@ -154,7 +154,7 @@ impl Walk<'_> {
     async fn known(&self, candidates: &[&Candidate]) -> Result<Known, End> {
         let rows: BTreeSet<String> = candidates.iter().map(|it| it.pk.clone()).collect();
         let read = self.views.ledger().read(rows, self.call.deadline).await;
-        read.map_err(|error| self.unanswered(error))
+        read.map_err(unanswered)
     }
 
     /// Reads the rows that projections have of these items.
@@ -174,7 +174,7 @@ impl Walk<'_> {
             }
         }
         let read = self.store().read(&keys, self.call.deadline).await;
-        let rows = read.map_err(|error| self.unanswered(error))?.into_iter();
+        let rows = read.map_err(unanswered)?.into_iter();
         let keyed = rows.filter_map(|(table, row)| {
             let key = text_of(&row, ROW_KEY)?.to_owned();
             Some(((table, key), row))

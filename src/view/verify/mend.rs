@@ -14,7 +14,7 @@
 //! Where one runs beside, during a deployment, a row could be taken for unchanged that two of its
 //! transactions have changed to and fro; so repair when the deployment is over.
 
-use super::{End, Walk};
+use super::{End, Walk, unanswered};
 use crate::{
     store::{
         Item, StoreError, Trouble,
@@ -103,7 +103,7 @@ impl Walk<'_> {
         match self.store().transact(actions, self.call.deadline).await {
             Ok(()) => Ok(true),
             Err(error) if looks_again(&error) => Ok(false),
-            Err(error) => Err(self.unanswered(error)),
+            Err(error) => Err(unanswered(error)),
         }
     }
 }

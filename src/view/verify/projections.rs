@@ -4,7 +4,7 @@
 //! revision's, and no time has to pass. What the row says is compared with the source, which alone
 //! knows it. What it gives up: rows whose key is a hash.
 
-use super::{End, Ended, LOOKS_MAX, Mode, Walk, keys, look::readable};
+use super::{End, Ended, LOOKS_MAX, Mode, Walk, keys, look::readable, unanswered};
 use crate::{
     call::Halt,
     operation::{backfill::NotDone, verify::Drift},
@@ -40,13 +40,6 @@ impl Views {
 }
 
 impl Walk<'_> {
-    pub(super) fn unregistered(&self, error: RegistryError) -> End {
-        match error {
-            RegistryError::Store(error) => self.unanswered(error),
-            other => End::Halted(Halt::new(other.code(), other.to_string())),
-        }
-    }
-
     /// Compares rows of a projection with the ledger.
     pub(super) async fn projected_rows(
         &mut self,
@@ -99,11 +92,10 @@ impl Walk<'_> {
                     pair.pks.iter().map(|pk| known.entry(pk).revision).collect()
                 };
                 let is_there = there.contains(&(pair.view, pair.row_key.clone()));
-                if revision(&before) != revision(&after) {
-                    again.push(pair);
-                } else if self.says(&pair, &before) != is_there
-                    && !self.settle(&pair, is_there, revision(&before)).await?
-                {
+                let is_settled = revision(&before) == revision(&after)
+                    && (self.says(&pair, &before) == is_there
+                        || self.settle(&pair, is_there, revision(&before)).await?);
+                if !is_settled {
                     again.push(pair);
                 }
             }
@@ -166,7 +158,7 @@ impl Walk<'_> {
     async fn ledger_of(&self, pairs: &[Pair]) -> Result<Known, End> {
         let rows: BTreeSet<String> = pairs.iter().flat_map(|it| it.pks.iter().cloned()).collect();
         let read = self.views.ledger().read(rows, self.call.deadline).await;
-        read.map_err(|error| self.unanswered(error))
+        read.map_err(unanswered)
     }
 
     async fn rows_there(&self, pairs: &[Pair]) -> Result<BTreeSet<(usize, String)>, End> {
@@ -180,11 +172,19 @@ impl Walk<'_> {
             })
             .collect();
         let read = self.store().read(&keys, self.call.deadline).await;
-        let rows = read.map_err(|error| self.unanswered(error))?.into_iter();
+        let rows = read.map_err(unanswered)?.into_iter();
         let there = rows.filter_map(|(table, row)| {
             let view = self.views.view_tables.iter().position(|it| *it == table)?;
             Some((view, text_of(&row, ROW_KEY)?.to_owned()))
         });
         Ok(there.collect())
+    }
+}
+
+/// The registry does not say which sources have come.
+pub(super) fn unregistered(error: RegistryError) -> End {
+    match error {
+        RegistryError::Store(error) => unanswered(error),
+        other => End::Halted(Halt::new(other.code(), other.to_string())),
     }
 }

@@ -7,6 +7,7 @@
 use super::{
     End, Ended, LOOKS_MAX, Mode, Walk, keys,
     look::{Looked, Seen},
+    unanswered,
 };
 use crate::{
     call::Halt,
@@ -16,7 +17,7 @@ use crate::{
         Item, StoreError, Trouble,
         json::{item_from_json, item_to_json},
         rows::text_of,
-        tables::{KeyType, Segment, SegmentPage},
+        tables::{KeyType, PageOf, SegmentPage},
     },
     view::{
         building,
@@ -131,7 +132,7 @@ impl Walk<'_> {
                 Phase::Ledger | Phase::Looks => self.gone(source, &page.items).await?,
             };
             self.differ(source, place, differing).await?;
-            place.passed(count, page.next);
+            place.passed(count, page.next.as_ref());
         }
     }
 
@@ -141,11 +142,12 @@ impl Walk<'_> {
         place: &Place,
     ) -> Result<SegmentPage, End> {
         let is_source = place.phase == Phase::Items;
-        let (store, table) = match is_source {
-            true => (source.store, &*source.table),
-            false => (self.store(), &*self.views.ledger_table),
+        let (store, table) = if is_source {
+            (source.store, &*source.table)
+        } else {
+            (self.store(), &*self.views.ledger_table)
         };
-        let page = Segment {
+        let page = PageOf {
             table,
             segment: (place.first + place.done) % place.segments,
             segments: place.segments,
@@ -156,7 +158,7 @@ impl Walk<'_> {
             if is_source && error.trouble == Trouble::Rejected {
                 return End::Halted(source.unreadable(error));
             }
-            self.unanswered(error)
+            unanswered(error)
         })
     }
 
@@ -171,7 +173,7 @@ impl Walk<'_> {
             if !text_of(row, LEDGER_KEY).is_some_and(|pk| source.files(pk)) {
                 continue;
             }
-            let unreadable = |name| self.unanswered(self.views.ledger().unreadable(name));
+            let unreadable = |name| unanswered(self.views.ledger().unreadable(name));
             let (_, entry) = Entry::read(row).map_err(unreadable)?;
             let mut views = self.views.groups[source.group].views.iter();
             let contributes = |&view: &usize| {
@@ -203,7 +205,7 @@ impl Walk<'_> {
                 reason: "a ledger row names its item in a way that leads to no key".to_owned(),
             });
         }
-        let found = self.from_source(source, &keys).await?;
+        let found = self.read_source(source, &keys).await?;
         Ok(found.into_iter().filter(|it| it.item.is_none()).map(|it| it.key).collect())
     }
 
@@ -261,16 +263,16 @@ impl Walk<'_> {
                 Outcome::Done => {
                     let is_mended = self.mode == Mode::Repair && !drift.is_empty();
                     self.told.mended += u64::from(is_mended);
-                    drift.into_iter().for_each(|drift| self.tell(drift));
+                    self.tell_all(drift);
                 }
                 Outcome::NotDone(not_done) => {
                     self.cannot(not_done);
-                    drift.into_iter().for_each(|drift| self.tell(drift));
+                    self.tell_all(drift);
                 }
                 Outcome::Unfinished(error) => unfinished = Some(error),
             }
         }
-        unfinished.map_or(Ok(()), |error| Err(self.unanswered(error)))
+        unfinished.map_or(Ok(()), |error| Err(unanswered(error)))
     }
 
     /// Looks again at what has differed for long enough; whether there was any.
@@ -322,7 +324,7 @@ impl Walk<'_> {
                     if *since > self.passed_ms(ahead_ms) {
                         return Some(suspect);
                     }
-                    drift.into_iter().for_each(|drift| self.tell(drift));
+                    self.tell_all(drift);
                     return None;
                 }
                 _ => Suspect { seen: Some((revision, read.0, image)), looks, ..suspect },
@@ -366,7 +368,7 @@ impl Walk<'_> {
     async fn refuse_building(&self, source: &SourceTable<'_>) -> Ended {
         let run = building::run_key(&source.arn);
         let known = self.views.ledger().read([run.clone()].into(), self.call.deadline).await;
-        if known.map_err(|error| self.unanswered(error))?.is_building(&run) {
+        if known.map_err(unanswered)?.is_building(&run) {
             let message = format!(
                 "the views of {} are being built: compare them when `view status` says ready",
                 source.name()
@@ -379,9 +381,9 @@ impl Walk<'_> {
 
 impl Place {
     /// A page is done.
-    fn passed(&mut self, count: u64, next: Option<Item>) {
+    fn passed(&mut self, count: u64, next: Option<&Item>) {
         self.left = self.left.map(|left| left.saturating_sub(count));
-        self.after = next.as_ref().and_then(item_to_json);
+        self.after = next.and_then(item_to_json);
         if self.after.is_none() {
             self.done += 1;
         }

@@ -24,8 +24,7 @@ fn a_hundred_verifications_beside_live_writes_raise_no_false_alarm() {
         assert_eq!(drift, expected, "SIM_SEED={seed}");
         (walks, waits) = (walks + told.walks, waits + told.waits);
     }
-    println!("{walks} walks, {waits} waits");
-    assert!(walks > SEEDS && waits > SEEDS / 2, "{walks} walks, {waits} waits: nothing was met");
+    assert!(walks > SEEDS && waits > SEEDS / 4, "{walks} walks, {waits} waits: nothing was met");
 }
 
 #[test]
@@ -67,10 +66,15 @@ fn control_a_row_that_is_replaced_without_its_guard_ends_wrong() {
 }
 
 #[test]
+fn repairs_of_what_is_whole_do_no_harm() {
+    for seed in seeds().take(30) {
+        let played = checks::repair_for_nothing(setup(seed));
+        assert_eq!(played.differences, Vec::<String>::new(), "SIM_SEED={seed}");
+    }
+}
+
+#[test]
 fn control_a_repair_that_reads_the_source_before_the_ledger_ends_wrong() {
     let setup = |seed| setup(seed).broken(Broken::SourceFirst);
-    is_caught(|seed| {
-        let (told, played) = checks::repair(setup(seed));
-        !told.drift.is_empty() || !played.differences.is_empty()
-    });
+    is_caught(|seed| !checks::repair_for_nothing(setup(seed)).differences.is_empty());
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 pub(super) struct Stream {
     sequence: u64,
     /// The records of each lane, and how many are delivered.
-    lanes: [(Vec<Value>, usize); LANES],
+    pub(super) lanes: [(Vec<Value>, usize); LANES],
     /// Records that the mapping lost.
     pub(super) lost: Vec<Value>,
 }
@@ -34,7 +34,7 @@ impl Play {
         });
     }
 
-    fn write_down(&self, key: usize, image: Option<Value>, loses: u32) {
+    pub(super) fn write_down(&self, key: usize, image: Option<Value>, loses: u32) {
         let mut stream = self.stream.borrow_mut();
         stream.sequence += 1;
         let created = (self.world.now() / 1_000).to_string();

@@ -69,12 +69,25 @@ pub(in crate::backfill) fn repair(setup: Setup) -> (Told, Played) {
         told.mended += play.walks_once(Mode::Repair).await.mended;
         let last = play.walks_once(Mode::Verify { at_rest: true }).await;
         (told.drift, told.undecided) = (last.drift, last.undecided);
-        let lost = std::mem::take(&mut play.stream.borrow_mut().lost);
-        for record in lost {
-            play.delivers_again(vec![record], play.world.below(5_000) as i64);
+        let late = std::mem::take(&mut play.stream.borrow_mut().lost);
+        for record in late {
+            play.delivers_again(vec![record], play.world.ms_below(5_000));
         }
         play.tasks.run();
         (told, play.finish(false).await)
+    })
+}
+
+/// Repairs beside the stream although nothing is lost: that does no harm, and nothing comes after.
+pub(in crate::backfill) fn repair_for_nothing(setup: Setup) -> Played {
+    alone(async {
+        let play = Play::set_the_stage(setup).await;
+        play.brings_all_in().await;
+        play.writes_to_and_fro(setup.changes);
+        play.delivers();
+        play.walks(&Rc::default(), Mode::Repair);
+        play.tasks.run();
+        play.finish(false).await
     })
 }
 
@@ -131,9 +144,9 @@ impl Play {
                 for image in [other, (!before.is_null()).then_some(before)] {
                     play.set(key, image.clone());
                     play.write_down(key, image, 0);
-                    play.world.pass(play.world.below(150) as i64).await;
+                    play.world.pass(play.world.ms_below(150)).await;
                 }
-                play.world.pass(play.world.below(500) as i64).await;
+                play.world.pass(play.world.ms_below(500)).await;
             }
             play.writers.set(play.writers.get() - 1);
         });
@@ -144,7 +157,7 @@ impl Play {
         let play = self.clone();
         self.tasks.spawn(false, async move {
             for _ in 0..3 {
-                play.world.pass(play.world.below(8_000) as i64).await;
+                play.world.pass(play.world.ms_below(8_000)).await;
                 let region = ["S2:EU", "S2:US", "S4:APAC"][play.world.below(3)];
                 let (table, key) =
                     if play.world.is_one_in(2) { ("totals", region) } else { ("everything", "-") };
@@ -183,7 +196,7 @@ impl Play {
             self.tasks.spawn(true, async move {
                 while play.writers.get() > 0 {
                     play.walk(check, mode, &told).await;
-                    play.world.pass(play.world.below(1_000) as i64).await;
+                    play.world.pass(play.world.ms_below(1_000)).await;
                 }
                 play.busy.set(play.busy.get() - 1);
             });
@@ -196,7 +209,7 @@ impl Play {
         let mut request = Verify { check, table, groups_max, ..Verify::default() };
         loop {
             request.iterator_age_ms = Some(self.iterator_age_ms());
-            let time_ms = 3_000 + self.world.below(20_000) as i64;
+            let time_ms = 3_000 + self.world.ms_below(20_000);
             let answer = self.operate::<Verified>(mode.operation(request.clone()), time_ms).await;
             let Some(Ok(answer)) = answer else {
                 self.world.pass(200).await;
@@ -204,11 +217,12 @@ impl Play {
             };
             let wait_ms = answer.wait_ms.cast_signed();
             request.cursor.clone_from(&answer.cursor);
-            let mut told = told.borrow_mut();
-            told.take(answer);
             let is_end = request.cursor.is_none();
-            told.walks += u64::from(is_end);
-            drop(told);
+            {
+                let mut told = told.borrow_mut();
+                told.take(answer);
+                told.walks += u64::from(is_end);
+            }
             if is_end {
                 return;
             }
