@@ -39,8 +39,6 @@ pub(super) enum Broken {
     TombstonesExpire,
     /// A reconcile reads the source before the ledger.
     SourceFirst,
-    /// The rows of groups do not count the transactions that change them.
-    RevisionForgotten,
     /// A group's row is replaced whatever it is by then.
     RowReplacedUnguarded,
 }
@@ -248,17 +246,6 @@ fn break_write(broken: Broken, put: &mut Value, now: i64) {
 
 fn break_rows(broken: Broken, action: &mut Value) {
     match broken {
-        Broken::RevisionForgotten => {
-            let update = &mut action["Update"];
-            let names = update["ExpressionAttributeNames"].as_object().into_iter().flatten();
-            let names: Vec<String> = names
-                .filter(|(_, name)| *name == "_rev")
-                .map(|(it, _)| it[1..].to_owned())
-                .collect();
-            for name in names {
-                update["ExpressionAttributeValues"][format!(":{name}")] = json!({"N": "0"});
-            }
-        }
         Broken::RowReplacedUnguarded if action["Put"]["Item"].get("_rows").is_some() => {
             let put = action["Put"].as_object_mut().unwrap();
             put.retain(|name, _| name == "TableName" || name == "Item");
