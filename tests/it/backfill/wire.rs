@@ -39,8 +39,6 @@ pub(super) enum Broken {
     TombstonesExpire,
     /// A reconcile reads the source before the ledger.
     SourceFirst,
-    /// A group's row is replaced whatever it is by then.
-    RowReplacedUnguarded,
 }
 
 /// How often things fail, one call in so many; 0 is never.
@@ -206,7 +204,6 @@ impl Wire {
             (_, "TransactWriteItems") => {
                 let now = self.world.now();
                 for action in request["TransactItems"].as_array_mut().unwrap() {
-                    break_rows(broken, action);
                     break_write(broken, &mut action["Put"], now);
                 }
                 None
@@ -239,16 +236,6 @@ fn break_write(broken: Broken, put: &mut Value, now: i64) {
         Broken::TombstonesExpire if put["Item"]["c"]["S"] == "{}" => {
             let ttl = (now / 1_000 + 2 * 86_400).to_string();
             put["Item"]["ttl"] = json!({ "N": ttl });
-        }
-        _ => {}
-    }
-}
-
-fn break_rows(broken: Broken, action: &mut Value) {
-    match broken {
-        Broken::RowReplacedUnguarded if action["Put"]["Item"].get("_rows").is_some() => {
-            let put = action["Put"].as_object_mut().unwrap();
-            put.retain(|name, _| name == "TableName" || name == "Item");
         }
         _ => {}
     }
