@@ -5,7 +5,8 @@
 #   infra/package.sh [PROFILE [FEATURES]]
 #
 # The profile shipped is `lambda`, the feature as well, unless others are named; a function that
-# sends parked records away or takes back what Lambda gave up needs `lambda,destinations`.
+# sends parked records away or takes back what Lambda gave up needs `lambda,destinations`, and one
+# whose views are backfilled, verified or repaired needs `lambda,backfill`.
 set -euo pipefail
 cd "$(git -C "$(dirname "$0")" rev-parse --show-toplevel)"
 profile=${1:-lambda}

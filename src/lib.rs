@@ -23,6 +23,10 @@ pub mod recovery;
 
 pub mod batch;
 
+#[cfg_attr(
+    not(feature = "backfill"),
+    expect(dead_code, reason = "an operation that is not built in needs it")
+)]
 pub mod view;
 
 pub mod store;

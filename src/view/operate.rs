@@ -23,10 +23,23 @@ impl Views {
     ) -> Result<Value, Halt> {
         match operation {
             Operation::List(selection) => self.list(selection, call).await.map(told),
+            #[cfg(feature = "backfill")]
             Operation::Reconcile(request) => self.reconcile_asked(request, call).await.map(told),
+            #[cfg(feature = "backfill")]
             Operation::Backfill(step) => self.backfill(step, call).await,
+            #[cfg(feature = "backfill")]
             Operation::Verify(request) => self.verify_asked(request, call).await.map(told),
+            #[cfg(feature = "backfill")]
             Operation::Repair(request) => self.repair_asked(request, call).await.map(told),
+            #[cfg(not(feature = "backfill"))]
+            Operation::Reconcile(_)
+            | Operation::Backfill(_)
+            | Operation::Verify(_)
+            | Operation::Repair(_) => Err(Halt::new(
+                "OperationUnsupported",
+                "this function was built without the feature `backfill`: build it with \
+                 `infra/package.sh lambda lambda,backfill`",
+            )),
             Operation::Show(_) | Operation::Redrive(_) | Operation::Drop(_) => Err(only_listed()),
         }
     }
