@@ -46,6 +46,7 @@ mod backoff;
 
 mod concurrent;
 mod encoding;
+mod hex;
 
 #[cfg(feature = "local")]
 pub mod local;

@@ -12,10 +12,10 @@ mod queue;
 mod topic;
 
 use super::{
-    park::{envelope::Envelope, rows::hex},
+    park::envelope::Envelope,
     services::{CallError, Services},
 };
-use crate::record::Timestamp;
+use crate::{hex::hex, record::Timestamp};
 use futures_util::future::BoxFuture;
 use sha2::{Digest as _, Sha256};
 use std::{fmt, str::FromStr};

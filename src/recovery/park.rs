@@ -23,6 +23,7 @@ pub mod space;
 
 use crate::{
     event::Record,
+    hex::hex,
     record::Timestamp,
     store::{
         Item, Store, StoreError, Tries, Trouble,
@@ -164,7 +165,7 @@ impl Key {
         hash.update(source_arn);
         hash.update([0]);
         hash.update(canonical);
-        let hash = rows::hex(&hash.finalize()[..16]);
+        let hash = hex(&hash.finalize()[..16]);
         let readable = envelope::readable_key(readable);
         Self { hash, readable, source_arn: source_arn.to_owned() }
     }

@@ -5,7 +5,7 @@
 //! a hash of it tells definitions apart, and parsing it gives the definition back. What it
 //! gives up: the author's spelling, comments and layout.
 
-use crate::view::scalar::Scalar;
+use crate::{hex::hex, view::scalar::Scalar};
 use bigdecimal::num_bigint::Sign;
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeSet, fmt};
@@ -218,7 +218,7 @@ impl View {
             .chain_update(CANONICAL_VERSION.as_bytes())
             .chain_update(self.to_string().as_bytes())
             .finalize();
-        digest.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
+        hex(&digest)
     }
 
     /// Whether it has a row for each group, as opposed to each item.

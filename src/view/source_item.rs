@@ -5,6 +5,7 @@
 
 use crate::{
     event::{DecodeError, Record, RecordKey, Value},
+    hex::hex,
     view::{
         definition::Path,
         number,
@@ -125,9 +126,5 @@ fn bounded(key: String) -> String {
 }
 
 fn hashed(key: &str) -> String {
-    let mut hashed = "h:".to_owned();
-    for byte in Sha256::digest(key.as_bytes()) {
-        write!(hashed, "{byte:02x}").expect("writing to a string does not fail");
-    }
-    hashed
+    format!("h:{}", hex(&Sha256::digest(key.as_bytes())))
 }

@@ -12,7 +12,7 @@ use super::{
     on_failure::{Condition, Discard},
     reply::{Failure, Reply, Verdict, verdict},
 };
-use crate::record::SequenceNumber;
+use crate::{hex::hex, record::SequenceNumber};
 use sha2::{Digest, Sha256};
 use std::{collections::VecDeque, sync::Arc};
 
@@ -362,7 +362,6 @@ impl RequestIds {
         // Version 8 (made by a rule of one's own), variant of RFC 9562.
         bytes[6] = (bytes[6] & 0x0f) | 0x80;
         bytes[8] = (bytes[8] & 0x3f) | 0x80;
-        let hex = |part: &[u8]| part.iter().fold(String::new(), |text, b| format!("{text}{b:02x}"));
         let parts = [&bytes[..4], &bytes[4..6], &bytes[6..8], &bytes[8..10], &bytes[10..]];
         parts.map(hex).join("-").into()
     }

@@ -16,6 +16,7 @@ use super::{
     packed::{self, UnpackError},
 };
 use crate::{
+    hex::hex,
     record::Timestamp,
     store::{
         Item, Store, StoreError,
@@ -27,7 +28,6 @@ use flate2::{Compression, write::GzEncoder};
 use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
     io::Write as _,
 };
 
@@ -324,13 +324,6 @@ fn pack(record: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(record).expect("a vector takes all bytes");
     encoder.finish().expect("a vector takes all bytes")
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a String takes all text");
-        text
-    })
 }
 
 #[cfg(all(test, feature = "local"))]

@@ -17,9 +17,10 @@
 use super::{
     Key, Park,
     holds::{self, Holds, REPLICAS, Revisions, Rows, SORT, STRIPES, State, Stripe},
-    rows::{RECORD, Row, WITHOUT_PAYLOAD, hex},
+    rows::{RECORD, Row, WITHOUT_PAYLOAD},
 };
 use crate::{
+    hex::hex,
     record::Timestamp,
     store::{
         Item, StoreError, Tries, Trouble,

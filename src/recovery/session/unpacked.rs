@@ -9,10 +9,7 @@
 //! parked records of one aggregate that came in several batches are redriven in any order.
 
 use super::Session;
-use crate::{
-    event::Record,
-    recovery::park::{rows::hex, sort_key},
-};
+use crate::{event::Record, hex::hex, recovery::park::sort_key};
 use sha2::{Digest as _, Sha256};
 
 impl Session<'_> {

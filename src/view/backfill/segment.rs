@@ -16,6 +16,7 @@ use crate::{
     view::{building, ledger::LEDGER_TTL, source_item::LEDGER_KEY},
 };
 use aws_sdk_dynamodb::types::AttributeValue;
+use serde::de::DeserializeOwned;
 
 /// A lease outlasts its call's deadline by so much: an answer may be under way.
 const LEASE_SLACK_MS: i64 = 30_000;
@@ -81,17 +82,13 @@ impl Segment {
 
     /// What cannot be read counts as not there: the segment is read again from there.
     fn take_from(&mut self, row: &Item) {
-        let json = |name: &str| serde_json::from_str(text_of(row, name)?).ok();
         self.revision = number_of(row, "rev").unwrap_or_default();
-        self.cursor = json("cursor").as_ref().and_then(item_from_json);
+        self.cursor = json(row, "cursor").as_ref().and_then(item_from_json);
         self.is_done = row.get("done").and_then(|it| it.as_bool().ok()).copied().unwrap_or(false);
         self.owner = text_of(row, "lease_owner").map(str::to_owned);
         self.lease_until_ms = number_of(row, "lease_until").unwrap_or_default();
-        let parsed = |name: &str| Some(text_of(row, name)?.to_owned());
-        let counts = parsed("counts").and_then(|text| serde_json::from_str(&text).ok());
-        self.counts = counts.unwrap_or_default();
-        let not_done = parsed("not_done").and_then(|text| serde_json::from_str(&text).ok());
-        self.not_done = not_done.unwrap_or_default();
+        self.counts = json(row, "counts").unwrap_or_default();
+        self.not_done = json(row, "not_done").unwrap_or_default();
     }
 
     /// Whether it could be worked on.
@@ -179,6 +176,11 @@ impl Segment {
         }
         row
     }
+}
+
+/// An attribute that is written as JSON.
+fn json<T: DeserializeOwned>(row: &Item, name: &str) -> Option<T> {
+    serde_json::from_str(text_of(row, name)?).ok()
 }
 
 fn lost_if_guarded(written: Result<(), StoreError>) -> Result<bool, StoreError> {

@@ -7,6 +7,7 @@
 use super::{End, Walk, unanswered};
 use crate::{
     concurrent,
+    hex::hex,
     operation::{backfill::NotDone, verify::Drift},
     record::Timestamp,
     store::{
@@ -24,10 +25,7 @@ use crate::{
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a look has found of an item.
 #[derive(Debug)]
@@ -266,9 +264,5 @@ pub(super) fn readable(key: &str) -> String {
 
 fn image_of(found: &Found) -> String {
     let image = found.item.as_ref().and_then(item_to_json).map(|it| it.to_string());
-    let mut hash = String::new();
-    for byte in &Sha256::digest(image.unwrap_or_default())[..12] {
-        write!(hash, "{byte:02x}").expect("writing to a string does not fail");
-    }
-    hash
+    hex(&Sha256::digest(image.unwrap_or_default())[..12])
 }
