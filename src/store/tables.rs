@@ -72,6 +72,8 @@ pub(crate) struct PageOf<'t> {
     pub(crate) after: Option<Item>,
     /// At most so many items.
     pub(crate) limit: u32,
+    /// Whether everything that was written before has to be in it, for twice the price.
+    pub(crate) is_consistent: bool,
 }
 
 /// A page of a segment.
@@ -83,6 +85,8 @@ pub(crate) struct SegmentPage {
     pub(crate) next: Option<Item>,
     /// What the page has cost, in read units.
     pub(crate) read_units: f64,
+    /// When it was read, as [`Store::get_dated`] tells it.
+    pub(crate) read: Timestamp,
 }
 
 impl Store {
@@ -142,8 +146,7 @@ impl Store {
         }))
     }
 
-    /// Reads one page of a segment, eventually consistent: half the price, and whatever is
-    /// read late the stream brings again.
+    /// Reads one page of a segment.
     ///
     /// # Errors
     /// [`Trouble::Throttled`] at once. Else as [`describe`](Self::describe).
@@ -155,6 +158,8 @@ impl Store {
         let mut tries = Tries::new(deadline);
         let whole = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
         loop {
+            let dated = Dated::default();
+            let asked = self.clock().now();
             let sent = self
                 .client
                 .scan()
@@ -163,7 +168,10 @@ impl Store {
                 .total_segments(whole(page.segments))
                 .limit(whole(page.limit))
                 .set_exclusive_start_key(page.after.clone())
+                .consistent_read(page.is_consistent)
                 .return_consumed_capacity(ReturnConsumedCapacity::Total)
+                .customize()
+                .interceptor(dated.clone())
                 .send()
                 .await;
             match self.answered("Scan", sent) {
@@ -174,7 +182,8 @@ impl Store {
                     let read_units = super::units(consumed);
                     let next = output.last_evaluated_key;
                     let items = output.items.unwrap_or_default();
-                    return Ok(SegmentPage { items, next, read_units });
+                    let read = dated.moment().unwrap_or(asked);
+                    return Ok(SegmentPage { items, next, read_units, read });
                 }
                 Err(error) if error.trouble == Trouble::Throttled => return Err(error),
                 Err(error) => self.pause(&mut tries, error).await?,

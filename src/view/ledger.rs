@@ -14,6 +14,7 @@
 //! It gives up write capacity: two units for the ledger row of every changed item.
 
 mod entry;
+pub(crate) mod fence;
 mod pack;
 
 pub(crate) use entry::{Entry, GONE};
@@ -31,6 +32,7 @@ use crate::{
 };
 use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
 use entry::Guard;
+use fence::Fences;
 use futures_util::stream::{self, StreamExt};
 use pack::{Chunk, pack, waves};
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,12 +71,14 @@ pub(crate) struct Candidate {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Basis {
     /// From a record of the stream: it goes in if it is newer than what is there, and was not
-    /// created before the source was read to reconcile the item.
+    /// created before the source was read to reconcile the item, or before a repair of all items.
     Record {
         /// Position of the change; text order is the order of the changes.
         version: String,
         /// When the record was created, by its stream.
         created: Option<Timestamp>,
+        /// The row with the fence of its source, if that is a table.
+        fence: Option<String>,
     },
     /// From a scan of the source, which may have read it long ago: it goes in if the ledger
     /// knows nothing of the item, as the oldest version there can be.
@@ -114,6 +118,7 @@ pub(crate) struct Known {
     entries: BTreeMap<String, Entry>,
     /// The rows of runs that build views.
     building: BTreeSet<String>,
+    fences: Fences,
 }
 
 impl Known {
@@ -178,8 +183,12 @@ impl Ledger<'_> {
         deadline: Timestamp,
     ) -> Result<Option<StoreError>, StoreError> {
         let rows = pending.iter().flat_map(|&index| {
-            let Candidate { pk, expiry, .. } = &candidates[index];
-            [Some(pk), expiry.as_ref().and_then(|it| it.unless_building.as_ref())]
+            let Candidate { pk, expiry, basis, .. } = &candidates[index];
+            let fence = match basis {
+                Basis::Record { fence, .. } => fence.as_ref(),
+                Basis::Scan | Basis::Source { .. } => None,
+            };
+            [Some(pk), expiry.as_ref().and_then(|it| it.unless_building.as_ref()), fence]
         });
         match self.read(rows.flatten().cloned().collect(), deadline).await {
             Ok(known) => self.write(candidates, pending, (&known, fates), deadline).await,
@@ -205,8 +214,10 @@ impl Ledger<'_> {
             let candidate = &candidates[index];
             let entry = known.entry(&candidate.pk);
             let is_old = match &candidate.basis {
-                Basis::Record { version, created } => {
-                    entry.version >= *version || entry.contains(*created)
+                Basis::Record { version, created, fence } => {
+                    entry.version >= *version
+                        || entry.contains(*created)
+                        || known.fences.contain(fence.as_deref(), *created)
                 }
                 Basis::Scan => entry.exists(),
                 Basis::Source { .. } => false,
@@ -240,7 +251,7 @@ impl Ledger<'_> {
         Ok(last_error)
     }
 
-    /// Reads ledger rows, and rows of runs, consistently.
+    /// Reads ledger rows, rows of runs and fences, consistently.
     ///
     /// # Errors
     /// The store does not answer, or a row is not as changefold writes it.
@@ -258,6 +269,9 @@ impl Ledger<'_> {
             for item in page? {
                 if let Some((run, is_building)) = building::run_of(&item) {
                     known.building.extend(is_building.then(|| run.to_owned()));
+                    continue;
+                }
+                if known.fences.take(&item).map_err(|it| self.unreadable(it))? {
                     continue;
                 }
                 let (pk, entry) = Entry::read(&item).map_err(|it| self.unreadable(it))?;

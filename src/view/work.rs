@@ -9,7 +9,7 @@ use super::{
     definition::Path,
     evaluate::{Contribution, Poison, evaluate, path_value},
     image,
-    ledger::{Basis, Candidate, Expiry, Fate, Ledger},
+    ledger::{Basis, Candidate, Expiry, Fate, Ledger, fence::fence_key},
     quarantine::Quarantine,
     registry::RegistryError,
     rows::{self, Stored},
@@ -95,6 +95,9 @@ impl Views {
             basis: Basis::Record {
                 version: delivered.version.clone(),
                 created: record.approximate_arrival(),
+                fence: (record.source() == Source::DynamoDb)
+                    .then(|| record.source_arn().map(|arn| fence_key(arn, &group.kind)))
+                    .flatten(),
             },
             contributions: BTreeMap::new(),
             projected: BTreeMap::new(),

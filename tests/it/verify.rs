@@ -394,3 +394,75 @@ fn what_differs_is_told_with_exit_code_1_and_mended_at_an_endpoint() {
         std::fs::remove_file(views).unwrap();
     });
 }
+
+/// The label of the stream that the records of [`order`] come from, and later ones.
+const LABELS: [&str; 2] = ["2026-09-17T12:50:51.000", "2026-11-02T08:00:00.000"];
+
+/// The same change by a stream that was enabled later, at another time.
+fn of_later_stream(record: &str) -> String {
+    record.replace(LABELS[0], LABELS[1]).replace("1789649451.0", "4102444800.0")
+}
+
+/// Between two streams of a table nobody writes down what changes. The numbers of the new one begin
+/// anew; its label tells that they are later.
+#[test]
+fn a_stream_that_was_off_for_a_while_leaves_gaps_that_a_repair_mends() {
+    support::block_on(async {
+        let shop = shop(9).await;
+        shop.set("O#2", Some(("US", number("0.5"), "OPEN"))).await;
+        shop.set("O#3", None).await;
+        shop.set("O#4", Some(("EU", number("2"), "OPEN"))).await;
+        shop.set("O#1", Some(("EU", number("11"), "OPEN"))).await;
+        let new = order(1, "MODIFY", "O#1", Some(("EU", "11", "OPEN")));
+        shop.deliver(of_later_stream(&new)).await;
+        shop.deliver(order(900, "MODIFY", "O#1", Some(("US", "99", "OPEN")))).await;
+        shop.check("EU 2 11.5; US 1 7", "O#1 11; O#3 7").await;
+        is_found_and_mended(
+            &shop,
+            &source(),
+            &[
+                r#"item open_orders : "a row" "nothing" pk=O#2"#,
+                r#"item open_orders : "a row" "nothing" pk=O#4"#,
+                r#"item open_orders : "nothing" "a row" pk=O#3"#,
+                r#"item totals EU: {"group":"EU"} "nothing" pk=O#4"#,
+                r#"item totals US: "nothing" {"group":"US"} pk=O#3"#,
+                r#"item totals US: {"group":"US"} {"group":"EU"} pk=O#2"#,
+            ],
+        )
+        .await;
+        // What the first stream still brings is from before; what the second brings goes on.
+        for (number, key) in [(901, "O#2"), (902, "O#3"), (903, "O#4")] {
+            shop.deliver(order(number, "MODIFY", key, Some(("US", "99", "OPEN")))).await;
+        }
+        shop.check("EU 2 13; US 1 0.5", "O#1 11; O#2 0.5; O#4 2").await;
+        let new = order(2, "REMOVE", "O#4", None);
+        shop.deliver(of_later_stream(&new)).await;
+        shop.check("EU 1 11; US 1 0.5", "O#1 11; O#2 0.5").await;
+    });
+}
+
+/// The restored table has the old name, older items, and a stream of its own.
+#[test]
+fn a_table_restored_from_a_backup_is_what_the_views_say_after_a_repair() {
+    support::block_on(async {
+        let shop = shop(10).await;
+        // Behind the backup, which has the three orders as they are here.
+        for (at, key, new) in [
+            (200, "O#1", Some(("US", "1", "PAID"))),
+            (201, "O#3", None),
+            (202, "O#5", Some(("EU", "5", "OPEN"))),
+        ] {
+            let kind = if new.is_some() { "MODIFY" } else { "REMOVE" };
+            shop.deliver(order(at, kind, key, new)).await;
+        }
+        shop.check("EU 2 5.5; US 1 1", "O#5 5").await;
+        let repaired = repair(&shop, &source(), false).await;
+        assert_eq!(repaired.mended, 3);
+        shop.check("EU 2 10.5; US 1 7", "O#1 10; O#3 7").await;
+        is_clean(&shop).await;
+        let new = order(1, "MODIFY", "O#1", Some(("US", "3", "OPEN")));
+        shop.deliver(of_later_stream(&new)).await;
+        shop.deliver(order(203, "MODIFY", "O#1", Some(("EU", "99", "OPEN")))).await;
+        shop.check("EU 1 0.5; US 2 10", "O#1 3; O#3 7").await;
+    });
+}

@@ -117,6 +117,8 @@ impl Work<'_> {
                 segments: self.run.segments,
                 after: self.segment.cursor.clone(),
                 limit,
+                // What is read late the stream brings again.
+                is_consistent: false,
             };
             let page = self.source.store.scan_segment(&page, self.call.deadline).await;
             self.account();

@@ -31,7 +31,7 @@ use std::collections::BTreeMap;
 /// milliseconds; a record's own moment is rounded down to the second.
 const FENCE_SLACK_MS: i64 = 5_000;
 
-const FENCE: &str = "f";
+pub(super) const FENCE: &str = "f";
 /// When a row could have gone that stays while views are built, in seconds since the epoch.
 pub(crate) const GONE: &str = "gone";
 
@@ -66,10 +66,15 @@ impl Entry {
 
     /// Whether what was read to reconcile the item contains a change that was created then.
     pub(crate) fn contains(&self, created: Option<Timestamp>) -> bool {
-        match (self.fence, created) {
-            (Some(fence), Some(created)) => created.0 < fence.0.saturating_sub(FENCE_SLACK_MS),
-            _ => false,
-        }
+        is_before(created, self.fence)
+    }
+}
+
+/// Whether a change was created before the source was read, and the slack.
+pub(super) fn is_before(created: Option<Timestamp>, fence: Option<Timestamp>) -> bool {
+    match (fence, created) {
+        (Some(fence), Some(created)) => created.0 < fence.0.saturating_sub(FENCE_SLACK_MS),
+        _ => false,
     }
 }
 

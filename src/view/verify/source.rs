@@ -21,7 +21,10 @@ use crate::{
     },
     view::{
         building,
-        ledger::{Basis, Entry},
+        ledger::{
+            Basis, Entry,
+            fence::{self, fence_key},
+        },
         reconcile::Outcome,
         source_item::LEDGER_KEY,
         source_table::{Found, SourceTable},
@@ -56,6 +59,11 @@ struct Place {
     sample: Option<u64>,
     left: Option<u64>,
     suspects: Vec<Suspect>,
+    /// When the first page was read, by the source's own time.
+    began_ms: Option<i64>,
+    /// Whether something could not be compared or mended.
+    #[serde(default)]
+    has_gaps: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,7 +99,11 @@ impl Walk<'_> {
         self.refuse_building(&source).await?;
         let mut place = self.cursor()?.unwrap_or_else(|| self.beginning(&source));
         let ended = self.source_from(&source, &mut place).await;
+        place.has_gaps |= !(self.told.not_done.is_empty() && self.told.undecided.is_empty());
         self.stands(&place);
+        if ended.is_ok() && self.mode == Mode::Repair {
+            self.fence(&source, &place).await?;
+        }
         ended
     }
 
@@ -123,6 +135,7 @@ impl Walk<'_> {
                 return Err(End::Stopped(Stopped::Waits));
             }
             let mut page = self.segment_page(source, place).await?;
+            place.began_ms.get_or_insert(page.read.0);
             if let Some(left) = &mut place.left {
                 page.items.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
             }
@@ -153,6 +166,8 @@ impl Walk<'_> {
             segments: place.segments,
             after: place.after.as_ref().and_then(item_from_json),
             limit: PAGE_MAX,
+            // What a repair finds equal is fenced: it must not be from before.
+            is_consistent: is_source && self.mode == Mode::Repair,
         };
         store.scan_segment(&page, self.call.deadline).await.map_err(|error| {
             if is_source && error.trouble == Trouble::Rejected {
@@ -207,6 +222,18 @@ impl Walk<'_> {
         }
         let found = self.read_source(source, &keys).await?;
         Ok(found.into_iter().filter(|it| it.item.is_none()).map(|it| it.key).collect())
+    }
+
+    /// Every item was compared or reconciled: what was created before is contained.
+    async fn fence(&self, source: &SourceTable<'_>, place: &Place) -> Ended {
+        let Some(began) = place.began_ms.filter(|_| !place.has_gaps && place.sample.is_none())
+        else {
+            return Ok(());
+        };
+        let key = fence_key(&source.arn, &self.views.groups[source.group].kind);
+        let fence = (&*key, Timestamp(began));
+        let table = &self.views.ledger_table;
+        fence::advance(self.store(), table, fence, self.call.deadline).await.map_err(unanswered)
     }
 
     /// Takes note of items that differ at a glance, or mends them.

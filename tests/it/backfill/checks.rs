@@ -40,6 +40,13 @@ fn a_hundred_repairs_of_lost_records_and_changed_rows_leave_every_view_exact() {
     assert!(mended > SEEDS, "only {mended} were mended");
 }
 
+/// The repair has found an item equal of which several changes are lost; a copy of one comes.
+#[test]
+fn control_without_the_fence_of_a_repair_late_copies_take_equal_items_back() {
+    let setup = |seed| setup(seed).broken(Broken::SourceFenceUnread);
+    is_caught(|seed| !checks::repair(setup(seed)).1.differences.is_empty());
+}
+
 #[track_caller]
 fn is_caught(is_wrong: impl Fn(u64) -> bool) {
     assert!((0..SEEDS).any(is_wrong), "it went unnoticed in {SEEDS} seeds");

@@ -35,6 +35,8 @@ pub(super) enum Broken {
     PutWithoutCondition,
     /// Ledger rows have no fence.
     FenceForgotten,
+    /// Nobody looks at the fence of the whole source.
+    SourceFenceUnread,
     /// Rows of removed items have a time to live while views are built.
     TombstonesExpire,
     /// A reconcile reads the source before the ledger.
@@ -180,6 +182,14 @@ impl Wire {
         request: &mut Value,
     ) -> Option<Value> {
         match (broken, operation) {
+            (Broken::SourceFenceUnread, "BatchGetItem") => {
+                let keys = request.pointer_mut("/RequestItems/ledger/Keys");
+                if let Some(keys) = keys.and_then(Value::as_array_mut) {
+                    let is_fence = |key: &Value| key["pk"]["S"].as_str().unwrap().starts_with("F#");
+                    keys.retain(|key| !is_fence(key));
+                }
+                None
+            }
             (Broken::SourceFirst, "BatchGetItem") => {
                 let keys = request["RequestItems"]["ledger"]["Keys"].as_array();
                 let key = |key: &Value| key["pk"]["S"].as_str().unwrap_or_default().to_owned();
