@@ -31,6 +31,8 @@ pub mod view;
 
 pub mod store;
 
+pub mod invoke;
+
 #[cfg(feature = "destinations")]
 pub mod rescue;
 

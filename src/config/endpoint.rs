@@ -1,23 +1,15 @@
 //! Settings of what is reached over the network: endpoints, credentials, certificates.
 
 use super::{ConfigError, Fault, Reader, SOURCE_ENDPOINT_URL, SOURCE_REGION};
-use crate::store::{Bundle, Endpoint, Roots};
+use crate::{
+    invoke::FunctionEndpoint,
+    store::{Bundle, Endpoint, Roots},
+};
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use std::{collections::BTreeMap, path::Path};
 
 /// A file of certificates, in PEM, to believe instead of the usual ones.
 pub const CA_BUNDLE: &str = "AWS_CA_BUNDLE";
-
-/// How to reach Lambda's own API.
-#[derive(Debug, Clone)]
-pub struct FunctionEndpoint {
-    /// AWS Region.
-    pub region: String,
-    /// Where requests are sent, without a slash at the end.
-    pub url: String,
-    /// Who signs the requests.
-    pub credentials: SharedCredentialsProvider,
-}
 
 /// Reads how to reach Lambda's API. A function's ARN may say the `region`; without
 /// `credentials` the environment says them.
@@ -35,14 +27,16 @@ pub fn function_endpoint(
     }
     let mut reader = Reader::new(pairs);
     reader.credentials = credentials;
-    let endpoint = reader.endpoint_of("LAMBDA");
-    let url = endpoint.url.unwrap_or_else(|| {
-        let suffix = if endpoint.region.starts_with("cn-") { ".cn" } else { "" };
-        format!("https://lambda.{}.amazonaws.com{suffix}", endpoint.region)
+    let endpoint = of_lambda(reader.endpoint_of("LAMBDA"));
+    reader.finish(endpoint)
+}
+
+fn of_lambda(Endpoint { region, url, credentials }: Endpoint) -> FunctionEndpoint {
+    let url = url.unwrap_or_else(|| {
+        let suffix = if region.starts_with("cn-") { ".cn" } else { "" };
+        format!("https://lambda.{region}.amazonaws.com{suffix}")
     });
-    let url = url.trim_end_matches('/').to_owned();
-    let (region, credentials) = (endpoint.region, endpoint.credentials);
-    reader.finish(FunctionEndpoint { region, url, credentials })
+    FunctionEndpoint { url: url.trim_end_matches('/').to_owned(), region, credentials }
 }
 
 /// Whose word is taken for what answers at an `https` endpoint.
@@ -99,6 +93,15 @@ impl Reader {
         // A Region of its own has an endpoint of its own.
         let url = if region.is_some() { url } else { url.or(own.url) };
         Some(Endpoint { region: region.unwrap_or(own.region), url, credentials: own.credentials })
+    }
+
+    /// How a function reaches Lambda to invoke itself: as everything else, in its own Region.
+    /// Lambda tells it Region and credentials; where nobody does, there is no Lambda to ask.
+    pub(super) fn own_functions(&mut self) -> Option<FunctionEndpoint> {
+        let told = ["AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
+        let is_told = told.iter().all(|name| self.get(name).is_some());
+        let is_reached = is_told || self.url_of("LAMBDA").is_some();
+        is_reached.then(|| of_lambda(self.endpoint_of("LAMBDA")))
     }
 
     /// Another endpoint than the Region's, and the setting that says it.

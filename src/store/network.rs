@@ -11,7 +11,7 @@
 
 use super::Endpoint;
 use aws_smithy_http_client::{
-    Builder,
+    Builder, Connector,
     tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
 };
 use aws_smithy_runtime_api::client::{
@@ -132,6 +132,20 @@ impl Roots {
             Self::Usual | Self::System => lazy(tls(TrustStore::default())),
             Self::Bundle(Bundle(pem)) => lazy(tls(trusting(pem))),
         }
+    }
+
+    /// A connector for requests of one's own, to any endpoint.
+    #[must_use]
+    pub fn connector(&self) -> Connector {
+        let roots = match self {
+            Self::Usual | Self::System => TrustStore::default(),
+            Self::Bundle(Bundle(pem)) => trusting(pem),
+        };
+        let context = TlsContext::builder().with_trust_store(roots).build();
+        Connector::builder()
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .tls_context(context.expect("every trust store makes a context"))
+            .build()
     }
 
     /// The transport to one endpoint, at the least cost.

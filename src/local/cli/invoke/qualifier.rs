@@ -8,8 +8,11 @@
 //!
 //! Source: Lambda API reference, `ListEventSourceMappings` and `ListAliases`.
 
-use super::{Deployed, encoded};
-use crate::local::cli::{Complaint, talk};
+use super::Deployed;
+use crate::{
+    invoke::encoded,
+    local::cli::{Complaint, talk},
+};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -117,8 +120,8 @@ impl Deployed {
     async fn listed(&self, path: &str, member: &str) -> Result<Vec<Value>, Unknown> {
         let (mut listed, mut marker) = (Vec::new(), String::new());
         for _ in 0..PAGES_MAX {
-            let url = format!("{}/2015-03-31/{path}MaxItems=50{marker}", self.endpoint.url);
-            let mut answer = self.ask("GET", &url, Vec::new()).await?;
+            let path = format!("{path}MaxItems=50{marker}");
+            let mut answer = self.ask("GET", &path, Vec::new()).await?;
             if answer.status != 200 {
                 return Err(Unknown::Refused(answer.status));
             }
