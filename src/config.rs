@@ -12,6 +12,7 @@ pub mod rescue;
 
 use crate::{
     batch::lanes::CONCURRENCY_DEFAULT,
+    invoke::FunctionEndpoint,
     layout::Order,
     operation::Operations,
     store::{Endpoint, Roots},
@@ -26,7 +27,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use endpoint::{CA_BUNDLE, FunctionEndpoint, function_endpoint, function_url, roots};
+pub use endpoint::{CA_BUNDLE, function_endpoint, function_url, roots};
 pub use fault::{ConfigError, Fault};
 
 /// Where the view definitions are: a directory of `.sql` files, or one file.
@@ -126,6 +127,8 @@ pub struct ViewConfig {
     pub endpoint: Endpoint,
     /// How to reach the tables that views are computed from, if they are elsewhere.
     pub source_endpoint: Option<Endpoint>,
+    /// How to reach Lambda, for a backfill that continues itself; none if nothing says it.
+    pub function_endpoint: Option<FunctionEndpoint>,
 }
 
 impl Config {
@@ -198,6 +201,7 @@ impl ViewConfig {
             ledger_table: reader.ledger_table(),
             table_prefix: reader.table_prefix(),
             source_endpoint: reader.source_endpoint(),
+            function_endpoint: reader.own_functions(),
             endpoint: reader.endpoint(),
         };
         reader.finish(config)

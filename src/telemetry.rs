@@ -384,6 +384,11 @@ pub(crate) fn operation_finished(call: &Call, operation: &str, answer: Result<&V
     }
 }
 
+/// A link of a backfill, or a request for its next one, does nothing: it is a copy, or late.
+pub fn chain_request_refused(call: &Call, code: &str) {
+    tracing::warn!(request_id = call.request_id, code, "ChainRequestRefused");
+}
+
 /// Lambda's deadline had passed before the invocation began, so it cannot be one.
 pub fn deadline_unusable(call: &Call, received: u64, assumed: Timestamp) {
     tracing::warn!(

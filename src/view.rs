@@ -34,6 +34,7 @@ pub use ledger::LEDGER_TTL;
 pub use source_item::LEDGER_KEY;
 
 use crate::{
+    invoke::Invoke,
     record::Timestamp,
     store::{Store, StoreError},
     telemetry,
@@ -63,6 +64,8 @@ pub struct Views {
     store: Store,
     /// Where the tables are that views are computed from, if not in the same store.
     source_store: Option<Store>,
+    /// Who invokes the function again, where a backfill is to continue itself.
+    invoker: Option<Arc<dyn Invoke>>,
     ledger_table: String,
     owner: String,
     definitions: Vec<View>,
@@ -144,6 +147,7 @@ impl Views {
         Ok(Self {
             store,
             source_store: None,
+            invoker: None,
             ledger_table: ledger_table.to_owned(),
             owner: owner.name().to_owned(),
             definitions: views,
@@ -189,6 +193,12 @@ impl Views {
     #[must_use]
     pub fn with_source_store(self, source_store: Option<Store>) -> Self {
         Self { source_store, ..self }
+    }
+
+    /// Lets a backfill continue itself: whoever invokes the function again.
+    #[must_use]
+    pub fn with_invoker(self, invoker: Option<Arc<dyn Invoke>>) -> Self {
+        Self { invoker, ..self }
     }
 
     /// Where the tables are that views are computed from.

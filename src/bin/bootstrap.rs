@@ -1,5 +1,7 @@
 //! The Lambda entry: keeps the views bundled beside it.
 
+#[cfg(feature = "backfill")]
+use changefold::invoke::{Invoke, LambdaApi};
 use changefold::{
     config::ViewConfig,
     lambda::{self, Refusal},
@@ -25,11 +27,19 @@ fn main() -> ExitCode {
                 let network = config.function.roots.network_to(endpoint);
                 Store::new(network, endpoint, Arc::clone(&clock), seed)
             });
+            #[cfg(feature = "backfill")]
+            let invoker = config.function_endpoint.map(|endpoint| {
+                let roots = config.function.roots.clone();
+                let api = LambdaApi::new(endpoint, roots, Arc::clone(&clock), seed);
+                Arc::new(api) as Arc<dyn Invoke>
+            });
+            #[cfg(not(feature = "backfill"))]
+            let invoker = None;
             let store = Store::new(network, &config.endpoint, clock, seed);
             let tables = (&*config.ledger_table, &*config.table_prefix);
             let opened = Views::open(views, store, tables, &config.owner, deadline).await;
             opened
-                .map(|views| views.with_source_store(sources))
+                .map(|views| views.with_source_store(sources).with_invoker(invoker))
                 .map_err(|error| Refusal::new(error.code(), error))
         },
     )

@@ -3,7 +3,10 @@
 //! Separate from the operations on parked records because nothing of those is shared but the
 //! way they come: one event, one bounded portion of work, one answer that says what is left.
 
+pub mod chain;
+
 use crate::view::building::{RunState, ViewState};
+use chain::{Chain, ChainStatus};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -21,6 +24,8 @@ pub enum Backfill {
     Begin(Begin),
     /// Works on a portion of one segment.
     Work(Portion),
+    /// Lets the function work by itself, link after link.
+    Chain(Chain),
     /// Says the views ready, if the stream has passed the end of the scan.
     Finish(Finish),
     /// Lets rows of removed items go that were kept while views were built.
@@ -193,6 +198,9 @@ pub struct Worked {
     pub stopped: Option<Stopped>,
     /// How long to wait before the next call, in milliseconds.
     pub wait_ms: u64,
+    /// The same in whole seconds, for what cannot wait less.
+    #[serde(default)]
+    pub wait_s: u64,
 }
 
 /// Why a call of a backfill ended.
@@ -294,6 +302,9 @@ pub struct RunStatus {
     pub began_ms: i64,
     /// When the last segment was read to the end.
     pub scan_end_ms: Option<i64>,
+    /// The chain that works on it, if one was started.
+    #[serde(default)]
+    pub chain: Option<ChainStatus>,
     /// Until when the views catch up at the longest, without an iterator age.
     pub ready_by_ms: Option<i64>,
     /// The function's own time.

@@ -13,6 +13,7 @@
 //! that is under way. The views' rows say so until the stream has passed the scan's end.
 
 mod bucket;
+mod chain;
 mod pace;
 mod portion;
 mod run;
@@ -72,6 +73,7 @@ impl Views {
             Backfill::Estimate(of) => self.estimate(&of.table, call).await.map(told),
             Backfill::Begin(begin) => self.begin(begin, call).await.map(told),
             Backfill::Work(portion) => Box::pin(self.work_on(portion, call)).await.map(told),
+            Backfill::Chain(chain) => Box::pin(self.chain(chain, call)).await.map(told),
             Backfill::Finish(finish) => self.finish(finish, call).await.map(told),
             Backfill::Tidy(tidy) => self.tidy(tidy, call).await.map(told),
             Backfill::Stop(of) => self.stop(&of.table, call).await.map(told),
@@ -245,6 +247,7 @@ impl Views {
         told.stopped = Some(stopped);
         let used = self.usage().since(work.began);
         (told.read_units, told.write_units) = (used.read_units, used.write_units);
+        told.wait_s = told.wait_ms.div_ceil(1_000);
         Ok(told)
     }
 
@@ -295,6 +298,7 @@ impl Views {
             let stops = |run: &mut Run| {
                 let is_running = matches!(run.state, RunState::Scanning | RunState::Paused);
                 run.state = if is_running { RunState::Stopped } else { run.state };
+                chain::end_stopped(run);
                 is_running
             };
             self.change(&source, &run.id, stops, call.deadline).await?;
@@ -369,6 +373,7 @@ impl Views {
             scan_end_ms: run.scan_end_ms,
             ready_by_ms: run.scan_end_ms.map(|end| end.saturating_add(self.retention_ms())),
             now_ms: store.clock().now().0,
+            chain: run.chain.clone(),
         })
     }
 

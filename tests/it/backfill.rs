@@ -2,6 +2,7 @@
 //!
 //! Every interleaving at store calls may come: see `world.rs`. `SIM_SEED=n` plays one seed.
 
+mod chain;
 mod checks;
 mod command;
 mod play;

@@ -5,6 +5,7 @@
 
 use super::bucket::Limits;
 use crate::{
+    operation::backfill::chain::ChainStatus,
     record::Timestamp,
     store::{
         Item, Store, StoreError,
@@ -15,6 +16,7 @@ use crate::{
         source_item::LEDGER_KEY,
     },
 };
+use aws_sdk_dynamodb::types::AttributeValue;
 
 /// A run over one source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub(super) struct Run {
     pub(super) bytes_expected: u64,
     pub(super) began_ms: i64,
     pub(super) scan_end_ms: Option<i64>,
+    /// The chain that works on it, if one was started.
+    pub(super) chain: Option<ChainStatus>,
 }
 
 /// What there is of a table when a run begins.
@@ -63,6 +67,7 @@ impl Run {
             bytes_expected: expected.bytes,
             began_ms: now,
             scan_end_ms: None,
+            chain: None,
         }
     }
 
@@ -98,6 +103,7 @@ impl Run {
             bytes_expected: number_of(row, "bytes_expected")?,
             began_ms: number_of(row, "began_ms")?,
             scan_end_ms: number_of(row, "scan_end_ms"),
+            chain: text_of(row, "chain").and_then(|json| serde_json::from_str(json).ok()),
         })
     }
 
@@ -129,6 +135,7 @@ impl Run {
             ("units_max", self.limits.units_max.map(number)),
             ("scan_end_ms", self.scan_end_ms.map(number)),
             ("table_id", self.table_id.as_deref().map(text)),
+            ("chain", self.chain.as_ref().map(json)),
         ];
         row.extend(optional.into_iter().filter_map(|(name, it)| Some((name.to_owned(), it?))));
         let run = Change::put(table, row)
@@ -148,4 +155,8 @@ impl Run {
         });
         store.change_all([run].into_iter().chain(states).collect(), deadline).await
     }
+}
+
+fn json(chain: &ChainStatus) -> AttributeValue {
+    text(serde_json::to_string(chain).expect("texts and numbers are JSON"))
 }

@@ -16,6 +16,9 @@ use crate::{
         backfill::{
             Backfill, Begin, Begun, Counts, Estimate, Finish, OfTable, Portion, SEGMENTS_DEFAULT,
             Status, Stopped, Tidied, Tidy, UNITS_PER_S_DEFAULT, Which, Worked,
+            chain::{
+                Chain, ChainStatus, Chained, LINKS_MAX_DEFAULT, LinkFailure, Reason, StartChain,
+            },
         },
     },
     view::{Views, building::RunState},
@@ -88,6 +91,12 @@ pub(super) struct BackfillArgs {
     /// Although the table has no stream that would keep the views up to date.
     #[arg(long)]
     without_stream: bool,
+    /// The deployed function goes on by itself, link after link; the command returns at once.
+    #[arg(long, requires = "function")]
+    chain: bool,
+    /// Links of the chain at most.
+    #[arg(long, value_name = "N", requires = "chain", default_value_t = LINKS_MAX_DEFAULT)]
+    links_max: u64,
     /// Does not ask before it begins.
     #[arg(long)]
     yes: bool,
@@ -208,6 +217,9 @@ pub(super) async fn backfill(arguments: &BackfillArgs) -> Result<Exit, Complaint
         without_stream: arguments.without_stream,
     };
     let begun: Begun = ask(&asked, Backfill::Begin(wanted)).await?;
+    if arguments.chain {
+        return chain(&asked, arguments).await;
+    }
     let calls = match &asked {
         Asked::Deployed(_) => arguments.calls.clamp(1, begun.segments.max(1)),
         // One process has one call at a time, as an execution environment has.
@@ -238,6 +250,32 @@ pub(super) async fn backfill(arguments: &BackfillArgs) -> Result<Exit, Complaint
     let exit = told(&status, arguments.format)?;
     let is_ended = matches!(running.ended.get(), Some(Stopped::AllDone));
     Ok(if is_ended { exit } else { Exit::CheckFailed })
+}
+
+/// Has the function go on by itself.
+async fn chain(asked: &Asked<Views>, arguments: &BackfillArgs) -> Result<Exit, Complaint> {
+    let (table, links_max) = (arguments.table.clone(), Some(arguments.links_max));
+    let start = Backfill::Chain(Chain::Start(StartChain { table, links_max }));
+    let chained: Chained = ask(asked, start).await?;
+    if arguments.format == Format::Json {
+        print(&(serde_json::to_string(&chained)? + "\n"));
+    }
+    let table = &arguments.table;
+    match chained.refused {
+        Some(Reason { code, message }) if code == "ChainRunning" => {
+            talk(format_args!("the function is at it already: {message}"));
+        }
+        Some(Reason { message, .. }) => {
+            talk(format_args!("no chain was started: {message}"));
+            return Ok(Exit::CheckFailed);
+        }
+        None => talk(format_args!("the function goes on by itself")),
+    }
+    talk(format_args!(
+        "hint: `view status` says how far it is, `view stop --table {table}` ends it between two \
+         portions; if a link has died, the same command starts it again"
+    ));
+    Ok(Exit::Done)
 }
 
 /// A run, as the calls that work on it share it.
@@ -346,8 +384,20 @@ fn told(status: &Status, format: Format) -> Result<Exit, Complaint> {
         Format::Json => print(&(serde_json::to_string(status)? + "\n")),
         Format::Table => print(&format!("{}\n", report::building_table(status))),
     }
+    for chain in status.runs.iter().filter_map(|run| run.chain.as_ref()) {
+        tell_chain(chain);
+    }
     let is_whole = status.runs.iter().all(|run| run.counts.not_done == 0);
     Ok(if is_whole { Exit::Done } else { Exit::CheckFailed })
+}
+
+fn tell_chain(chain: &ChainStatus) {
+    let ChainStatus { link, link_max, ended, failures, .. } = chain;
+    let state = ended.as_ref().map_or("goes on", |ended| &ended.message);
+    talk(format_args!("chain: link {link} of {link_max} at most: {state}"));
+    for LinkFailure { code, reason, count, link } in failures {
+        talk(format_args!("{count} times, last in link {link}: {code}: {reason}"));
+    }
 }
 
 fn progress(items: u64) -> ProgressBar {
