@@ -51,11 +51,22 @@ def load(path=TEMPLATE):
     return yaml.load(pathlib.Path(path).read_text(), Loader)  # noqa: S506 (a SafeLoader)
 
 
+def definition(template):
+    """The state machine's definition: its file beside the template, or what stands inline."""
+    properties = template["Resources"]["BackfillStates"]["Properties"]
+    if "Definition" in properties:
+        return properties["Definition"]
+    return json.loads(TEMPLATE.with_name(properties["DefinitionUri"]).read_text())
+
+
 def translate(template, code="s3://bucket/function.zip"):
     """Plain CloudFormation; `code` is where the packaged function lies."""
     for resource in template["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
             resource["Properties"]["CodeUri"] = code
+        if resource["Type"] == "AWS::Serverless::StateMachine":
+            resource["Properties"]["Definition"] = definition(template)
+            resource["Properties"].pop("DefinitionUri", None)
     parameters = {
         name: str(parameter["Default"])
         for name, parameter in template["Parameters"].items()

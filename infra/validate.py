@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Checks infra/template.yaml before AWS does.
+"""Checks infra/template.yaml and infra/backfill.asl.json before AWS does.
 
 1. Translated to CloudFormation, then linted against AWS's own resource schemas.
 2. The mappings' settings that the code relies on have the values it relies on; what is given
    up comes back through a queue that keeps it.
 3. Tables, role and the views in views/ name the same things.
-4. Each alarm on a metric of ours is about one that the function has, and what loses, blocks
+4. The state machine is one: a lint of the states language looks at its states, transitions
+   and paths (`tests/servers/asl`); what may invoke the function again does not repeat it.
+5. Each alarm on a metric of ours is about one that the function has, and what loses, blocks
    or leaves out records has an alarm.
 
 Then the same checks meet copies of the template with one fault each, and must refuse every
@@ -17,9 +19,12 @@ stack; only a deployment does.
 
 import copy
 import json
+import os
 import pathlib
 import re
+import subprocess
 import sys
+import tempfile
 
 import translate
 from cfnlint.api import lint_all
@@ -92,6 +97,31 @@ def rescue(template):
     for name in ("CHANGEFOLD_RESCUE_STREAMS", "CHANGEFOLD_RESCUE_BUCKETS"):
         if variables.get(name, {}).get("Fn::If", [None])[0] != "Rescues":
             faults.append(f"Function: {name} does not follow the parameter Rescue")
+    return faults
+
+
+def states(template):
+    """What the lint of the states language refuses, and loops that Lambda would add to ours."""
+    resources = template["Resources"]
+    faults = []
+    retries = resources["Function"]["Properties"].get("EventInvokeConfig", {})
+    if retries.get("MaximumRetryAttempts") != 0:
+        faults.append("Function: Lambda repeats a link of a backfill")
+    rights = resources["BackfillChainRights"]
+    if rights.get("Condition") != "Continues":
+        faults.append("BackfillChainRights: the function may invoke itself without being asked to")
+    with tempfile.NamedTemporaryFile("w", suffix=".asl.json") as file:
+        json.dump(translate.definition(template), file)
+        file.flush()
+        linted = subprocess.run(
+            ["node", os.environ["ASL_VALIDATOR"], "--json-path", file.name],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if linted.returncode != 0:
+        said = (linted.stdout + linted.stderr).replace(file.name, "infra/backfill.asl.json")
+        faults.append(said.strip())
     return faults
 
 
@@ -176,6 +206,16 @@ def controls(template):
         change(broken)
         return what, check, broken
 
+    def of_states(what, change):
+        broken = copy.deepcopy(template)
+        machine = broken["Resources"]["BackfillStates"]["Properties"]
+        machine["Definition"] = translate.definition(template)
+        change(machine["Definition"]["States"])
+        return what, states, broken
+
+    def of_segment(change):
+        return lambda of_run: change(of_run["Segments"]["ItemProcessor"]["States"])
+
     def setting(name, value):
         return lambda broken: events(broken)["Orders"]["Properties"].update({name: value})
 
@@ -223,6 +263,24 @@ def controls(template):
             lambda broken: broken["Resources"].pop("RecordsQuarantined"),
         ),
         fault(
+            "a link that is repeated",
+            states,
+            lambda broken: broken["Resources"]["Function"]["Properties"].pop("EventInvokeConfig"),
+        ),
+        of_states("a state nobody knows", lambda of_run: of_run["List"].update(Next="Segment")),
+        of_states(
+            "a misspelt field of a state",
+            of_segment(lambda of_one: of_one["Work"].update(ResultPaths="$.worked")),
+        ),
+        of_states(
+            "a path that is none",
+            of_segment(lambda of_one: of_one["WaitForRates"].update(SecondsPath="worked.wait_s")),
+        ),
+        of_states(
+            "a segment that may be asked for without end",
+            of_segment(lambda of_one: of_one["Judge"]["Choices"].pop(1)),
+        ),
+        fault(
             "a right without a table",
             names,
             lambda broken: broken["Resources"].pop("CustomerTotals"),
@@ -240,7 +298,7 @@ def controls(template):
 def main():
     template = translate.load()
     failed = False
-    for check in (lint, contract, rescue, names, alarms):
+    for check in (lint, contract, rescue, states, names, alarms):
         for fault in check(template):
             failed = True
             print(f"error: infra/template.yaml: {fault}", file=sys.stderr)

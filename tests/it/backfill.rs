@@ -6,6 +6,7 @@ mod chain;
 mod checks;
 mod command;
 mod play;
+mod states;
 mod steps;
 mod traffic;
 mod wire;

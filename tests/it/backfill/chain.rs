@@ -3,7 +3,7 @@
 //! Lambda is a queue here, and time is virtual: each look at the clock takes a few milliseconds.
 
 mod lambda;
-mod shop;
+pub(super) mod shop;
 
 use changefold::{operation::backfill::Begin, view::building::RunState};
 use lambda::Deliveries;
@@ -43,7 +43,7 @@ fn a_chain_brings_a_table_in_link_by_link() {
 fn a_link_that_waits_does_not_spin() {
     crate::support::block_on(async {
         let shop = ChainShop::open(30).await;
-        let units = Some(2);
+        let units = Some(10);
         shop.begin(Begin { read_units_per_s: units, write_units_per_s: units, ..Begin::default() })
             .await;
         shop.start(None).await.unwrap();
@@ -52,9 +52,26 @@ fn a_link_that_waits_does_not_spin() {
         deliveries.check();
         let links = deliveries.answers.len() as u64;
         let calls = (shop.store_calls() - before) / links;
-        assert!(links > 20, "{links} links at two units a second");
+        assert!(links > 10, "{links} links at ten units a second");
         assert!(calls < 60, "{calls} calls of the store in each link");
         assert_eq!(shop.run().await.counts.added, 30);
+    });
+}
+
+/// The rates do not even pay for what each link looks up.
+#[test]
+fn a_chain_that_brings_nothing_forward_ends() {
+    crate::support::block_on(async {
+        let shop = ChainShop::open(30).await;
+        let units = Some(1);
+        shop.begin(Begin { read_units_per_s: units, write_units_per_s: units, ..Begin::default() })
+            .await;
+        shop.start(None).await.unwrap();
+        let deliveries = shop.drain(1).await;
+        deliveries.check();
+        let run = shop.run().await;
+        assert_eq!((run.counts.scanned, deliveries.answers.len()), (0, 50));
+        assert_eq!(run.chain.unwrap().ended.unwrap().code, "NoProgress");
     });
 }
 

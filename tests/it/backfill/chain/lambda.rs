@@ -16,23 +16,23 @@ use std::{
 
 /// Takes asynchronous invocations.
 #[derive(Debug, Default)]
-pub(super) struct Lambda {
+pub(in crate::backfill) struct Lambda {
     queue: Mutex<VecDeque<Vec<u8>>>,
     all: Mutex<Vec<Vec<u8>>>,
     refuses: AtomicBool,
 }
 
 impl Lambda {
-    pub(super) fn take(&self) -> Option<Vec<u8>> {
+    pub(in crate::backfill) fn take(&self) -> Option<Vec<u8>> {
         self.queue.lock().unwrap().pop_front()
     }
 
     /// Every event that came.
-    pub(super) fn all(&self) -> Vec<Vec<u8>> {
+    pub(in crate::backfill) fn all(&self) -> Vec<Vec<u8>> {
         self.all.lock().unwrap().clone()
     }
 
-    pub(super) fn refuse(&self, refuses: bool) {
+    pub(in crate::backfill) fn refuse(&self, refuses: bool) {
         self.refuses.store(refuses, Relaxed);
     }
 }
@@ -57,19 +57,19 @@ impl Invoke for Lambda {
 
 /// What became of the events of a queue.
 #[derive(Debug, Default)]
-pub(super) struct Deliveries {
-    pub(super) answers: Vec<Chained>,
-    pub(super) took_ms: Vec<i64>,
+pub(in crate::backfill) struct Deliveries {
+    pub(in crate::backfill) answers: Vec<Chained>,
+    pub(in crate::backfill) took_ms: Vec<i64>,
     /// Links that were invoked since the chain was started.
-    pub(super) sent: u64,
+    pub(in crate::backfill) sent: u64,
     /// The greatest number among them.
-    pub(super) numbers: u64,
+    pub(in crate::backfill) numbers: u64,
 }
 
 impl Deliveries {
     /// No number has worked twice, and no more links were invoked than there are numbers.
     #[track_caller]
-    pub(super) fn check(&self) {
+    pub(in crate::backfill) fn check(&self) {
         let mut worked: BTreeMap<u64, u32> = BTreeMap::new();
         for number in self.answers.iter().filter_map(|told| told.link) {
             *worked.entry(number).or_default() += 1;

@@ -21,7 +21,7 @@ use changefold::{
     operation::{
         self, Operation,
         backfill::{
-            Backfill, Begin, Begun, OfTable, RunStatus, Status, Which,
+            Backfill, Begin, Begun, OfTable, Portion, RunStatus, Status, Which,
             chain::{Chain, Chained, Link, StartChain},
         },
     },
@@ -41,18 +41,22 @@ use std::{
     time::Duration,
 };
 
-pub(super) const ARN: &str = "arn:aws:lambda:us-east-1:123456789012:function:Views:live";
+pub(in crate::backfill) const ARN: &str =
+    "arn:aws:lambda:us-east-1:123456789012:function:Views:live";
 /// The timeout of a link.
-pub(super) const LINK_MS: i64 = 5_000;
+pub(in crate::backfill) const LINK_MS: i64 = 5_000;
 /// More deliveries than any run here needs: a chain that runs away has no end.
 const DELIVERIES_MAX: usize = 600;
 
+/// How long a call is waited for whose store has stopped answering, in real time.
+const KILLED_AFTER: Duration = Duration::from_millis(100);
+
 /// A clock that goes on a little whenever it is looked at.
 #[derive(Debug)]
-pub(super) struct Ticking(AtomicI64);
+pub(in crate::backfill) struct Ticking(AtomicI64);
 
 impl Ticking {
-    pub(super) fn pass(&self, ms: i64) {
+    pub(in crate::backfill) fn pass(&self, ms: i64) {
         self.0.fetch_add(ms, Relaxed);
     }
 }
@@ -74,7 +78,7 @@ impl Clock for Ticking {
 
 /// What stands between the function and its store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Meddling {
+pub(in crate::backfill) enum Meddling {
     None,
     /// The run's row always says that the link that looks is the next, and takes every change.
     NumberIgnored,
@@ -87,6 +91,8 @@ struct Wire {
     meddling: Meddling,
     /// The number of the link that is delivered.
     number: Arc<AtomicU64>,
+    /// So many scans are throttled from now on.
+    throttled: Arc<AtomicI64>,
     /// After so many calls none is answered any more.
     left: Arc<AtomicI64>,
 }
@@ -107,6 +113,11 @@ impl HttpConnector for Wire {
             return HttpConnectorFuture::new(pending());
         }
         let target = request.headers().get("x-amz-target").unwrap_or_default();
+        if target.ends_with(".Scan") && self.throttled.fetch_sub(1, Relaxed) > 0 {
+            let code = "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException";
+            let told = json!({ "__type": code, "message": "injected" });
+            return HttpConnectorFuture::ready(Ok(response(400, told.to_string())));
+        }
         let mut body: Value = serde_json::from_slice(request.body().bytes().unwrap()).unwrap();
         if self.meddling == Meddling::NumberIgnored {
             for action in body["TransactItems"].as_array_mut().into_iter().flatten() {
@@ -119,18 +130,23 @@ impl HttpConnector for Wire {
             Ok(told) if self.meddling == Meddling::NumberIgnored => self.number_told(told),
             _ => told,
         };
-        let status = StatusCode::try_from(status).unwrap();
-        let mut response = HttpResponse::new(status, SdkBody::from(told));
-        response.headers_mut().insert("content-type", "application/x-amz-json-1.0");
-        HttpConnectorFuture::ready(Ok(response))
+        HttpConnectorFuture::ready(Ok(response(status, told)))
     }
+}
+
+fn response(status: u16, told: String) -> HttpResponse {
+    let status = StatusCode::try_from(status).unwrap();
+    let mut response = HttpResponse::new(status, SdkBody::from(told));
+    response.headers_mut().insert("content-type", "application/x-amz-json-1.0");
+    response
 }
 
 impl Wire {
     fn number_told(&self, mut told: Value) -> String {
         if let Some(chain) = told["Item"]["chain"]["S"].as_str() {
             let mut chain: Value = serde_json::from_str(chain).unwrap();
-            let before = self.number.load(Relaxed).saturating_sub(1);
+            // The first look of a link alone: later ones find what it has written.
+            let before = self.number.swap(u64::MAX, Relaxed).saturating_sub(1);
             if chain["link"].as_u64() > Some(before) && chain["ended"].is_null() {
                 chain["link"] = json!(before);
                 told["Item"]["chain"]["S"] = json!(chain.to_string());
@@ -150,19 +166,19 @@ fn forget_condition(put: &mut Value) {
 }
 
 /// A function over the table `orders`.
-pub(super) struct ChainShop {
+pub(in crate::backfill) struct ChainShop {
     function: Function<Views>,
     wire: Wire,
-    pub(super) lambda: Arc<Lambda>,
-    pub(super) clock: Arc<Ticking>,
+    pub(in crate::backfill) lambda: Arc<Lambda>,
+    pub(in crate::backfill) clock: Arc<Ticking>,
 }
 
 impl ChainShop {
-    pub(super) async fn open(items: usize) -> Self {
+    pub(in crate::backfill) async fn open(items: usize) -> Self {
         Self::meddled(items, Meddling::None).await
     }
 
-    pub(super) async fn meddled(items: usize, meddling: Meddling) -> Self {
+    pub(in crate::backfill) async fn meddled(items: usize, meddling: Meddling) -> Self {
         let embedded = Embedded::open(None).unwrap();
         fill(&embedded, items);
         let clock = Arc::new(Ticking(AtomicI64::new(1_790_000_000_000)));
@@ -170,6 +186,7 @@ impl ChainShop {
             store: embedded,
             meddling,
             number: Arc::default(),
+            throttled: Arc::default(),
             left: Arc::new(AtomicI64::new(i64::MAX)),
         };
         let endpoint = support::local_endpoint(Some("http://embedded"));
@@ -189,70 +206,106 @@ impl ChainShop {
     }
 
     async fn invoke<T: DeserializeOwned>(&self, event: &[u8]) -> Result<T, Halt> {
+        Ok(serde_json::from_value(self.answer(event).await?).unwrap())
+    }
+
+    /// Has the function invoked with an operation.
+    pub(in crate::backfill) async fn answer(&self, event: &[u8]) -> Result<Value, Halt> {
         let deadline = Timestamp(self.clock.now().0 + LINK_MS);
         // Copies of an event have one request id.
         let call = Call::new("request", deadline).with_function_arn(ARN);
         let Answer::Operation(answer) = self.function.invoke(event, &call).await? else {
             panic!("a reply to an operation");
         };
-        Ok(serde_json::from_value(answer).unwrap())
+        Ok(answer)
     }
 
-    pub(super) async fn begin(&self, begin: Begin) {
-        let begin = Begin { table: "orders".to_owned(), segments: Some(3), ..begin };
+    pub(in crate::backfill) async fn begin(&self, begin: Begin) {
+        let segments = begin.segments.or(Some(3));
+        let begin = Begin { table: "orders".to_owned(), segments, ..begin };
         let _: Begun = self.ask(Backfill::Begin(begin)).await.unwrap();
     }
 
-    pub(super) async fn start(&self, links_max: Option<u64>) -> Result<Chained, Halt> {
+    pub(in crate::backfill) async fn start(&self, links_max: Option<u64>) -> Result<Chained, Halt> {
         let start = StartChain { table: "orders".to_owned(), links_max };
         self.ask(Backfill::Chain(Chain::Start(start))).await
     }
 
     /// What a schedule asks.
-    pub(super) async fn keep_going(&self) -> Chained {
+    pub(in crate::backfill) async fn keep_going(&self) -> Chained {
         let of = OfTable { table: "orders".to_owned() };
         self.ask(Backfill::Chain(Chain::Continue(of))).await.unwrap()
     }
 
-    pub(super) async fn stop(&self) {
+    pub(in crate::backfill) async fn stop(&self) {
         let of = OfTable { table: "orders".to_owned() };
         let _: Status = self.ask(Backfill::Stop(of)).await.unwrap();
     }
 
-    pub(super) async fn run(&self) -> RunStatus {
-        let status: Status = self.ask(Backfill::Status(Which::default())).await.unwrap();
-        status.runs.into_iter().next().unwrap()
+    pub(in crate::backfill) async fn status(&self) -> Status {
+        self.ask(Backfill::Status(Which::default())).await.unwrap()
     }
 
-    pub(super) async fn rows(&self) -> String {
+    pub(in crate::backfill) async fn run(&self) -> RunStatus {
+        self.status().await.runs.into_iter().next().unwrap()
+    }
+
+    /// How many items came in, whichever call brought them.
+    pub(in crate::backfill) async fn known(&self) -> u64 {
+        let counts = self.run().await.counts;
+        counts.added + counts.known
+    }
+
+    /// So many scans are throttled from now on.
+    pub(in crate::backfill) fn throttle_scans(&self, scans: i64) {
+        self.wire.throttled.store(scans, Relaxed);
+    }
+
+    /// A call at work on a segment that is killed after so many calls of the store; none if it
+    /// was.
+    pub(in crate::backfill) async fn work_until(&self, segment: u32, calls: i64) -> Option<Value> {
+        let run = self.run().await.run;
+        let portion = Portion { table: "orders".to_owned(), run, segment: Some(segment) };
+        let event = operation::event(Operation::Backfill(Backfill::Work(portion)));
+        self.wire.left.store(calls, Relaxed);
+        let told = tokio::time::timeout(KILLED_AFTER, self.answer(&event)).await;
+        self.wire.left.store(i64::MAX, Relaxed);
+        told.ok().map(Result::unwrap)
+    }
+
+    pub(in crate::backfill) async fn rows(&self) -> String {
         support::table(&self.function.work().rows(0, usize::MAX).await.unwrap())
     }
 
-    pub(super) fn store_calls(&self) -> u64 {
+    pub(in crate::backfill) fn store_calls(&self) -> u64 {
         self.function.work().store().usage().calls
     }
 
-    pub(super) fn forged(&self, run: &str, number: u64) -> Vec<u8> {
+    pub(in crate::backfill) fn forged(&self, run: &str, number: u64) -> Vec<u8> {
         let link = Link { table: "orders".to_owned(), run: run.to_owned(), number };
         operation::event(Operation::Backfill(Backfill::Chain(Chain::Link(link))))
     }
 
     /// Has one link invoked.
-    pub(super) async fn deliver(&self, event: &[u8]) -> Result<Chained, Halt> {
+    pub(in crate::backfill) async fn deliver(&self, event: &[u8]) -> Result<Chained, Halt> {
         self.wire.number.store(number_of(event), Relaxed);
         self.invoke(event).await
     }
 
     /// Has one link invoked that is killed after so many calls of the store; none if it was.
-    pub(super) async fn deliver_until(&self, event: &[u8], calls: i64) -> Option<Chained> {
+    pub(in crate::backfill) async fn deliver_until(
+        &self,
+        event: &[u8],
+        calls: i64,
+    ) -> Option<Chained> {
         self.wire.left.store(calls, Relaxed);
-        let told = tokio::time::timeout(Duration::from_millis(100), self.deliver(event)).await;
+        let told = tokio::time::timeout(KILLED_AFTER, self.deliver(event)).await;
         self.wire.left.store(i64::MAX, Relaxed);
         told.ok().map(Result::unwrap)
     }
 
     /// Delivers what is queued, each so many times, until nothing is or far too much was.
-    pub(super) async fn drain(&self, copies: usize) -> Deliveries {
+    pub(in crate::backfill) async fn drain(&self, copies: usize) -> Deliveries {
         let mut deliveries = Deliveries::default();
         while let Some(event) = self.lambda.take() {
             for _ in 0..copies {
