@@ -5,6 +5,8 @@
 mod chain;
 mod checks;
 mod command;
+#[cfg(feature = "lambda")]
+mod links;
 mod play;
 mod states;
 mod steps;

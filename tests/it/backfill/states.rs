@@ -76,7 +76,7 @@ fn the_machine_brings_a_table_in_and_waits_until_its_views_are_ready() {
         let units = Some(200);
         let begin = Begin { read_units_per_s: units, write_units_per_s: units, ..Begin::default() };
         shop.begin(Begin { segments: Some(4), ..begin }).await;
-        assert!(shop.work_until(2, 14).await.is_none(), "it has to die at work");
+        assert!(shop.work_until(0, 14).await.is_none(), "it has to die at work");
         shop.throttle_scans(60);
         let step = Step { refused: 6, ..Step::new(&shop) };
         let mut seen = Seen::default();

@@ -143,13 +143,14 @@ fn response(status: u16, told: String) -> HttpResponse {
 
 impl Wire {
     fn number_told(&self, mut told: Value) -> String {
-        if let Some(chain) = told["Item"]["chain"]["S"].as_str() {
+        for row in told["Responses"]["ledger"].as_array_mut().into_iter().flatten() {
+            let Some(chain) = row["chain"]["S"].as_str() else { continue };
             let mut chain: Value = serde_json::from_str(chain).unwrap();
             // The first look of a link alone: later ones find what it has written.
             let before = self.number.swap(u64::MAX, Relaxed).saturating_sub(1);
             if chain["link"].as_u64() > Some(before) && chain["ended"].is_null() {
                 chain["link"] = json!(before);
-                told["Item"]["chain"]["S"] = json!(chain.to_string());
+                row["chain"]["S"] = json!(chain.to_string());
             }
         }
         told.to_string()
@@ -329,7 +330,8 @@ fn number_of(event: &[u8]) -> u64 {
     event["changefold"]["backfill"]["chain"]["link"]["number"].as_u64().unwrap_or_default()
 }
 
-fn fill(store: &Embedded, items: usize) {
+/// The table `orders` with so many items.
+pub(in crate::backfill) fn fill(store: &Embedded, items: usize) {
     let ask = |operation: &str, body: Value| {
         let target = format!("DynamoDB_20120810.{operation}");
         let (status, told) = store.answer(&target, body.to_string().as_bytes());
