@@ -61,6 +61,68 @@ fn a_table_is_backfilled_at_an_endpoint() {
     });
 }
 
+/// A deployed function is asked once, and the command is at its end.
+#[test]
+fn a_chain_is_started_and_the_command_returns() {
+    let (url, end) = scripted(|_, body| {
+        let step = &body["changefold"]["backfill"];
+        let run = json!({
+            "source": "s", "run": "r", "state": "scanning", "segments": 8, "segments_done": 1,
+            "items_expected": 9, "counts": {
+                "scanned": 1, "added": 1, "known": 0, "quarantined": 0, "not_done": 0,
+            },
+            "not_done": [], "read_units": 1.0, "write_units": 1.0, "began_ms": 1, "now_ms": 2,
+            "scan_end_ms": null, "ready_by_ms": null, "chain": {
+                "link": 3, "link_max": 7, "taken_by": "x", "due_ms": 5, "idle": 0, "failed": 2,
+                "failures": [{"code": "LinkDied", "reason": "it died", "count": 2, "link": 2}],
+                "ended": null,
+            },
+        });
+        let refused = |code: &str| json!({"code": code, "message": "link 1 is at work"});
+        let chained = |refused| {
+            json!({
+                "link": 0, "next": 1, "refused": refused, "stopped": null, "read_units": 0.0,
+                "write_units": 0.0, "chain": null, "counts": run["counts"],
+            })
+        };
+        let answer = match step["chain"]["start"]["links_max"].as_u64() {
+            Some(7) => chained(json!(null)),
+            Some(8) => chained(refused("ChainRunning")),
+            Some(_) => chained(refused("RunStopped")),
+            None if step["status"].is_object() => json!({"views": [], "runs": [run]}),
+            None if step["begin"].is_object() => {
+                json!({"source": "s", "run": "r", "segments": 8, "state": "scanning"})
+            }
+            None => json!({
+                "source": "s", "views": ["totals"], "items": 9, "bytes": 9, "has_stream": true,
+                "read_units": 1.0, "write_units_min": 1.0, "write_units_max": 2.0,
+            }),
+        };
+        (200, answer)
+    });
+    let environment = [("AWS_ENDPOINT_URL_LAMBDA", &*url)];
+    let start = |links_max: &str| {
+        let of = ["--function", "views:live", "--table", "orders", "--yes", "--chain"];
+        let more = ["--links-max", links_max];
+        changefold(&[&["view", "backfill"], &of[..], &more].concat(), &environment)
+    };
+    let (code, _, said) = start("7");
+    assert_eq!(code, Some(0), "{said}");
+    for part in ["goes on by itself", "`view status`", "`view stop --table orders`"] {
+        assert!(said.contains(part), "no {part} in: {said}");
+    }
+    let (code, _, said) = start("8");
+    assert!(code == Some(0) && said.contains("link 1 is at work"), "{said}");
+    assert_eq!(start("9").0, Some(1));
+    let (_, _, said) = changefold(&["view", "status", "--function", "views:live"], &environment);
+    assert!(said.contains("link 3 of 7 at most") && said.contains("2 times"), "{said}");
+    let asked = end();
+    assert!(asked.iter().all(|(_, body)| body["changefold"]["backfill"]["work"].is_null()));
+    let here = ["view", "backfill", "--state", "x", "--table", "orders", "--chain"];
+    let (code, _, said) = changefold(&here, &[]);
+    assert!(code == Some(2) && said.contains("cannot be used with"), "{said}");
+}
+
 /// The function itself behind Lambda's API.
 #[test]
 fn a_deployed_function_backfills_its_own_table() {

@@ -14,7 +14,7 @@ use changefold::{
     operation::{
         self, Operation,
         backfill::{
-            Backfill, Begin, Begun, OfTable, RunStatus, Status, Which,
+            Backfill, Begin, Begun, Counts, OfTable, RunStatus, Status, Which,
             chain::{Chain, Chained, StartChain},
         },
     },
@@ -127,7 +127,8 @@ struct Deployed {
 impl Deployed {
     async fn open(items: usize, timeout_ms: i64, name: &str) -> Self {
         let embedded = Embedded::open(None).unwrap();
-        shop::fill(&embedded, items);
+        // No stream plays a part here.
+        shop::fill(&embedded, items, false);
         let store = StoreServer::start(embedded).await.unwrap();
         let views = sql::parse(VIEWS).unwrap();
         let at = support::endpoint(&store.url());
@@ -172,6 +173,7 @@ impl Deployed {
                 table: "orders".to_owned(),
                 read_units_per_s: units,
                 write_units_per_s: units,
+                without_stream: true,
                 ..Begin::default()
             }))
             .await;
@@ -209,7 +211,9 @@ impl Deployed {
         assert!(worked.len() > 3 && worked.values().all(|times| *times == 1), "{worked:?}");
         let run = self.run().await;
         assert_eq!((run.state, run.counts.not_done), (RunState::CatchingUp, 0));
-        assert_eq!(run.counts.added, items, "{:?}", run.counts);
+        // A link that died has brought items in that the next one knows.
+        let Counts { scanned, added, known, .. } = run.counts;
+        assert_eq!((scanned, added + known), (items, items), "{:?}", run.counts);
         assert_eq!(run.chain.unwrap().ended.unwrap().code, "AllDone");
         for event in self.events.clone() {
             let told: Chained = self.invoke(&event).await;

@@ -92,7 +92,7 @@ pub(super) struct BackfillArgs {
     #[arg(long)]
     without_stream: bool,
     /// The deployed function goes on by itself, link after link; the command returns at once.
-    #[arg(long, requires = "function")]
+    #[arg(long, conflicts_with_all = ["state", "endpoint_url"])]
     chain: bool,
     /// Links of the chain at most.
     #[arg(long, value_name = "N", requires = "chain", default_value_t = LINKS_MAX_DEFAULT)]

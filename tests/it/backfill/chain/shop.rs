@@ -181,7 +181,7 @@ impl ChainShop {
 
     pub(in crate::backfill) async fn meddled(items: usize, meddling: Meddling) -> Self {
         let embedded = Embedded::open(None).unwrap();
-        fill(&embedded, items);
+        fill(&embedded, items, true);
         let clock = Arc::new(Ticking(AtomicI64::new(1_790_000_000_000)));
         let wire = Wire {
             store: embedded,
@@ -330,12 +330,17 @@ fn number_of(event: &[u8]) -> u64 {
     event["changefold"]["backfill"]["chain"]["link"]["number"].as_u64().unwrap_or_default()
 }
 
-/// The table `orders` with so many items.
-pub(in crate::backfill) fn fill(store: &Embedded, items: usize) {
+/// The table `orders` with so many items. With a stream the embedded store takes longer for each
+/// item the more there are.
+pub(in crate::backfill) fn fill(store: &Embedded, items: usize, has_stream: bool) {
     let ask = |operation: &str, body: Value| {
         let target = format!("DynamoDB_20120810.{operation}");
         let (status, told) = store.answer(&target, body.to_string().as_bytes());
         assert_eq!(status, 200, "{told}");
+    };
+    let stream = match has_stream {
+        true => json!({"StreamEnabled": true, "StreamViewType": "NEW_IMAGE"}),
+        false => json!({"StreamEnabled": false}),
     };
     ask(
         "CreateTable",
@@ -343,7 +348,7 @@ pub(in crate::backfill) fn fill(store: &Embedded, items: usize) {
             "TableName": "orders", "BillingMode": "PAY_PER_REQUEST",
             "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
             "AttributeDefinitions": [{"AttributeName": "pk", "AttributeType": "S"}],
-            "StreamSpecification": {"StreamEnabled": true, "StreamViewType": "NEW_IMAGE"},
+            "StreamSpecification": stream,
         }),
     );
     for key in 0..items {
