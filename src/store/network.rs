@@ -141,10 +141,9 @@ impl Roots {
             Self::Usual | Self::System => TrustStore::default(),
             Self::Bundle(Bundle(pem)) => trusting(pem),
         };
-        let context = TlsContext::builder().with_trust_store(roots).build();
         Connector::builder()
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .tls_context(context.expect("every trust store makes a context"))
+            .tls_context(context(roots))
             .build()
     }
 
@@ -173,11 +172,15 @@ fn trusting(pem: &[u8]) -> TrustStore {
 }
 
 fn tls(roots: TrustStore) -> SharedHttpClient {
-    let context = TlsContext::builder().with_trust_store(roots).build();
     Builder::new()
         .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .tls_context(context.expect("every trust store makes a context"))
+        .tls_context(context(roots))
         .build_https()
+}
+
+fn context(roots: TrustStore) -> TlsContext {
+    let context = TlsContext::builder().with_trust_store(roots).build();
+    context.expect("every trust store makes a context")
 }
 
 fn lazy(client: SharedHttpClient) -> SharedHttpClient {

@@ -201,7 +201,7 @@ fn a_chain_ends_at_its_maximum() {
         };
         let run = shop.run().await;
         assert_eq!(ended(run.chain.unwrap()).as_deref(), Some("LinksUsedUp"));
-        let told = shop.deliver(&shop.forged(&run.run, 3)).await.unwrap();
+        let told = shop.deliver(&ChainShop::forged(&run.run, 3)).await.unwrap();
         assert_eq!((told.link, told.next), (None, None), "{told:?}");
         // Whoever starts it while it is at work disturbs nothing.
         shop.start(None).await.unwrap();

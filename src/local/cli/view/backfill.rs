@@ -91,18 +91,24 @@ pub(super) struct BackfillArgs {
     /// Although the table has no stream that would keep the views up to date.
     #[arg(long)]
     without_stream: bool,
-    /// The deployed function goes on by itself, link after link; the command returns at once.
-    #[arg(long, conflicts_with_all = ["state", "endpoint_url"])]
-    chain: bool,
-    /// Links of the chain at most.
-    #[arg(long, value_name = "N", requires = "chain", default_value_t = LINKS_MAX_DEFAULT)]
-    links_max: u64,
+    #[command(flatten)]
+    chain: ChainArgs,
     /// Does not ask before it begins.
     #[arg(long)]
     yes: bool,
     /// How the result is written to stdout.
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
+}
+
+#[derive(Debug, Args)]
+struct ChainArgs {
+    /// The deployed function goes on by itself, link after link; the command returns at once.
+    #[arg(long, conflicts_with_all = ["state", "endpoint_url"])]
+    chain: bool,
+    /// Links of the chain at most.
+    #[arg(long, value_name = "N", requires = "chain", default_value_t = LINKS_MAX_DEFAULT)]
+    links_max: u64,
 }
 
 #[derive(Debug, Args)]
@@ -217,7 +223,7 @@ pub(super) async fn backfill(arguments: &BackfillArgs) -> Result<Exit, Complaint
         without_stream: arguments.without_stream,
     };
     let begun: Begun = ask(&asked, Backfill::Begin(wanted)).await?;
-    if arguments.chain {
+    if arguments.chain.chain {
         return chain(&asked, arguments).await;
     }
     let calls = match &asked {
@@ -254,7 +260,7 @@ pub(super) async fn backfill(arguments: &BackfillArgs) -> Result<Exit, Complaint
 
 /// Has the function go on by itself.
 async fn chain(asked: &Asked<Views>, arguments: &BackfillArgs) -> Result<Exit, Complaint> {
-    let (table, links_max) = (arguments.table.clone(), Some(arguments.links_max));
+    let (table, links_max) = (arguments.table.clone(), Some(arguments.chain.links_max));
     let start = Backfill::Chain(Chain::Start(StartChain { table, links_max }));
     let chained: Chained = ask(asked, start).await?;
     if arguments.format == Format::Json {

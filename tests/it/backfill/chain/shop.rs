@@ -282,7 +282,7 @@ impl ChainShop {
         self.function.work().store().usage().calls
     }
 
-    pub(in crate::backfill) fn forged(&self, run: &str, number: u64) -> Vec<u8> {
+    pub(in crate::backfill) fn forged(run: &str, number: u64) -> Vec<u8> {
         let link = Link { table: "orders".to_owned(), run: run.to_owned(), number };
         operation::event(Operation::Backfill(Backfill::Chain(Chain::Link(link))))
     }
@@ -338,9 +338,10 @@ pub(in crate::backfill) fn fill(store: &Embedded, items: usize, has_stream: bool
         let (status, told) = store.answer(&target, body.to_string().as_bytes());
         assert_eq!(status, 200, "{told}");
     };
-    let stream = match has_stream {
-        true => json!({"StreamEnabled": true, "StreamViewType": "NEW_IMAGE"}),
-        false => json!({"StreamEnabled": false}),
+    let stream = if has_stream {
+        json!({"StreamEnabled": true, "StreamViewType": "NEW_IMAGE"})
+    } else {
+        json!({"StreamEnabled": false})
     };
     ask(
         "CreateTable",
