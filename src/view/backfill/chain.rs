@@ -26,7 +26,7 @@ use crate::{
         },
     },
     record::Timestamp,
-    telemetry,
+    telemetry::{self, Chain as Causes},
     view::{Views, source_table::SourceTable},
 };
 use std::time::Duration;
@@ -364,7 +364,7 @@ impl ChainStatus {
     }
 
     fn note_halt(&mut self, halt: &Halt) {
-        let cause = halt.source.as_deref().map(|cause| format!(": {}", telemetry::Bounded(cause)));
+        let cause = halt.source.as_deref().map(|cause| format!(": {}", Causes(cause)));
         self.note(halt.code, &format!("{}{}", halt.message, cause.unwrap_or_default()));
     }
 
