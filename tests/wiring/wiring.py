@@ -37,14 +37,20 @@ def zipped(package):
     return buffer.getvalue()
 
 
-def deploy(client, package):
+def deploy(client, package, parameters=None):
     """Creates the stack and returns its resources: physical by logical id."""
     client("s3").create_bucket(Bucket="packages")
     client("s3").put_object(Bucket="packages", Key="function.zip", Body=zipped(package))
     stack = translate.translate(translate.load(), "s3://packages/function.zip")
     cloudformation = client("cloudformation")
     cloudformation.create_stack(
-        StackName=STACK, TemplateBody=json.dumps(stack), Capabilities=["CAPABILITY_IAM"]
+        StackName=STACK,
+        TemplateBody=json.dumps(stack),
+        Capabilities=["CAPABILITY_IAM"],
+        Parameters=[
+            {"ParameterKey": name, "ParameterValue": value}
+            for name, value in (parameters or {}).items()
+        ],
     )
     cloudformation.get_waiter("stack_create_complete").wait(
         StackName=STACK, WaiterConfig={"Delay": 1, "MaxAttempts": PATIENCE_S}
