@@ -384,9 +384,9 @@ pub(crate) fn operation_finished(call: &Call, operation: &str, answer: Result<&V
     }
 }
 
-/// A link of a backfill, or a request for its next one, does nothing: it is a copy, or late.
-pub fn chain_request_refused(call: &Call, code: &str) {
-    tracing::warn!(request_id = call.request_id, code, "ChainRequestRefused");
+/// A link of a backfill does nothing: it is a copy, or late.
+pub fn link_refused(call: &Call, code: &str) {
+    tracing::warn!(request_id = call.request_id, code, "LinkRefused");
 }
 
 /// Lambda's deadline had passed before the invocation began, so it cannot be one.

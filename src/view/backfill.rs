@@ -72,7 +72,10 @@ impl Views {
         match step {
             Backfill::Estimate(of) => self.estimate(&of.table, call).await.map(told),
             Backfill::Begin(begin) => self.begin(begin, call).await.map(told),
-            Backfill::Work(portion) => Box::pin(self.work_on(portion, call)).await.map(told),
+            Backfill::Work(portion) => {
+                let worked = Box::pin(self.work_on(portion, call)).await?;
+                Ok(told(Worked { wait_s: worked.wait_ms.div_ceil(1_000), ..worked }))
+            }
             Backfill::Chain(chain) => Box::pin(self.chain(chain, call)).await.map(told),
             Backfill::Finish(finish) => self.finish(finish, call).await.map(told),
             Backfill::Tidy(tidy) => self.tidy(tidy, call).await.map(told),
@@ -247,7 +250,6 @@ impl Views {
         told.stopped = Some(stopped);
         let used = self.usage().since(work.began);
         (told.read_units, told.write_units) = (used.read_units, used.write_units);
-        told.wait_s = told.wait_ms.div_ceil(1_000);
         Ok(told)
     }
 

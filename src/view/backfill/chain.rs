@@ -70,8 +70,9 @@ impl Views {
             Chain::Continue(of) => self.continue_chain(of, call).await,
             Chain::Link(link) => Box::pin(self.link(link, call)).await,
         }?;
-        if let Some(reason) = &told.refused {
-            telemetry::chain_request_refused(call, &reason.code);
+        // That a schedule finds nothing to do is no news.
+        if let (Some(reason), Chain::Link(_)) = (&told.refused, chain) {
+            telemetry::link_refused(call, &reason.code);
         }
         Ok(told)
     }
@@ -217,7 +218,7 @@ impl Views {
                     chain.note_trouble(stopped);
                     worked.wait_ms.max(TROUBLE_MS)
                 }
-                _ => 0,
+                _ => worked.wait_ms,
             };
             let Timestamp(now) = clock.now();
             let left_ms = u64::try_from(last.saturating_sub(now)).unwrap_or_default();
