@@ -148,32 +148,20 @@ pub(super) mod avx2 {
             _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_max_epu8, _mm256_movemask_epi8,
             _mm256_or_si256, _mm256_set1_epi8,
         },
-        sync::atomic::{AtomicU8, Ordering},
+        sync::LazyLock,
     };
 
     /// Whether the processor has them. Short strings are looked at so often that asking for
     /// four things each time would cost as much as the look.
     #[inline]
     pub(in crate::event::json) fn is_there() -> bool {
-        match ANSWER.load(Ordering::Relaxed) {
-            NOT_ASKED => ask(),
-            answer => answer == YES,
-        }
-    }
-
-    static ANSWER: AtomicU8 = AtomicU8::new(NOT_ASKED);
-    const NOT_ASKED: u8 = 0;
-    const NO: u8 = 1;
-    const YES: u8 = 2;
-
-    #[cold]
-    fn ask() -> bool {
-        let is_there = is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("pclmulqdq")
-            && is_x86_feature_detected!("popcnt")
-            && is_x86_feature_detected!("bmi1");
-        ANSWER.store(if is_there { YES } else { NO }, Ordering::Relaxed);
-        is_there
+        static IS_THERE: LazyLock<bool> = LazyLock::new(|| {
+            is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("pclmulqdq")
+                && is_x86_feature_detected!("popcnt")
+                && is_x86_feature_detected!("bmi1")
+        });
+        *IS_THERE
     }
 
     #[inline]
