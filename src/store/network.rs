@@ -128,23 +128,24 @@ impl Roots {
     /// The transport to any endpoint, of AWS or not.
     #[must_use]
     pub fn network(&self) -> SharedHttpClient {
-        match self {
-            Self::Usual | Self::System => lazy(tls(TrustStore::default())),
-            Self::Bundle(Bundle(pem)) => lazy(tls(trusting(pem))),
-        }
+        lazy(tls(self.trust_store()))
     }
 
     /// A connector for requests of one's own, to any endpoint.
     #[must_use]
     pub fn connector(&self) -> Connector {
-        let roots = match self {
-            Self::Usual | Self::System => TrustStore::default(),
-            Self::Bundle(Bundle(pem)) => trusting(pem),
-        };
         Connector::builder()
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .tls_context(context(roots))
+            .tls_context(context(self.trust_store()))
             .build()
+    }
+
+    /// What any endpoint is judged by.
+    fn trust_store(&self) -> TrustStore {
+        match self {
+            Self::Usual | Self::System => TrustStore::default(),
+            Self::Bundle(Bundle(pem)) => trusting(pem),
+        }
     }
 
     /// The transport to one endpoint, at the least cost.

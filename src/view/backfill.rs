@@ -53,6 +53,14 @@ const SHARED_BY: f64 = 98.0;
 /// A record may reach the function so much later than its stream says, in milliseconds.
 const AGE_SLACK_MS: i64 = 5_000;
 
+/// What a look at a run comes to, and what is told of it.
+enum Look<T> {
+    /// The run is to be written as it is now.
+    Write(T),
+    /// It stays as it is stored.
+    Keep(T),
+}
+
 impl Views {
     /// Carries out one step of a backfill.
     ///
@@ -179,7 +187,7 @@ impl Views {
         if let Some(stopped) = stopped_by(run.state) {
             return Ok(ended(Some(stopped)));
         }
-        let owner = format!("{}/{}", call.request_id, store.unique());
+        let owner = self.call_id(call);
         let id = (&*source.arn, &*run.id);
         let segments = Segment::all((store, table), id, run.segments, deadline).await;
         let segments = segments.map_err(|error| self.unanswered(error))?;
@@ -387,11 +395,33 @@ impl Views {
         change: impl Fn(&mut Run) -> bool,
         deadline: Timestamp,
     ) -> Result<RunState, Halt> {
+        let views = self.views_of(source);
+        let changed = |run: &mut Run| {
+            let is_one = change(run);
+            if is_one { Look::Write(run.state) } else { Look::Keep(run.state) }
+        };
+        let state = self.update((source, id), &views, changed, deadline).await?;
+        Ok(state.unwrap_or(RunState::Stopped))
+    }
+
+    /// Looks at a run and writes what comes of it under its revision, again where somebody else
+    /// has written meanwhile; none if it is not the current one of its source.
+    async fn update<T>(
+        &self,
+        (source, id): (&SourceTable<'_>, &str),
+        views: &[&str],
+        look: impl Fn(&mut Run) -> Look<T>,
+        deadline: Timestamp,
+    ) -> Result<Option<T>, Halt> {
         loop {
             let run = self.run_of(&source.arn, deadline).await?.filter(|run| run.id == id);
-            let Some(mut run) = run else { return Ok(RunState::Stopped) };
-            if !change(&mut run) || self.wrote(&run, &self.views_of(source), deadline).await? {
-                return Ok(run.state);
+            let Some(mut run) = run else { return Ok(None) };
+            match look(&mut run) {
+                Look::Keep(told) => return Ok(Some(told)),
+                Look::Write(told) if self.wrote(&run, views, deadline).await? => {
+                    return Ok(Some(told));
+                }
+                Look::Write(_) => {}
             }
         }
     }
@@ -403,6 +433,11 @@ impl Views {
             Err(error) if matches!(error.trouble, Trouble::Guard | Trouble::Unknown) => Ok(false),
             Err(error) => Err(self.unanswered(error)),
         }
+    }
+
+    /// Tells a call from all others: copies of one event have one request id.
+    fn call_id(&self, call: &Call) -> String {
+        format!("{}/{}", call.request_id, self.store.unique())
     }
 
     async fn run_of(&self, source: &str, deadline: Timestamp) -> Result<Option<Run>, Halt> {

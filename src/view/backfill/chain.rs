@@ -12,7 +12,7 @@
 //! in, and each comes in once. What it gives up: a chain works on one segment at a time, and a
 //! link that waits for the rates is paid for while it waits.
 
-use super::{portion::stopped_by, run::Run};
+use super::{Look, portion::stopped_by, run::Run};
 use crate::{
     call::{Call, Halt},
     operation::{
@@ -51,13 +51,8 @@ const CODES_MAX: usize = 10;
 /// More characters of a reason are not kept.
 const CHARS_MAX: usize = 300;
 
-/// What a look at the run's row comes to.
-enum Look {
-    /// The row is to be written so.
-    Write,
-    /// Nothing is to be done.
-    Refuse(Reason),
-}
+/// What a request may do with the chain: go on with it, or nothing.
+type Allowed = Result<(), Reason>;
 
 impl Views {
     /// Carries out one request of a chain.
@@ -87,12 +82,12 @@ impl Views {
             let message = format!("no run over {} was begun: begin one first", source.name());
             return Err(Halt::new("RunMissing", message));
         };
-        let me = self.signature(call);
+        let me = self.call_id(call);
         let look = |run: &mut Run, now: i64| {
             let former = run.chain.take().unwrap_or_default();
             if let Some(reason) = refused_by(run).or_else(|| former.is_alive(now)) {
                 run.chain = Some(former);
-                return Look::Refuse(reason);
+                return Err(reason);
             }
             // What links of a former chain have sent is not the next number any more.
             let link = if former.link_max == 0 { 0 } else { former.link + 1 };
@@ -103,7 +98,7 @@ impl Views {
                 due_ms: now,
                 ..ChainStatus::default()
             });
-            Look::Write
+            Ok(())
         };
         self.send_after(&source, &run.id, (&me, look), call).await
     }
@@ -114,22 +109,22 @@ impl Views {
         let Some(run) = self.run_of(&source.arn, call.deadline).await? else {
             return Ok(refused(no_chain()));
         };
-        let me = self.signature(call);
+        let me = self.call_id(call);
         let look = |run: &mut Run, now: i64| {
             if let Some(reason) = refused_by(run) {
-                return Look::Refuse(reason);
+                return Err(reason);
             }
-            let Some(chain) = &mut run.chain else { return Look::Refuse(no_chain()) };
+            let Some(chain) = &mut run.chain else { return Err(no_chain()) };
             let over = chain.ended.clone().or_else(|| chain.is_alive(now));
             if let Some(reason) = over {
-                return Look::Refuse(reason);
+                return Err(reason);
             }
             let dead = chain.link;
             chain.note("LinkDied", &format!("link {dead} ended without invoking the next one"));
             chain.idle += 1;
             (chain.link, chain.taken_by, chain.due_ms) = (dead + 1, me.clone(), now);
             chain.end_if_spent();
-            Look::Write
+            Ok(())
         };
         self.send_after(&source, &run.id, (&me, look), call).await
     }
@@ -139,7 +134,7 @@ impl Views {
         &self,
         source: &SourceTable<'_>,
         run: &str,
-        (me, look): (&str, impl Fn(&mut Run, i64) -> Look),
+        (me, look): (&str, impl Fn(&mut Run, i64) -> Allowed),
         call: &Call,
     ) -> Result<Chained, Halt> {
         let chain = match self.take(source, run, (me, look), call).await? {
@@ -153,17 +148,17 @@ impl Views {
     /// Works as one link of a chain, if the link is the next.
     async fn link(&self, link: &Link, call: &Call) -> Result<Chained, Halt> {
         let source = self.source_table(&link.table, call.deadline).await?;
-        let me = self.signature(call);
+        let me = self.call_id(call);
         let look = |run: &mut Run, _: i64| {
             let state = refused_by(run);
-            let Some(chain) = &mut run.chain else { return Look::Refuse(no_chain()) };
+            let Some(chain) = &mut run.chain else { return Err(no_chain()) };
             let reason = chain.ended.clone().or(state).or_else(|| chain.is_not_next(link.number));
             if let Some(reason) = reason {
-                return Look::Refuse(reason);
+                return Err(reason);
             }
             chain.link = link.number;
             (chain.taken_by, chain.due_ms) = (me.clone(), call.deadline.0);
-            Look::Write
+            Ok(())
         };
         let began = self.usage();
         let taken = self.take(&source, &link.run, (&me, look), call).await?;
@@ -240,26 +235,22 @@ impl Views {
         (chain, is_whole): (&ChainStatus, bool),
         call: &Call,
     ) -> Result<Option<ChainStatus>, Halt> {
-        let deadline = call.deadline;
-        loop {
-            let found = self.run_of(&source.arn, deadline).await?.filter(|found| found.id == run);
-            let Some(mut found) = found else { return Ok(None) };
+        let look = |found: &mut Run| {
             let is_mine = |found: &ChainStatus| found.link == chain.link && found.taken_by == me;
             if !found.chain.as_ref().is_some_and(is_mine) {
                 // Somebody has taken the chain over, and invokes its links.
-                return Ok(None);
+                return Look::Keep(None);
             }
             let Timestamp(now) = self.store.clock().now();
-            let over = refused_by(&found);
+            let over = refused_by(found);
             let mut chain = chain.clone();
             chain.ended = over.or(found.chain.as_ref().and_then(|chain| chain.ended.clone()));
             chain.due_ms = if is_whole { now.saturating_add(NEXT_MS) } else { now };
             chain.end_if_spent();
             found.chain = Some(chain.clone());
-            if self.wrote(&found, &[], deadline).await? {
-                return Ok(Some(chain));
-            }
-        }
+            Look::Write(Some(chain))
+        };
+        Ok(self.update((source, run), &[], look, call.deadline).await?.flatten())
     }
 
     /// Invokes the next link, unless the chain has ended.
@@ -311,38 +302,27 @@ impl Views {
         &self,
         source: &SourceTable<'_>,
         run: &str,
-        (me, look): (&str, impl Fn(&mut Run, i64) -> Look),
+        (me, look): (&str, impl Fn(&mut Run, i64) -> Allowed),
         call: &Call,
     ) -> Result<Result<ChainStatus, Chained>, Halt> {
-        let deadline = call.deadline;
-        loop {
-            let found = self.run_of(&source.arn, deadline).await?.filter(|found| found.id == run);
-            let Some(mut found) = found else {
-                let message = "the run is not the current one of its table any more";
-                return Ok(Err(refused(reason("RunNotCurrent", message))));
-            };
+        let take = |found: &mut Run| {
             // Written before, and only the answer was lost.
             if let Some(mine) = found.chain.take_if(|chain| chain.taken_by == me) {
-                return Ok(Ok(mine));
+                return Look::Keep(Ok(mine));
             }
             let Timestamp(now) = self.store.clock().now();
-            match look(&mut found, now) {
-                Look::Refuse(reason) => {
-                    return Ok(Err(Chained { chain: found.chain, ..refused(reason) }));
-                }
-                Look::Write => {}
+            let allowed = look(found, now);
+            match (allowed, found.chain.clone()) {
+                (Ok(()), Some(chain)) => Look::Write(Ok(chain)),
+                (Ok(()), None) => Look::Keep(Err(refused(no_chain()))),
+                (Err(reason), chain) => Look::Keep(Err(Chained { chain, ..refused(reason) })),
             }
-            if self.wrote(&found, &[], deadline).await?
-                && let Some(chain) = found.chain
-            {
-                return Ok(Ok(chain));
-            }
-        }
-    }
-
-    /// What this call signs its number with: copies of one event have one request id.
-    fn signature(&self, call: &Call) -> String {
-        format!("{}/{}", call.request_id, self.store.unique())
+        };
+        let Some(taken) = self.update((source, run), &[], take, call.deadline).await? else {
+            let message = "the run is not the current one of its table any more";
+            return Ok(Err(refused(reason("RunNotCurrent", message))));
+        };
+        Ok(taken)
     }
 }
 
