@@ -9,16 +9,15 @@ use crate::{
     clock::SystemClock,
     handler::Function,
     record::Timestamp,
-    recovery::services::{Endpoints, Services, scripted::block_on},
+    recovery::services::{
+        Endpoints, Services,
+        scripted::{block_on, client_of},
+    },
 };
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use aws_smithy_runtime_api::client::{
-    http::{
-        HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
-        SharedHttpConnector,
-    },
+    http::{HttpConnector, HttpConnectorFuture},
     orchestrator::{HttpRequest, HttpResponse},
-    runtime_components::RuntimeComponents,
 };
 use aws_smithy_types::body::SdkBody;
 use proptest::prelude::*;
@@ -44,16 +43,6 @@ struct Answers {
     trace: Trace,
     page: u64,
     object: Arc<Mutex<String>>,
-}
-
-impl HttpClient for Answers {
-    fn http_connector(
-        &self,
-        _: &HttpConnectorSettings,
-        _: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        SharedHttpConnector::new(self.clone())
-    }
 }
 
 impl HttpConnector for Answers {
@@ -154,7 +143,7 @@ impl Shop {
             SharedCredentialsProvider::new(Credentials::new("id", "secret", None, None, "test"));
         let endpoints = Endpoints::new("us-east-1", &credentials, |_| None);
         let clock = Arc::new(SystemClock);
-        let services = Services::new(SharedHttpClient::new(client), endpoints, clock, 1);
+        let services = Services::new(client_of(client), endpoints, clock, 1);
         let bucket = Bucket { name: "given-up".to_owned(), owner: "123456789012".to_owned() };
         let trust = Trust::new("shop", vec![TABLE.to_owned()], vec![bucket]);
         let witness = Witness {

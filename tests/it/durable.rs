@@ -4,14 +4,10 @@
 mod rescued;
 mod time;
 
-use crate::support::{FOREVER, block_on, call, local_endpoint, order};
+use crate::support::{FOREVER, block_on, call, client_of, local_endpoint, order};
 use aws_smithy_runtime_api::client::{
-    http::{
-        HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
-        SharedHttpConnector,
-    },
+    http::{HttpConnector, HttpConnectorFuture, SharedHttpClient},
     orchestrator::HttpRequest,
-    runtime_components::RuntimeComponents,
 };
 use changefold::{
     batch::{Order, Work as _, lanes::Lanes},
@@ -348,16 +344,6 @@ struct Counting {
     most: Arc<AtomicUsize>,
 }
 
-impl HttpClient for Counting {
-    fn http_connector(
-        &self,
-        _: &HttpConnectorSettings,
-        _: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        SharedHttpConnector::new(self.clone())
-    }
-}
-
 impl HttpConnector for Counting {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let Self { embedded, now, most } = self.clone();
@@ -379,7 +365,7 @@ fn hundreds_of_parks_make_a_few_store_calls_at_a_time() {
         let most = Arc::new(AtomicUsize::new(0));
         let embedded = Embedded::open(None).unwrap();
         let counting = Counting { embedded, now: Arc::default(), most: Arc::clone(&most) };
-        let client = SharedHttpClient::new(counting);
+        let client = client_of(counting);
         let store = Store::new(client, &local_endpoint(None), Arc::new(SystemClock), 1);
         let processor = processor::from_fn(async |_: Change<IgnoredAny>, at: &Context<'_>| {
             Err(if at.sequence_number().as_str().ends_with('7') {

@@ -1,6 +1,9 @@
 //! What the tests share: stores, functions and records.
 
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, SharedHttpClient, SharedHttpConnector, http_client_fn,
+};
 use changefold::{
     call::Call,
     clock::SystemClock,
@@ -36,6 +39,12 @@ pub(crate) fn embedded(seed: u64) -> Store {
 pub(crate) fn embedded_at_url(seed: u64) -> Store {
     let endpoint = local_endpoint(Some("http://embedded"));
     Store::new(store::embedded::open(None).unwrap(), &endpoint, Arc::new(SystemClock), seed)
+}
+
+/// The client that sends every request through this connector.
+pub(crate) fn client_of(connector: impl HttpConnector + 'static) -> SharedHttpClient {
+    let connector = SharedHttpConnector::new(connector);
+    http_client_fn(move |_, _| connector.clone())
 }
 
 pub(crate) fn endpoint(url: &str) -> Store {

@@ -7,12 +7,11 @@ use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use aws_smithy_runtime_api::{
     client::{
         http::{
-            HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings,
-            SharedHttpClient, SharedHttpConnector,
+            HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector,
+            http_client_fn,
         },
         orchestrator::{HttpRequest, HttpResponse},
         result::ConnectorError,
-        runtime_components::RuntimeComponents,
     },
     http::StatusCode,
 };
@@ -69,7 +68,7 @@ impl Script {
         let credentials =
             SharedCredentialsProvider::new(Credentials::new("id", "secret", None, None, "test"));
         let endpoints = Endpoints::new("eu-west-1", &credentials, |_| url.map(str::to_owned));
-        Services::new(SharedHttpClient::new(self.clone()), endpoints, Arc::new(self.clone()), 1)
+        Services::new(client_of(self.clone()), endpoints, Arc::new(self.clone()), 1)
     }
 
     /// The requests made, and whether the script was used up.
@@ -95,16 +94,6 @@ impl Clock for Script {
     }
 }
 
-impl HttpClient for Script {
-    fn http_connector(
-        &self,
-        _: &HttpConnectorSettings,
-        _: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        SharedHttpConnector::new(self.clone())
-    }
-}
-
 impl HttpConnector for Script {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let target = request.headers().get("x-amz-target").unwrap_or_default();
@@ -125,6 +114,12 @@ impl HttpConnector for Script {
             Answer::Lost => Err(ConnectorError::timeout("the answer was lost".into())),
         })
     }
+}
+
+/// The client that sends every request through this connector.
+pub(crate) fn client_of(connector: impl HttpConnector + 'static) -> SharedHttpClient {
+    let connector = SharedHttpConnector::new(connector);
+    http_client_fn(move |_, _| connector.clone())
 }
 
 /// An answer of the services that speak JSON.

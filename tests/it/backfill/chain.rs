@@ -2,7 +2,7 @@
 //!
 //! Lambda is a queue here, and time is virtual: each look at the clock takes a few milliseconds.
 
-mod lambda;
+pub(super) mod lambda;
 pub(super) mod shop;
 
 use changefold::{operation::backfill::Begin, view::building::RunState};

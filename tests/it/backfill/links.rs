@@ -1,7 +1,10 @@
 //! The program that is deployed, in processes of its own: it invokes itself through Lambda's API,
 //! and is invoked through the Runtime API.
 
-use super::{chain::shop, steps::VIEWS};
+use super::{
+    chain::{lambda::times_worked, shop},
+    steps::VIEWS,
+};
 use crate::support::{self, FOREVER};
 use changefold::{
     call::Call,
@@ -24,7 +27,6 @@ use changefold::{
 };
 use serde::de::DeserializeOwned;
 use std::{
-    collections::BTreeMap,
     fs::{self, File},
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -204,10 +206,7 @@ impl Deployed {
 
     /// Every number has worked once, every item is in once, and nothing wakes it up again.
     async fn check(&mut self, items: u64) {
-        let mut worked: BTreeMap<u64, u32> = BTreeMap::new();
-        for number in self.answers.iter().filter_map(|told| told.link) {
-            *worked.entry(number).or_default() += 1;
-        }
+        let worked = times_worked(&self.answers);
         assert!(worked.len() > 3 && worked.values().all(|times| *times == 1), "{worked:?}");
         let run = self.run().await;
         assert_eq!((run.state, run.counts.not_done), (RunState::CatchingUp, 0));

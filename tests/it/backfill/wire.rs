@@ -4,15 +4,12 @@
 //! are rewritten on their way.
 
 use super::world::World;
+use crate::support;
 use aws_smithy_runtime_api::{
     client::{
-        http::{
-            HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings,
-            SharedHttpClient, SharedHttpConnector,
-        },
+        http::{HttpConnector, HttpConnectorFuture, SharedHttpClient},
         orchestrator::{HttpRequest, HttpResponse},
         result::ConnectorError,
-        runtime_components::RuntimeComponents,
     },
     http::StatusCode,
 };
@@ -83,16 +80,6 @@ impl fmt::Debug for Wire {
     }
 }
 
-impl HttpClient for Wire {
-    fn http_connector(
-        &self,
-        _: &HttpConnectorSettings,
-        _: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        SharedHttpConnector::new(self.clone())
-    }
-}
-
 impl HttpConnector for Wire {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let wire = self.clone();
@@ -104,7 +91,7 @@ impl HttpConnector for Wire {
 
 impl Wire {
     pub(super) fn client(&self) -> SharedHttpClient {
-        SharedHttpClient::new(self.clone())
+        support::client_of(self.clone())
     }
 
     fn count(&self, what: &'static str) {

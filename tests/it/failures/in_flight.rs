@@ -3,11 +3,8 @@
 
 use super::scripted::pause;
 use aws_smithy_runtime_api::client::{
-    http::{
-        HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
-    },
+    http::{HttpConnector, HttpConnectorFuture},
     orchestrator::HttpRequest,
-    runtime_components::RuntimeComponents,
 };
 use changefold::{clock::Clock, record::Timestamp, store::embedded::Embedded};
 use futures_util::future::{BoxFuture, FutureExt, LocalBoxFuture};
@@ -136,16 +133,6 @@ impl Clock for Alone {
 /// A store at which others may go first.
 #[derive(Debug, Clone)]
 pub(crate) struct Polite(pub(crate) Embedded);
-
-impl HttpClient for Polite {
-    fn http_connector(
-        &self,
-        _: &HttpConnectorSettings,
-        _: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        SharedHttpConnector::new(self.clone())
-    }
-}
 
 impl HttpConnector for Polite {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {

@@ -131,7 +131,7 @@ impl Simulation<'_> {
     async fn without_the_desk(&self) -> Simulated {
         let checker = self.checker();
         let clock = ManualClock::new(TIME_ZERO);
-        let client = SharedHttpClient::new(Polite(self.store.clone()));
+        let client = support::client_of(Polite(self.store.clone()));
         let client = Wire::wrap(client, &checker, self.broken);
         let harness = self.harness(client, Arc::new(clock.clone()), &checker, (0, None)).await;
         match self.settings.scenario {

@@ -13,12 +13,8 @@ use super::{
 };
 use crate::support;
 use aws_smithy_runtime_api::client::{
-    http::{
-        HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
-        SharedHttpConnector,
-    },
+    http::{HttpConnector, HttpConnectorFuture},
     orchestrator::{HttpRequest, HttpResponse},
-    runtime_components::RuntimeComponents,
 };
 use aws_smithy_types::body::SdkBody;
 use changefold::{
@@ -76,16 +72,6 @@ impl Clock for Still {
 #[derive(Debug, Clone)]
 struct Polite(Embedded);
 
-impl HttpClient for Polite {
-    fn http_connector(
-        &self,
-        _: &HttpConnectorSettings,
-        _: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        SharedHttpConnector::new(self.clone())
-    }
-}
-
 impl HttpConnector for Polite {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let store = self.0.clone();
@@ -125,7 +111,7 @@ impl Case<'_> {
         let embedded = Embedded::open(None).unwrap();
         let settings = Settings { holds: self.holds, remembers: self.remembers, ..Settings::of(0) };
         let checker = Checker::new(script, embedded.clone(), &settings);
-        let client = Wire::wrap(SharedHttpClient::new(Polite(embedded)), &checker, None);
+        let client = Wire::wrap(support::client_of(Polite(embedded)), &checker, None);
         let store = Store::new(client, &support::local_endpoint(None), Arc::new(Still), 0);
         let on_park = if self.holds { OnPark::Hold } else { OnPark::Skip };
         let park = Park::new(store.clone(), "park".to_owned(), on_park, 24);

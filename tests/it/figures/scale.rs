@@ -15,12 +15,8 @@
 use super::{Column, print};
 use crate::support::{self, FOREVER};
 use aws_smithy_runtime_api::client::{
-    http::{
-        HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
-        SharedHttpConnector,
-    },
+    http::{HttpConnector, HttpConnectorFuture},
     orchestrator::{HttpRequest, HttpResponse},
-    runtime_components::RuntimeComponents,
 };
 use aws_smithy_types::body::SdkBody;
 use changefold::{
@@ -134,16 +130,6 @@ struct Limited {
 impl fmt::Debug for Limited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Limited")
-    }
-}
-
-impl HttpClient for Limited {
-    fn http_connector(
-        &self,
-        _: &HttpConnectorSettings,
-        _: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        SharedHttpConnector::new(self.clone())
     }
 }
 
@@ -296,7 +282,7 @@ fn function(
     case: &Case,
     clock: &Arc<Stepped>,
 ) -> Function<impl changefold::batch::Work + use<>> {
-    let client = SharedHttpClient::new(limited.clone());
+    let client = support::client_of(limited.clone());
     let store = Store::new(client, &support::local_endpoint(None), clock.clone(), 1);
     let mut progress = Progress::new(store.clone(), "progress".to_owned(), 24);
     if let Some(stripes) = case.stripes {
@@ -320,7 +306,7 @@ async fn simulated(case: Case) -> Ran {
     let clock = Arc::new(Stepped(AtomicI64::new(BEGINS_MS)));
     // The incident before: so many keys are parked, over more seconds than are counted.
     let first = function(&limited, &case, &clock);
-    let client = SharedHttpClient::new(limited.clone());
+    let client = support::client_of(limited.clone());
     let store = Store::new(client, &support::local_endpoint(None), clock.clone(), 1);
     let tables = DurableState::none()
         .with_progress(Progress::new(store.clone(), "progress".to_owned(), 24))
@@ -368,7 +354,7 @@ async fn simulated(case: Case) -> Ran {
 async fn before(case: Case) -> Ran {
     let limited = Limited::new(&case);
     let clock = Arc::new(Stepped(AtomicI64::new(BEGINS_MS)));
-    let client = SharedHttpClient::new(limited.clone());
+    let client = support::client_of(limited.clone());
     let store = Store::new(client, &support::local_endpoint(None), clock, 1);
     let park = Park::new(store, "park".to_owned(), OnPark::Hold, 24);
     park.ensure_table(FOREVER).await.unwrap();

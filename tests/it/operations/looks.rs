@@ -2,14 +2,10 @@
 //! is damaged.
 
 use super::{Bench, asked};
-use crate::support::{block_on, order};
+use crate::support::{block_on, client_of, order};
 use aws_smithy_runtime_api::client::{
-    http::{
-        HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
-        SharedHttpConnector,
-    },
+    http::{HttpConnector, HttpConnectorFuture},
     orchestrator::HttpRequest,
-    runtime_components::RuntimeComponents,
 };
 use changefold::store::embedded::Embedded;
 use serde_json::{Value, json};
@@ -140,16 +136,6 @@ struct Metered {
     bytes: Arc<AtomicUsize>,
 }
 
-impl HttpClient for Metered {
-    fn http_connector(
-        &self,
-        _: &HttpConnectorSettings,
-        _: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        SharedHttpConnector::new(self.clone())
-    }
-}
-
 impl HttpConnector for Metered {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let (answer, bytes) = (self.store.call(request), Arc::clone(&self.bytes));
@@ -167,7 +153,7 @@ fn list_drop_and_a_show_without_payloads_load_none() {
     let store = Embedded::open(None).unwrap();
     let bytes = Arc::new(AtomicUsize::new(0));
     let client = Metered { store: store.clone(), bytes: Arc::clone(&bytes) };
-    let bench = Bench::over(store, SharedHttpClient::new(client), 16);
+    let bench = Bench::over(store, client_of(client), 16);
     park_noise(&bench, &[(1, "a"), (2, "a"), (3, "b")], 200_000);
     let read = |operation: &str, of: Value| {
         bytes.store(0, Ordering::Relaxed);

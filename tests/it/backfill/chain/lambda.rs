@@ -55,6 +55,15 @@ impl Invoke for Lambda {
     }
 }
 
+/// How often each number has worked.
+pub(in crate::backfill) fn times_worked(answers: &[Chained]) -> BTreeMap<u64, u32> {
+    let mut worked = BTreeMap::new();
+    for number in answers.iter().filter_map(|told| told.link) {
+        *worked.entry(number).or_default() += 1;
+    }
+    worked
+}
+
 /// What became of the events of a queue.
 #[derive(Debug, Default)]
 pub(in crate::backfill) struct Deliveries {
@@ -70,10 +79,7 @@ impl Deliveries {
     /// No number has worked twice, and no more links were invoked than there are numbers.
     #[track_caller]
     pub(in crate::backfill) fn check(&self) {
-        let mut worked: BTreeMap<u64, u32> = BTreeMap::new();
-        for number in self.answers.iter().filter_map(|told| told.link) {
-            *worked.entry(number).or_default() += 1;
-        }
+        let worked = times_worked(&self.answers);
         assert!(!worked.is_empty(), "nothing was delivered");
         assert!(worked.values().all(|times| *times == 1), "{worked:?}");
         assert!(self.sent <= self.numbers, "{} links for {} numbers", self.sent, self.numbers);

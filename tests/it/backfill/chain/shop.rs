@@ -4,12 +4,8 @@ use super::lambda::{Deliveries, Lambda};
 use crate::support::{self, FOREVER};
 use aws_smithy_runtime_api::{
     client::{
-        http::{
-            HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings,
-            SharedHttpClient, SharedHttpConnector,
-        },
+        http::{HttpConnector, HttpConnectorFuture},
         orchestrator::{HttpRequest, HttpResponse},
-        runtime_components::RuntimeComponents,
     },
     http::StatusCode,
 };
@@ -97,16 +93,6 @@ struct Wire {
     left: Arc<AtomicI64>,
 }
 
-impl HttpClient for Wire {
-    fn http_connector(
-        &self,
-        _: &HttpConnectorSettings,
-        _: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        SharedHttpConnector::new(self.clone())
-    }
-}
-
 impl HttpConnector for Wire {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         if self.left.fetch_sub(1, Relaxed) <= 0 {
@@ -191,7 +177,7 @@ impl ChainShop {
             left: Arc::new(AtomicI64::new(i64::MAX)),
         };
         let endpoint = support::local_endpoint(Some("http://embedded"));
-        let store = Store::new(SharedHttpClient::new(wire.clone()), &endpoint, clock.clone(), 1);
+        let store = Store::new(support::client_of(wire.clone()), &endpoint, clock.clone(), 1);
         let views = sql::parse(super::super::steps::VIEWS).unwrap();
         Views::ensure_tables(&views, &store, "ledger", "shop_", FOREVER).await.unwrap();
         let owner = Owner::new("test");
