@@ -49,20 +49,20 @@ sizes = whole["sizes"]
 head = ["function", "made of", *(it for size in sizes for it in (size, "× ours")), "peak memory"]
 functions = table(head, ["---"] * 2 + ["--:"] * 5, (list(cells(it)) for it in whole["functions"]))
 machine = f"{cpu[1] if cpu else 'an unknown CPU'}, {os.cpu_count()} cores, {day}"
-functions = f"{functions}\n\n{machine}; median of 21 turns."
+functions = f"{functions}\n\n{machine}; the least of 21 turns."
 
 
 def row(it):
     if it["ratio"] is None:
         return [it["name"], "–", "–", "–", "–", it["note"]]
     sign = "≥" if it["aim"] > it["must"] else "≤"
-    low, high = it["spread"]
+    turns = "–".join(f"{quartile:.2f}" for quartile in it["turns"] or [])
     holds = "yes" if it["holds"] else "**no**"
-    return [it["name"], f"{it['ratio']:.2f}", f"{low:.2f}–{high:.2f}", f"{sign} {it['must']:g}", holds,
+    return [it["name"], f"{it['ratio']:.2f}", turns, f"{sign} {it['must']:g}", holds,
             it["note"]]
 
 
-head = ["figure", "ratio", "quartiles", "must", "holds", ""]
+head = ["figure", "ratio", "turn by turn", "must", "holds", ""]
 ratios = table(head, ["---", "--:", "--:", "--:", "---", "---"], (row(it) for it in ratios))
 
 text = page.read_text()

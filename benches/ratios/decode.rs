@@ -33,7 +33,7 @@ fn dynamodb_rows(size: Size) -> Vec<Row> {
     let timed = |work: fn(&Payload) -> u64| move || measure::time(|| work(payload));
     let against = |goal: Goal, baseline: fn(&Payload) -> u64, ours: fn(&Payload) -> u64| {
         let pairs = measure::in_turns(PAIRS, timed(baseline), timed(ours));
-        Row::measured(goal, measure::times_faster(&pairs), note(&pairs, payload.records))
+        Row::timed(goal, &pairs, note(&pairs, payload.records))
     };
     let typed_goal = Goal::at_least(of("DynamoDB, both images typed, against (a)"), 8.0, 15.0);
     let users_goal = Goal::at_least(of("DynamoDB, both images typed, against (a′)"), 10.0, 20.0);
@@ -47,7 +47,7 @@ fn dynamodb_rows(size: Size) -> Vec<Row> {
     vec![
         against(typed_goal, official, typed),
         against(users_goal, with_paths, typed),
-        Row::measured(walk_goal, measure::share(&walked), note(&walked, payload.records)),
+        Row::timed(walk_goal, &walked, note(&walked, payload.records)),
         against(keys_goal, official, keys),
         Row::counted(
             Goal::at_most(of("allocations per record, full model"), 6.0, 1.0),
@@ -72,7 +72,7 @@ fn kinesis_row(size: Size) -> Row {
     );
     let goal =
         Goal::at_least(format!("Kinesis JSON typed, against (b), {}", size.name()), 3.5, 5.0);
-    Row::measured(goal, measure::times_faster(&pairs), note(&pairs, payload.records))
+    Row::timed(goal, &pairs, note(&pairs, payload.records))
 }
 
 fn note(pairs: &[(Duration, Duration)], records: usize) -> String {

@@ -1,13 +1,15 @@
 //! Measuring two things against each other, and the table of what came out.
 //!
-//! Both sides of a ratio run in turns, so that whatever else the machine does meets both.
-//! A ratio is the median over the turns, its spread the quartiles.
+//! Both sides of a ratio run in turns, so that whatever else the machine does meets both. A ratio
+//! is that of the least times: a neighbour on the machine only ever adds time, and to a short
+//! side more of it, so the least is nearest to what the code costs. The median and the quartiles
+//! of the ratios turn by turn stand beside it.
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use serde_json::json;
 use std::{fmt::Write as _, fs, hint::black_box, path::PathBuf, time::Duration};
 
-/// How many turns a ratio is the median of.
+/// How many turns a ratio is made of.
 pub(crate) const PAIRS: usize = 21;
 
 /// What a figure has to be, and what it should be.
@@ -55,24 +57,41 @@ pub(crate) struct Row {
 #[derive(Debug)]
 struct Figure {
     ratio: f64,
-    spread: [f64; 2],
+    /// The quartiles of the ratios turn by turn, the median in the middle; none of a count.
+    turns: Option<[f64; 3]>,
     /// What is beside the ratio worth knowing: absolute figures of the run.
     note: String,
 }
 
 impl Row {
-    /// A row of many samples: their median and quartiles.
-    pub(crate) fn measured(goal: Goal, mut samples: Vec<f64>, note: impl Into<String>) -> Self {
-        samples.sort_by(f64::total_cmp);
-        let quartile = |part: usize| samples[(samples.len() - 1) * part / 4];
-        let figure =
-            Figure { ratio: quartile(2), spread: [quartile(1), quartile(3)], note: note.into() };
+    /// A row of turns, each the durations of the baseline and of ours.
+    pub(crate) fn timed(
+        goal: Goal,
+        turns: &[(Duration, Duration)],
+        note: impl Into<String>,
+    ) -> Self {
+        let ratio = |baseline: Duration, ours: Duration| match goal.better {
+            Better::More => baseline.as_secs_f64() / ours.as_secs_f64(),
+            Better::Less => ours.as_secs_f64() / baseline.as_secs_f64(),
+        };
+        let mut ratios: Vec<f64> = turns.iter().map(|&(it, ours)| ratio(it, ours)).collect();
+        ratios.sort_by(f64::total_cmp);
+        let quartile = |part: usize| ratios[(ratios.len() - 1) * part / 4];
+        let figure = Figure {
+            ratio: ratio(
+                least(turns.iter().map(|turn| turn.0)),
+                least(turns.iter().map(|turn| turn.1)),
+            ),
+            turns: Some([1, 2, 3].map(quartile)),
+            note: note.into(),
+        };
         Self { goal, figure: Ok(figure) }
     }
 
     /// A row of a count, which is the same at every run.
     pub(crate) fn counted(goal: Goal, value: f64, note: impl Into<String>) -> Self {
-        Self::measured(goal, vec![value], note)
+        let figure = Figure { ratio: value, turns: None, note: note.into() };
+        Self { goal, figure: Ok(figure) }
     }
 
     /// A row that could not be measured, and what to run so that it can.
@@ -116,42 +135,38 @@ pub(crate) fn in_turns(
         .collect()
 }
 
-/// How many times longer the baseline took, pair by pair.
-pub(crate) fn times_faster(pairs: &[(Duration, Duration)]) -> Vec<f64> {
-    pairs.iter().map(|(baseline, ours)| baseline.as_secs_f64() / ours.as_secs_f64()).collect()
+/// The least of these durations.
+pub(crate) fn least(durations: impl Iterator<Item = Duration>) -> Duration {
+    durations.min().unwrap_or_default()
 }
 
-/// Our time as a share of the reference's, pair by pair.
-pub(crate) fn share(pairs: &[(Duration, Duration)]) -> Vec<f64> {
-    pairs.iter().map(|(reference, ours)| ours.as_secs_f64() / reference.as_secs_f64()).collect()
-}
-
-/// The median of one side, as nanoseconds for each of `count` records.
+/// The least of one side, as nanoseconds for each of `count` records.
 pub(crate) fn per_record(durations: impl Iterator<Item = Duration>, count: usize) -> f64 {
-    let mut durations: Vec<Duration> = durations.collect();
-    durations.sort();
-    durations[durations.len() / 2].as_secs_f64() * 1e9 / count as f64
+    least(durations).as_secs_f64() * 1e9 / count as f64
 }
 
 /// The table for people.
 pub(crate) fn table(rows: &[Row]) -> String {
-    let mut lines = vec![["", "ratio", "quartiles", "must", "aim", "holds"].map(str::to_owned)];
+    let mut lines = vec![["", "ratio", "turn by turn", "must", "aim", "holds"].map(str::to_owned)];
     let mut notes = vec![String::new()];
     for Row { goal, figure } in rows {
         let sign = if goal.better == Better::More { "≥" } else { "≤" };
         let (must, aim) = (format!("{sign} {}", goal.must), format!("{sign} {}", goal.aim));
-        let (ratio, spread, holds, note) = match figure {
-            Ok(Figure { ratio, spread: [low, high], note }) => {
+        let (ratio, turns, holds, note) = match figure {
+            Ok(Figure { ratio, turns, note }) => {
                 let holds = match (goal.holds(*ratio, goal.must), goal.holds(*ratio, goal.aim)) {
                     (_, true) => "aim",
                     (true, false) => "must",
                     (false, false) => "NO",
                 };
-                (format!("{ratio:.2}"), format!("{low:.2}–{high:.2}"), holds, note)
+                let turns = turns.map_or_else(String::new, |[low, median, high]| {
+                    format!("{low:.2}–{median:.2}–{high:.2}")
+                });
+                (format!("{ratio:.2}"), turns, holds, note)
             }
             Err(remedy) => ("–".to_owned(), String::new(), "?", remedy),
         };
-        lines.push([goal.name.clone(), ratio, spread, must, aim, holds.to_owned()]);
+        lines.push([goal.name.clone(), ratio, turns, must, aim, holds.to_owned()]);
         notes.push(note.clone());
     }
     let mut widths = [0; 6];
@@ -177,8 +192,8 @@ pub(crate) fn write_json(rows: &[Row]) -> PathBuf {
     let rows: Vec<serde_json::Value> = rows
         .iter()
         .map(|Row { goal, figure }| {
-            let (ratio, spread, note) = match figure {
-                Ok(Figure { ratio, spread, note }) => (Some(*ratio), Some(*spread), note),
+            let (ratio, turns, note) = match figure {
+                Ok(Figure { ratio, turns, note }) => (Some(*ratio), *turns, note),
                 Err(remedy) => (None, None, remedy),
             };
             json!({
@@ -187,7 +202,7 @@ pub(crate) fn write_json(rows: &[Row]) -> PathBuf {
                 "must": goal.must,
                 "aim": goal.aim,
                 "holds": ratio.map(|ratio| goal.holds(ratio, goal.must)),
-                "spread": spread,
+                "turns": turns,
                 "note": note,
             })
         })

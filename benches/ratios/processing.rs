@@ -56,7 +56,7 @@ fn rows_of(size: Size, telemetry: &Telemetry) -> Vec<Row> {
     let of = |what: &str| format!("{what}, {}", size.name());
     let goal = Goal::at_most(of("our processing of a record over decode alone"), 1.15, 1.05);
     vec![
-        Row::measured(goal, measure::share(&pairs), note),
+        Row::timed(goal, &pairs, note),
         allocations_row(of("allocations per record beyond decode"), payload, ours),
     ]
 }

@@ -113,8 +113,8 @@ struct Bench {
     durations: Vec<Vec<Duration>>,
     cpu_times: Vec<Duration>,
     records: usize,
-    /// By size, the medians by function in milliseconds.
-    medians: Vec<(Size, Vec<Option<f64>>)>,
+    /// By size, the least by function in milliseconds.
+    least: Vec<(Size, Vec<Option<f64>>)>,
 }
 
 impl Bench {
@@ -128,7 +128,7 @@ impl Bench {
             durations: Vec::new(),
             cpu_times: Vec::new(),
             records: 0,
-            medians: Vec::new(),
+            least: Vec::new(),
         }
     }
 
@@ -158,12 +158,10 @@ impl Bench {
         let spent = spent.iter().zip(&before).map(|(after, before)| after.saturating_sub(*before));
         self.cpu_times =
             spent.map(|spent| spent / u32::try_from(PAIRS * IN_A_ROW).unwrap()).collect();
-        let median = |durations: &Vec<Duration>| {
-            let mut durations = durations.clone();
-            durations.sort();
-            durations.get(durations.len() / 2).map(|median| median.as_secs_f64() * 1e3)
+        let least = |durations: &Vec<Duration>| {
+            durations.iter().min().map(|least| least.as_secs_f64() * 1e3)
         };
-        self.medians.push((size, self.durations.iter().map(median).collect()));
+        self.least.push((size, self.durations.iter().map(least).collect()));
     }
 
     /// What every process has spent; less waiting for a neighbour than the clock tells.
@@ -179,8 +177,8 @@ impl Bench {
             return missing(goal);
         }
         let pairs: Vec<_> = theirs.iter().copied().zip(ours.iter().copied()).collect();
-        let medians = &self.medians.last().unwrap().1;
-        let [theirs, ours] = [medians[at + 1], medians[0]].map(Option::unwrap_or_default);
+        let least = &self.least.last().unwrap().1;
+        let [theirs, ours] = [least[at + 1], least[0]].map(Option::unwrap_or_default);
         let cpu = [at + 1, 0].map(|at| self.cpu_times[at].as_secs_f64() * 1e3);
         let note = format!(
             "{theirs:.2} → {ours:.2} ms for {} records; of CPU {:.2} → {:.2} ms, {:.1}×",
@@ -189,7 +187,7 @@ impl Bench {
             cpu[1],
             cpu[0] / cpu[1],
         );
-        Row::measured(goal, measure::times_faster(&pairs), note)
+        Row::timed(goal, &pairs, note)
     }
 
     fn memory(&self) -> Vec<Option<u64>> {
@@ -213,11 +211,11 @@ impl Bench {
             .zip(self.memory())
             .enumerate()
             .map(|(at, (name, memory))| {
-                let ms = |size: usize| self.medians[size].1[at];
+                let ms = |size: usize| self.least[size].1[at];
                 json!({ "name": name, "ms": [ms(0), ms(1)], "peak_memory": memory })
             })
             .collect();
-        let sizes: Vec<_> = self.medians.iter().map(|(size, _)| size.name()).collect();
+        let sizes: Vec<_> = self.least.iter().map(|(size, _)| size.name()).collect();
         let whole = json!({ "sizes": sizes, "functions": functions });
         fs::write(home.join("whole.json"), format!("{whole:#}\n")).unwrap();
     }
