@@ -84,6 +84,9 @@ enum Lane<'r> {
     Unknown(usize),
 }
 
+/// So many records ahead a key is asked for.
+const AHEAD: usize = 8;
+
 impl<'r> Layout<'r> {
     /// Finds the lanes.
     ///
@@ -109,6 +112,9 @@ impl<'r> Layout<'r> {
         let mut layout = Self::empty(records.len());
         let mut firsts = Firsts::new(records.len());
         for (at, record) in records.iter().enumerate() {
+            // A key is a few bytes in a kilobyte: nothing else would have it near in time.
+            let ahead = records.get(at + AHEAD).and_then(Record::key_text);
+            ahead.into_iter().for_each(KeyText::prefetch);
             let plain = record.key_text().and_then(KeyText::plain_hash);
             let hash = plain.map_or_else(|| record.keys().map(|key| key.hash()), Ok);
             let first = match hash {

@@ -14,7 +14,7 @@ mod scan;
 mod skip;
 mod string;
 
-pub(super) use scan::text;
+pub(super) use scan::{prefetch, text};
 
 use super::number::ShortNumber;
 use std::borrow::Cow;

@@ -10,7 +10,10 @@
 //! they do: the hash has no secret, so that every run is the same. Its users compare the keys
 //! and bound what they compare.
 
-use super::{RecordKey, Value, json::Cursor};
+use super::{
+    RecordKey, Value,
+    json::{self, Cursor},
+};
 use std::{
     borrow::Cow,
     fmt::{self, Write as _},
@@ -26,6 +29,12 @@ pub(crate) enum KeyText<'a> {
 }
 
 impl KeyText<'_> {
+    /// Says that the key will be read shortly.
+    pub(crate) fn prefetch(self) {
+        let (Self::Item(text) | Self::Partition(text)) = self;
+        json::prefetch(text);
+    }
+
     /// The hash of the key, if its text is plain enough to tell without reading it. Then it
     /// can be read.
     pub(crate) fn plain_hash(self) -> Option<u64> {

@@ -8,10 +8,10 @@
 //! has to balance: brackets of both kinds are counted together, so that `{]` passes, and is
 //! found by whoever reads the value.
 //!
-//! `unsafe` stands here and in these files alone, for three things: to call functions compiled
+//! `unsafe` stands here and in these files alone, for four things: to call functions compiled
 //! for instructions that the processor has, because all have them or because it was asked; to
 //! load the bytes of an array into a register; and to cut a text beside an ASCII byte, or to call
-//! bytes a text, without looking at them a second time. `cargo bench --bench ratios -- decode`
+//! bytes a text, without looking at them a second time; and to ask for memory ahead. `cargo bench --bench ratios -- decode`
 //! shows what that buys, in the row of keys and sequence numbers.
 
 #![expect(unsafe_code, reason = "functions compiled for certain processors are called on them")]
@@ -26,6 +26,19 @@ pub(in crate::event) use utf8::text;
 use blocks::avx2;
 use blocks::baseline;
 use brackets::{Brackets, len_of_string, prefix_xor};
+
+/// Asks for the beginning of a text that will be read shortly, and does not wait for it.
+#[inline(always)]
+pub(in crate::event) fn prefetch(text: &str) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: every such processor has the instruction, and it reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(text.as_ptr().cast()) };
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = text;
+}
 
 /// How long the array or object is that the text begins with, if it ends.
 pub(super) fn container_len(text: &[u8]) -> Option<usize> {
