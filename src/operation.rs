@@ -13,10 +13,12 @@
 //! ```
 
 pub mod backfill;
+pub mod generations;
 pub mod verify;
 
 use crate::recovery::park::envelope::Envelope;
 use backfill::{Backfill, ReconcileRequest};
+use generations::{Diff, DropView, Switch};
 use serde::{Deserialize, Serialize};
 use verify::{Repair, Verify};
 
@@ -37,7 +39,7 @@ pub enum Operations {
     /// None.
     Off,
     /// Those that change nothing and give no payload: [`Operation::List`],
-    /// [`Operation::Verify`], [`Operation::Show`] without payloads, and the steps of a backfill
+    /// [`Operation::Verify`], [`Operation::Diff`], [`Operation::Show`] without payloads, and the steps of a backfill
     /// that only tell.
     Read,
     /// All of them.
@@ -50,7 +52,8 @@ impl Operations {
     #[must_use]
     pub fn allow(self, operation: &Operation) -> bool {
         match (self, operation) {
-            (Self::All, _) | (Self::Read, Operation::List(_) | Operation::Verify(_)) => true,
+            (Self::All, _)
+            | (Self::Read, Operation::List(_) | Operation::Verify(_) | Operation::Diff(_)) => true,
             (Self::Read, Operation::Show(selection)) => selection.without_payload,
             (Self::Read, Operation::Backfill(step)) => step.only_reads(),
             (
@@ -58,7 +61,9 @@ impl Operations {
                 Operation::Redrive(_)
                 | Operation::Drop(_)
                 | Operation::Reconcile(_)
-                | Operation::Repair(_),
+                | Operation::Repair(_)
+                | Operation::Switch(_)
+                | Operation::DropView(_),
             )
             | (Self::Off, _) => false,
         }
@@ -85,6 +90,12 @@ pub enum Operation {
     Verify(Verify),
     /// Mends what a verification would find.
     Repair(Repair),
+    /// Says what a deploy of other definitions would do.
+    Diff(Diff),
+    /// Makes another generation of a view the one that readers are given.
+    Switch(Switch),
+    /// Takes a view or a generation of it away.
+    DropView(DropView),
 }
 
 impl Operation {
@@ -100,6 +111,9 @@ impl Operation {
             Self::Backfill(_) => "backfill",
             Self::Verify(_) => "verify",
             Self::Repair(_) => "repair",
+            Self::Diff(_) => "diff",
+            Self::Switch(_) => "switch",
+            Self::DropView(_) => "drop_view",
         }
     }
 }

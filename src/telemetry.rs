@@ -228,8 +228,20 @@ pub(crate) fn ledger_taken(former: &str, owner: &str) {
 }
 
 /// A view is no longer served.
-pub(crate) fn view_dropped(view: &str) {
-    tracing::warn!(view, "ViewDropped: its rows no longer follow the source");
+pub(crate) fn view_absent(view: &str) {
+    tracing::warn!(
+        view,
+        "ViewAbsent: it is in the ledger and not in the files, and is served until `view drop`"
+    );
+}
+
+/// A changed or added view is built beside what is served.
+pub(crate) fn generation_registered(view: &str, generation: u32) {
+    tracing::warn!(
+        view,
+        generation,
+        "GenerationRegistered: it is built beside what is served; backfill and switch it"
+    );
 }
 
 /// The park has no room for the record's key: the record is at the destination alone, and later

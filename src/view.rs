@@ -12,6 +12,7 @@ pub mod building;
 mod canonical;
 pub mod definition;
 pub mod evaluate;
+pub mod generation;
 mod image;
 mod ledger;
 pub mod load;
@@ -22,6 +23,7 @@ mod reconcile;
 pub mod registry;
 pub mod rows;
 pub mod scalar;
+mod served;
 mod source_item;
 mod source_table;
 mod sources;
@@ -34,18 +36,21 @@ pub use ledger::LEDGER_TTL;
 pub use source_item::LEDGER_KEY;
 
 use crate::{
+    batch::Work,
+    call::{Call, Halt, Measures},
+    event::Record,
     invoke::Invoke,
+    operation::Operation,
+    outcome::Outcome,
     record::Timestamp,
     store::{Store, StoreError},
     telemetry,
 };
-use definition::{Path, View};
-use registry::{Owner, RegistryError};
-use sources::{Filing, Sources};
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
-};
+use definition::View;
+use registry::{Owner, Place, RegistryError};
+use serde_json::Value;
+use served::{Kept, Known, Served};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Views of one source: each item touches up to two rows of each, and one transaction holds
 /// 99 rows beside the guard.
@@ -57,34 +62,22 @@ const COLUMNS_MAX: usize = 100;
 const RECORD_BYTES_MAX: usize = 300_000;
 /// How long a ledger row outlives the stream's retention: late duplicates end with it.
 const LEDGER_SLACK_S: i64 = 86_400;
+/// What is served has changed since it was read: it has to be read again, and nothing was done.
+const VIEWS_CHANGED: &str = "ViewsChanged";
+/// No view that is served reads the source.
+const NO_VIEW_FOR_SOURCE: &str = "NoViewForSource";
 
 /// The views a function keeps, on their tables.
+///
+/// What is served stands in the ledger's table, not here: it may change while the function runs
+/// (`generation`). So what was read of it is replaced as a whole, between two batches.
 #[derive(Debug)]
 pub struct Views {
-    store: Store,
-    /// Where the tables are that views are computed from, if not in the same store.
-    source_store: Option<Store>,
-    /// Who invokes the function again, where a backfill is to continue itself.
-    invoker: Option<Arc<dyn Invoke>>,
-    ledger_table: String,
-    owner: String,
-    definitions: Vec<View>,
-    view_tables: Vec<String>,
-    groups: Vec<Group>,
-    /// The sources that have come. Never held over a call.
-    sources: Mutex<Sources>,
-}
-
-/// Views that share the ledger rows of one source: same stream, same item key.
-#[derive(Debug)]
-struct Group {
-    stream: String,
-    key: Option<Path>,
-    /// What tells its ledger rows from others of the source.
-    kind: String,
-    views: Vec<usize>,
-    /// The attributes its views look at.
-    attributes: Arc<[String]>,
+    view_table_prefix: String,
+    /// The definitions that this version of the function has.
+    files: Vec<View>,
+    /// What is served, as it was read last. Never held over a call.
+    served: Mutex<Arc<Served>>,
 }
 
 /// The views cannot be served.
@@ -122,46 +115,73 @@ impl OpenError {
 
 impl Views {
     /// Serves views on the tables that belong to them, after checking that the state there is
-    /// this owner's and was made by the same definitions.
+    /// this owner's. What is new or changed in them is built beside what is served.
     ///
     /// # Errors
-    /// Names clash, the state is another owner's or was made by other definitions, or the
-    /// store does not answer.
+    /// Names clash, the state is another owner's, a changed view cannot be built beside the
+    /// former one, or the store does not answer.
     pub async fn open(
         views: Vec<View>,
         store: Store,
-        (ledger_table, view_table_prefix): (&str, &str),
+        tables: (&str, &str),
         owner: &Owner,
         deadline: Timestamp,
     ) -> Result<Self, OpenError> {
-        let groups = groups_of(&views)?;
-        let registered: Vec<_> = views.iter().map(|view| (view, kind_of(view))).collect();
-        let checked = registry::check(&store, ledger_table, owner, &registered, deadline).await?;
+        Self::open_as(true, views, (store, tables), owner, deadline).await
+    }
+
+    /// Serves what is registered already, for an operator: these definitions propose nothing.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn attach(
+        views: Vec<View>,
+        store: Store,
+        tables: (&str, &str),
+        owner: &Owner,
+        deadline: Timestamp,
+    ) -> Result<Self, OpenError> {
+        Self::open_as(false, views, (store, tables), owner, deadline).await
+    }
+
+    async fn open_as(
+        proposes: bool,
+        files: Vec<View>,
+        (store, (ledger_table, view_table_prefix)): (Store, (&str, &str)),
+        owner: &Owner,
+        deadline: Timestamp,
+    ) -> Result<Self, OpenError> {
+        served::check(&files)?;
+        let place = Place { store: &store, ledger_table, view_table_prefix };
+        let checked = registry::check(place, owner, (&files, proposes), deadline).await?;
         if let Some(former) = &checked.taken_from {
             telemetry::ledger_taken(former, owner.name());
         }
-        for view in &checked.dropped {
-            telemetry::view_dropped(view);
+        for view in &checked.absent {
+            telemetry::view_absent(view);
         }
-        let view_tables = views.iter().map(|view| view_table(view_table_prefix, view)).collect();
-        Ok(Self {
+        for (view, generation) in &checked.building {
+            telemetry::generation_registered(view, *generation);
+        }
+        let known = Known { definitions: &files, order: &files };
+        let kept = Kept {
             store,
             source_store: None,
             invoker: None,
             ledger_table: ledger_table.to_owned(),
             owner: owner.name().to_owned(),
-            definitions: views,
-            view_tables,
-            groups,
-            sources: Mutex::new(checked.sources),
-        })
+        };
+        let served = Served::new(kept, &checked.registry, known)?;
+        let view_table_prefix = view_table_prefix.to_owned();
+        Ok(Self { view_table_prefix, files, served: Mutex::new(Arc::new(served)) })
     }
 
-    /// Makes the tables of these views where they are missing. For the desk and for tests; a
-    /// deployed function's tables come from its template.
+    /// Makes the tables of these views where they are missing, those of generations included
+    /// that a start would register. For the desk and for tests; a deployed function's tables
+    /// come from its template.
     ///
     /// # Errors
-    /// The store refuses or cannot be reached.
+    /// The store refuses or cannot be reached. A state that a start would refuse is left to it.
     pub async fn ensure_tables(
         views: &[View],
         store: &Store,
@@ -170,48 +190,74 @@ impl Views {
         deadline: Timestamp,
     ) -> Result<(), StoreError> {
         store.ensure_table(ledger_table, &[LEDGER_KEY], Some(LEDGER_TTL), deadline).await?;
-        for view in views {
-            let table = view_table(view_table_prefix, view);
+        let place = Place { store, ledger_table, view_table_prefix };
+        for table in registry::tables(place, views, deadline).await? {
             store.ensure_table(&table, &[rows::ROW_KEY], None, deadline).await?;
         }
         Ok(())
     }
 
-    /// The views served.
+    /// The views of this function's files: the definitions whose rows readers are given.
     #[must_use]
-    pub fn definitions(&self) -> &[View] {
-        &self.definitions
+    pub fn definitions(&self) -> Vec<View> {
+        let served = self.served();
+        let listed = served.listed(&self.files).into_iter();
+        listed.map(|view| served.definitions[view].clone()).collect()
     }
 
     /// The store they are kept in.
     #[must_use]
-    pub fn store(&self) -> &Store {
-        &self.store
+    pub fn store(&self) -> Store {
+        self.served().store.clone()
     }
 
     /// Reads the tables that views are computed from in another store.
     #[must_use]
-    pub fn with_source_store(self, source_store: Option<Store>) -> Self {
-        Self { source_store, ..self }
+    pub fn with_source_store(mut self, source_store: Option<Store>) -> Self {
+        let served = self.served.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(served) = Arc::get_mut(served) {
+            served.source_store = source_store;
+        }
+        self
     }
 
     /// Lets a backfill continue itself: whoever invokes the function again.
     #[must_use]
-    pub fn with_invoker(self, invoker: Option<Arc<dyn Invoke>>) -> Self {
-        Self { invoker, ..self }
+    pub fn with_invoker(mut self, invoker: Option<Arc<dyn Invoke>>) -> Self {
+        let served = self.served.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(served) = Arc::get_mut(served) {
+            served.invoker = invoker;
+        }
+        self
     }
 
-    /// Where the tables are that views are computed from.
-    fn source_store(&self) -> &Store {
-        self.source_store.as_ref().unwrap_or(&self.store)
-    }
-
-    /// The first rows of a view in the order of its key columns, and how many there are.
+    /// The first rows of a view in the order of its key columns, and how many there are. The
+    /// view is meant by its place among the [`definitions`](Self::definitions).
     ///
     /// # Errors
     /// The store does not answer, or a row is not as changefold writes it.
+    ///
+    /// # Panics
+    /// There is no such view.
     pub async fn rows(&self, view: usize, limit: usize) -> Result<rows::Listing, StoreError> {
-        rows::list(&self.store, &self.definitions[view], &self.view_tables[view], limit).await
+        let served = self.served();
+        let view = served.listed(&self.files)[view];
+        rows::list(&served.store, &served.definitions[view], &served.view_tables[view], limit).await
+    }
+
+    /// The rows of one generation of a view, as [`rows`](Self::rows); none if it is not served.
+    ///
+    /// # Errors
+    /// As [`rows`](Self::rows).
+    pub async fn rows_of(
+        &self,
+        (view, generation): (&str, u32),
+        limit: usize,
+    ) -> Result<Option<rows::Listing>, StoreError> {
+        let served = self.served();
+        let Some(view) = served.view_of(view, generation) else { return Ok(None) };
+        let (definition, table) = (&served.definitions[view], &served.view_tables[view]);
+        rows::list(&served.store, definition, table, limit).await.map(Some)
     }
 
     /// The first items that some view leaves out, and how many there are: reads the whole
@@ -220,69 +266,76 @@ impl Views {
     /// # Errors
     /// The store does not answer.
     pub async fn quarantined(&self, limit: usize) -> Result<quarantine::Quarantined, StoreError> {
-        quarantine::all(&self.store, &self.ledger_table, &self.names(), limit).await
+        let served = self.served();
+        quarantine::all(&served.store, &served.ledger_table, &served.names(), limit).await
     }
 
-    fn names(&self) -> Vec<&str> {
-        self.definitions.iter().map(|view| view.name.as_str()).collect()
+    fn served(&self) -> Arc<Served> {
+        Arc::clone(&self.served.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// How the items of a source are filed. The first time that a source of its name comes it
-    /// is written down, once for the life of the ledger.
-    async fn filing(&self, arn: &str, deadline: Timestamp) -> Result<Filing, RegistryError> {
-        let known = self.sources.lock().unwrap_or_else(PoisonError::into_inner).filing(arn);
-        if let Some(filing) = known {
-            return Ok(filing);
-        }
-        let unreadable = || RegistryError::Unreadable { table: self.ledger_table.clone() };
-        let source = (arn, sources::resource(arn).ok_or_else(unreadable)?);
-        let (table, owner) = (&self.ledger_table, &self.owner);
-        let bound = registry::bind(&self.store, table, owner, source, deadline).await?;
-        let filing = bound.filing(arn).ok_or_else(unreadable);
-        *self.sources.lock().unwrap_or_else(PoisonError::into_inner) = bound;
-        filing
+    /// Reads what is served again; whether it has changed.
+    async fn reread(&self, former: &Served, deadline: Timestamp) -> Result<bool, Halt> {
+        let (store, table) = (&former.store, &former.ledger_table);
+        let registry = registry::served(store, table, &former.owner, deadline).await;
+        let registry = registry.map_err(|error| Halt::new(error.code(), error.to_string()))?;
+        let known = Known { definitions: &former.definitions, order: &self.files };
+        let kept = Kept {
+            store: former.store.clone(),
+            source_store: former.source_store.clone(),
+            invoker: former.invoker.clone(),
+            ledger_table: former.ledger_table.clone(),
+            owner: former.owner.clone(),
+        };
+        let served = Served::new(kept, &registry, known);
+        let served = served.map_err(|error| Halt::new(error.code(), error.to_string()))?;
+        let has_changed = served.revision > former.revision;
+        *self.served.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(served);
+        Ok(has_changed)
     }
 }
 
-/// Groups the views by what they read; refuses what cannot be served.
-fn groups_of(views: &[View]) -> Result<Vec<Group>, OpenError> {
-    let mut groups: Vec<Group> = Vec::new();
-    for (index, view) in views.iter().enumerate() {
-        if views[..index].iter().any(|other| other.name == view.name) {
-            return Err(OpenError::Twice(view.name.clone()));
-        }
-        if view.columns().len() > COLUMNS_MAX {
-            return Err(OpenError::TooWide(view.name.clone()));
-        }
-        let kind = kind_of(view);
-        let is_same = |group: &&mut Group| group.stream == view.from && group.kind == kind;
-        match groups.iter_mut().find(is_same) {
-            Some(group) => group.views.push(index),
-            None => groups.push(Group {
-                stream: view.from.clone(),
-                key: view.key.clone(),
-                kind,
-                views: vec![index],
-                attributes: Arc::default(),
-            }),
+impl Work for Views {
+    async fn work(
+        &self,
+        records: &[Record<'_>],
+        outcomes: &mut [Outcome],
+        measures: &mut Measures,
+        call: &Call,
+    ) -> Result<(), Halt> {
+        loop {
+            let served = self.served();
+            let halt = match served.work(records, outcomes, measures, call).await {
+                Err(halt) if is_outdated(&halt) => halt,
+                ended => return ended,
+            };
+            let has_changed = self.reread(&served, call.deadline).await?;
+            if !has_changed && halt.code != VIEWS_CHANGED {
+                return Err(halt);
+            }
+            outcomes.fill(Outcome::default());
         }
     }
-    for group in &mut groups {
-        let names: BTreeSet<&str> =
-            group.views.iter().flat_map(|&view| views[view].attributes()).collect();
-        group.attributes = names.into_iter().map(str::to_owned).collect();
+
+    async fn operate(&self, operation: &Operation, call: &Call) -> Result<Value, Halt> {
+        let mut served = self.served();
+        if served.is_outdated(call.deadline).await? {
+            self.reread(&served, call.deadline).await?;
+        }
+        loop {
+            served = self.served();
+            let asked = generation::Asked { prefix: &self.view_table_prefix };
+            match served.carry_out(operation, asked, call).await {
+                Err(halt) if halt.code == VIEWS_CHANGED => {
+                    self.reread(&served, call.deadline).await?;
+                }
+                ended => return ended,
+            }
+        }
     }
-    if let Some(group) = groups.iter().find(|group| group.views.len() > VIEWS_PER_SOURCE_MAX) {
-        return Err(OpenError::TooMany(group.stream.clone()));
-    }
-    Ok(groups)
 }
 
-/// What tells the views of a source apart that share no ledger rows: their item's key.
-fn kind_of(view: &View) -> String {
-    view.key.as_ref().map(|path| format!("@{path}")).unwrap_or_default()
-}
-
-fn view_table(prefix: &str, view: &View) -> String {
-    format!("{prefix}{}", view.name)
+/// Whether what is served may have changed since it was read.
+fn is_outdated(halt: &Halt) -> bool {
+    halt.code == VIEWS_CHANGED || halt.code == NO_VIEW_FOR_SOURCE
 }

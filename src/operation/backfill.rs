@@ -177,6 +177,10 @@ pub struct Begun {
     pub segments: u32,
     /// How it stands.
     pub state: RunState,
+    /// In how many milliseconds it may read its first item: a generation has to be known to
+    /// every invocation first.
+    #[serde(default)]
+    pub wait_ms: u64,
 }
 
 /// What a call has done.
@@ -227,6 +231,8 @@ pub enum Stopped {
     LeaseLost,
     /// A store did not answer.
     Unanswered,
+    /// The generation that is built was registered a moment ago.
+    TooEarly,
 }
 
 /// What became of items.
@@ -258,7 +264,7 @@ impl Counts {
 /// How far views are built.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
-    /// Every view of the function.
+    /// Every generation of every view of the function.
     pub views: Vec<ViewStatus>,
     /// The runs over their sources.
     pub runs: Vec<RunStatus>,
@@ -269,6 +275,12 @@ pub struct Status {
 pub struct ViewStatus {
     /// The view.
     pub view: String,
+    /// Which generation of it, from 1.
+    pub generation: u32,
+    /// The table of this generation.
+    pub table: String,
+    /// Whether it is the one that readers are given.
+    pub is_current: bool,
     /// How far it is; none if it was never backfilled.
     pub state: Option<ViewState>,
     /// The source that its run reads, by its ARN.

@@ -134,7 +134,10 @@ impl<R: Runner> Operator<'_, R> {
             Operation::Reconcile(_)
             | Operation::Backfill(_)
             | Operation::Verify(_)
-            | Operation::Repair(_) => Err(Halt::no_views()),
+            | Operation::Repair(_)
+            | Operation::Diff(_)
+            | Operation::Switch(_)
+            | Operation::DropView(_) => Err(Halt::no_views()),
         }
     }
 

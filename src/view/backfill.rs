@@ -21,13 +21,16 @@ mod segment;
 mod tidy;
 
 use super::{
-    Views,
+    VIEWS_CHANGED,
     building::{self, RunState, STATE, ViewState},
-    definition::Shape,
+    definition::{Shape, View},
+    generation,
     reconcile::ledger_unread,
     registry,
+    served::{Generation, Served},
     source_item::LEDGER_KEY,
     source_table::{SourceTable, check_stream},
+    sources,
 };
 use crate::{
     call::{Call, Halt},
@@ -36,12 +39,16 @@ use crate::{
         Status, Stopped, UNITS_PER_S_DEFAULT, ViewStatus, Which, Worked,
     },
     record::Timestamp,
-    store::{Store, StoreError, Trouble, Usage, rows::text_of, tables::TableStream},
+    store::{
+        Item, Store, StoreError, Trouble, Usage,
+        rows::{text, text_of},
+        tables::TableStream,
+    },
 };
 use bucket::{Cost, Limits};
 use pace::Pace;
 use portion::{Work, read_units_per_item, reserve_ms, stopped_by};
-use run::{Expected, Run};
+use run::{Built, Expected, Run};
 use segment::Segment;
 use serde_json::Value;
 use std::collections::{BTreeSet, VecDeque};
@@ -61,7 +68,16 @@ enum Look<T> {
     Keep(T),
 }
 
-impl Views {
+/// Of which views is said how far they are when a run is written.
+#[derive(Debug, Clone, Copy)]
+enum OfViews {
+    /// Of those that the run builds.
+    Built,
+    /// Of none: nothing has changed for them.
+    None,
+}
+
+impl Served {
     /// Carries out one step of a backfill.
     ///
     /// # Errors
@@ -95,23 +111,10 @@ impl Views {
     /// How much there is, and what bringing it in takes.
     async fn estimate(&self, table: &str, call: &Call) -> Result<Estimate, Halt> {
         let source = self.source_table(table, call.deadline).await?;
-        let described = &source.described;
-        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-        let (items, bytes) = (described.items as f64, described.bytes as f64);
-        let is_rows = |&&view: &&usize| matches!(self.definitions[view].shape, Shape::Rows(_));
-        let views = &self.groups[source.group].views;
-        #[expect(clippy::cast_precision_loss, reason = "at most 49")]
-        let (rows, all) = (views.iter().filter(is_rows).count() as f64, views.len() as f64);
-        Ok(Estimate {
-            source: source.arn.clone(),
-            views: self.views_of(&source).into_iter().map(str::to_owned).collect(),
-            items: described.items,
-            bytes: described.bytes,
-            has_stream: described.stream == TableStream::WithNewImage,
-            read_units: bytes / 8_192.0 + items,
-            write_units_min: items * 2.0 * (1.0 + rows + (all - rows) / SHARED_BY),
-            write_units_max: items * 2.0 * (1.0 + all),
-        })
+        let (_, wanted) = self.wanted(&source, call.deadline).await?;
+        let views = self.views_of(&source, &wanted);
+        let definitions: Vec<&View> = views.iter().map(|&view| &self.definitions[view]).collect();
+        Ok(estimate_of(&source, &definitions, wanted.len()))
     }
 
     /// Begins a run, or goes on with the one that is there.
@@ -139,12 +142,18 @@ impl Views {
         let described = &source.described;
         loop {
             let former = self.run_of(&source.arn, deadline).await?;
+            let (building, wanted) = self.wanted(&source, deadline).await?;
             let is_over = |run: &Run| stopped_by(run.state) == Some(Stopped::AllDone);
-            let run = match former {
-                Some(run) if is_over(&run) && !begin.again => return Ok(begun(&run)),
-                Some(mut run)
-                    if !is_over(&run) && (run.state == RunState::Scanning || !begin.again) =>
+            let goes_on = |run: &Run| {
+                run.generations == wanted && (run.state == RunState::Scanning || !begin.again)
+            };
+            let mut run = match former {
+                Some(run)
+                    if is_over(&run) && !begin.again && building.is_subset(&run.generations) =>
                 {
+                    return Ok(begun(&run, 0));
+                }
+                Some(mut run) if !is_over(&run) && goes_on(&run) => {
                     check_table(&run, &source)?;
                     (run.state, run.limits) = (RunState::Scanning, limits);
                     run
@@ -158,12 +167,14 @@ impl Views {
                     let run = (&*source.arn, store.unique());
                     let pace = Pace::new((store, table), &source.arn, limits, "");
                     pace.reset(deadline).await.map_err(|error| self.unanswered(error))?;
-                    let how = (segments, limits);
+                    let how = (segments, limits, wanted);
                     Run::begun(run, former.as_ref(), how, expected, store.clock().now())
                 }
             };
-            if self.wrote(&run, &self.views_of(&source), deadline).await? {
-                return Ok(begun(&run));
+            run.from_ms = self.first_read_of(&source, &run.generations);
+            if self.wrote(&run, (&source, OfViews::Built), deadline).await? {
+                let wait_ms = self.wait_ms(&run, deadline).await?;
+                return Ok(begun(&run, wait_ms));
             }
         }
     }
@@ -187,6 +198,17 @@ impl Views {
         if let Some(stopped) = stopped_by(run.state) {
             return Ok(ended(Some(stopped)));
         }
+        let wait_ms = self.wait_ms(&run, deadline).await?;
+        if wait_ms > 0 {
+            return Ok(Worked { wait_ms, ..ended(Some(Stopped::TooEarly)) });
+        }
+        let is_covered =
+            |it: &SourceTable<'_>| run.generations.contains(&self.groups[it.group].generation);
+        let groups: Vec<_> = self.in_each_group(&source).filter(is_covered).collect();
+        if groups.is_empty() {
+            let message = "what the run builds was dropped: begin another";
+            return Err(Halt::new("RunNotCurrent", message));
+        }
         let owner = self.call_id(call);
         let id = (&*source.arn, &*run.id);
         let segments = Segment::all((store, table), id, run.segments, deadline).await;
@@ -205,6 +227,7 @@ impl Views {
             views: self,
             call,
             source: &source,
+            groups,
             pace: Pace::new((store, table), &source.arn, run.limits, &owner),
             told: ended(None),
             segment,
@@ -244,8 +267,8 @@ impl Views {
                 let id = (&*work.source.arn, &*work.run.id);
                 let segments = Segment::all(place, id, work.run.segments, deadline).await;
                 let segments = segments.map_err(|error| self.unanswered(error))?;
-                #[expect(clippy::cast_precision_loss, reason = "at most 49")]
-                let views = self.views_of(work.source).len() as f64;
+                #[expect(clippy::cast_precision_loss, reason = "at most 49 of a group")]
+                let views = self.views_of(work.source, &work.run.generations).len() as f64;
                 let cost = Cost::of_units(1.0, 2.0 * (1.0 + views));
                 let is_end = segments.iter().all(|segment| segment.is_done);
                 // Without leave, the next call sees that nothing is left.
@@ -318,14 +341,7 @@ impl Views {
 
     /// How far the views are built.
     async fn status(&self, which: &Which, call: &Call) -> Result<Status, Halt> {
-        let (store, table) = self.ledger_place();
-        let keys: Vec<String> =
-            self.definitions.iter().map(|view| building::state_key(&view.name)).collect();
-        let mut rows = Vec::new();
-        for keys in keys.chunks(crate::store::BATCH_GET_KEYS_MAX) {
-            let read = store.batch_get(table, LEDGER_KEY, keys, call.deadline).await;
-            rows.extend(read.map_err(|error| self.unanswered(error))?);
-        }
+        let rows = self.state_rows(call.deadline).await?;
         let asked = which.table.as_deref().and_then(|table| self.source_arn(table));
         if which.table.is_some() && asked.is_none() {
             let message = "no source of that name has come yet, and none was backfilled";
@@ -333,17 +349,33 @@ impl Views {
         }
         let mut sources: BTreeSet<String> = asked.clone().into_iter().collect();
         let mut status = Status::default();
-        for view in &self.definitions {
-            let row = rows.iter().find(|row| text_of(row, "view") == Some(&view.name));
-            let source = row.and_then(|row| text_of(row, "source")).map(str::to_owned);
-            let known = row.and_then(|row| text_of(row, STATE));
-            let all = [ViewState::Building, ViewState::CatchingUp, ViewState::Ready];
-            let state = all.into_iter().find(|state| known == Some(state.as_str()));
+        for (view, definition) in self.definitions.iter().enumerate() {
+            let row = &rows[view];
+            let source = text_of(row, "source").map(str::to_owned);
+            let state = text_of(row, STATE).and_then(ViewState::read);
             if asked.is_none() {
                 sources.extend(source.clone());
             }
-            if asked.is_none() || asked == source {
-                status.views.push(ViewStatus { view: view.name.clone(), state, source });
+            let Generation { number, is_current, .. } = self.generations[view];
+            let is_asked = match (&asked, &source) {
+                (None, _) => true,
+                (Some(asked), Some(source)) => asked == source,
+                // One that waits for its backfill has no row.
+                (Some(asked), None) => {
+                    !is_current
+                        && sources::resource(asked)
+                            .is_some_and(|it| it.strip_prefix("table/") == Some(&definition.from))
+                }
+            };
+            if is_asked {
+                status.views.push(ViewStatus {
+                    view: definition.name.clone(),
+                    generation: number,
+                    table: self.view_tables[view].clone(),
+                    is_current,
+                    state,
+                    source,
+                });
             }
         }
         for source in sources {
@@ -395,12 +427,11 @@ impl Views {
         change: impl Fn(&mut Run) -> bool,
         deadline: Timestamp,
     ) -> Result<RunState, Halt> {
-        let views = self.views_of(source);
         let changed = |run: &mut Run| {
             let is_one = change(run);
             if is_one { Look::Write(run.state) } else { Look::Keep(run.state) }
         };
-        let state = self.update((source, id), &views, changed, deadline).await?;
+        let state = self.update((source, id), OfViews::Built, changed, deadline).await?;
         Ok(state.unwrap_or(RunState::Stopped))
     }
 
@@ -409,7 +440,7 @@ impl Views {
     async fn update<T>(
         &self,
         (source, id): (&SourceTable<'_>, &str),
-        views: &[&str],
+        views: OfViews,
         look: impl Fn(&mut Run) -> Look<T>,
         deadline: Timestamp,
     ) -> Result<Option<T>, Halt> {
@@ -418,7 +449,7 @@ impl Views {
             let Some(mut run) = run else { return Ok(None) };
             match look(&mut run) {
                 Look::Keep(told) => return Ok(Some(told)),
-                Look::Write(told) if self.wrote(&run, views, deadline).await? => {
+                Look::Write(told) if self.wrote(&run, (source, views), deadline).await? => {
                     return Ok(Some(told));
                 }
                 Look::Write(_) => {}
@@ -426,11 +457,31 @@ impl Views {
         }
     }
 
-    /// Writes a run; false if it has to be looked at again.
-    async fn wrote(&self, run: &Run, views: &[&str], deadline: Timestamp) -> Result<bool, Halt> {
-        match run.write(self.ledger_place(), views, deadline).await {
+    /// Writes a run and how far it is with its views; false if it has to be looked at again.
+    async fn wrote(
+        &self,
+        run: &Run,
+        (source, views): (&SourceTable<'_>, OfViews),
+        deadline: Timestamp,
+    ) -> Result<bool, Halt> {
+        let built = match views {
+            OfViews::Built => self.views_of(source, &run.generations),
+            OfViews::None => Vec::new(),
+        };
+        let built = built.into_iter().map(|view| Built {
+            view: &self.definitions[view].name,
+            generation: self.generations[view],
+            table: &self.view_tables[view],
+        });
+        let built: Vec<Built<'_>> = built.collect();
+        match run.write(self.ledger_place(), &built, deadline).await {
             Ok(()) => Ok(true),
-            Err(error) if matches!(error.trouble, Trouble::Guard | Trouble::Unknown) => Ok(false),
+            Err(error) if matches!(error.trouble, Trouble::Guard | Trouble::Unknown) => {
+                if self.is_outdated(deadline).await? {
+                    return Err(Halt::new(VIEWS_CHANGED, "other views are served by now"));
+                }
+                Ok(false)
+            }
             Err(error) => Err(self.unanswered(error)),
         }
     }
@@ -440,15 +491,94 @@ impl Views {
         format!("{}/{}", call.request_id, self.store.unique())
     }
 
+    /// The rows that say how far the views are, by the view's index; empty where there is none.
+    pub(super) async fn state_rows(&self, deadline: Timestamp) -> Result<Vec<Item>, Halt> {
+        let (store, table) = self.ledger_place();
+        let keys = (0..self.definitions.len()).map(|view| {
+            let (name, generation) = (&self.definitions[view].name, self.generations[view]);
+            if generation.is_current {
+                building::state_key(name)
+            } else {
+                building::generation_key(name, generation.number)
+            }
+        });
+        let keys: Vec<String> = keys.collect();
+        let mut rows = Vec::new();
+        for keys in keys.chunks(crate::store::BATCH_GET_KEYS_MAX) {
+            let read = store.batch_get(table, LEDGER_KEY, keys, deadline).await;
+            rows.extend(read.map_err(|error| self.unanswered(error))?);
+        }
+        let row = |key: &String| {
+            let mut rows = rows.iter();
+            rows.find(|row| text_of(row, LEDGER_KEY) == Some(key)).cloned().unwrap_or_default()
+        };
+        Ok(keys.iter().map(row).collect())
+    }
+
+    /// The generations of a source that are not built yet, and those that a run reads it for:
+    /// these, or if there are none the current ones.
+    async fn wanted(
+        &self,
+        source: &SourceTable<'_>,
+        deadline: Timestamp,
+    ) -> Result<(BTreeSet<u32>, BTreeSet<u32>), Halt> {
+        let rows = self.state_rows(deadline).await?;
+        let (mut building, mut current) = (BTreeSet::new(), BTreeSet::new());
+        for source in self.in_each_group(source) {
+            for &view in &self.groups[source.group].views {
+                let Generation { number, is_current, .. } = self.generations[view];
+                let state = text_of(&rows[view], STATE).and_then(ViewState::read);
+                let is_built = state == Some(ViewState::Ready) || (is_current && state.is_none());
+                building.extend((!is_built).then_some(number));
+                current.extend(is_current.then_some(number));
+            }
+        }
+        let wanted = if building.is_empty() { current } else { building.clone() };
+        Ok((building, wanted))
+    }
+
+    /// A source for each group of views that is built, in the order of their generations.
+    pub(super) async fn built_groups<'s>(
+        &'s self,
+        source: &SourceTable<'s>,
+        deadline: Timestamp,
+    ) -> Result<Vec<SourceTable<'s>>, Halt> {
+        let (building, _) = self.wanted(source, deadline).await?;
+        let generation = |it: &SourceTable<'_>| self.groups[it.group].generation;
+        let groups = self.in_each_group(source).filter(|it| !building.contains(&generation(it)));
+        let mut groups: Vec<_> = groups.collect();
+        groups.sort_by_key(generation);
+        Ok(groups)
+    }
+
+    /// When a run over these generations may read its first item.
+    fn first_read_of(&self, source: &SourceTable<'_>, generations: &BTreeSet<u32>) -> Option<i64> {
+        let views = self.views_of(source, generations).into_iter();
+        let since = views.filter_map(|view| self.generations[view].since);
+        since.max().map(|since| generation::first_read(since).0)
+    }
+
+    /// How long a run has to wait until it may read its first item, by the store's clock.
+    async fn wait_ms(&self, run: &Run, deadline: Timestamp) -> Result<u64, Halt> {
+        let Some(from) = run.from_ms else { return Ok(0) };
+        let (store, table) = self.ledger_place();
+        let key = Item::from([(LEDGER_KEY.to_owned(), text(building::run_key(&run.source)))]);
+        let dated = store.get_dated(table, key, deadline).await;
+        let (_, Timestamp(now)) = dated.map_err(|error| self.unanswered(error))?;
+        Ok(u64::try_from(from.saturating_sub(now)).unwrap_or(0))
+    }
+
     async fn run_of(&self, source: &str, deadline: Timestamp) -> Result<Option<Run>, Halt> {
         let (store, table) = self.ledger_place();
         let found = Run::find(store, table, source, deadline).await;
         found.map_err(|error| self.unanswered(error))
     }
 
-    fn views_of(&self, source: &SourceTable<'_>) -> Vec<&str> {
-        let views = self.groups[source.group].views.iter();
-        views.map(|&view| self.definitions[view].name.as_str()).collect()
+    /// The views of a source that are of these generations.
+    fn views_of(&self, source: &SourceTable<'_>, generations: &BTreeSet<u32>) -> Vec<usize> {
+        let groups = self.in_each_group(source).map(|source| &self.groups[source.group]);
+        let covered = groups.filter(|group| generations.contains(&group.generation));
+        covered.flat_map(|group| group.views.iter().copied()).collect()
     }
 
     /// How long the streams of these views keep records at the longest.
@@ -473,7 +603,7 @@ impl Views {
         }
     }
 
-    fn unanswered(&self, error: StoreError) -> Halt {
+    pub(super) fn unanswered(&self, error: StoreError) -> Halt {
         if error.trouble == Trouble::Rejected {
             return ledger_unread(error);
         }
@@ -483,12 +613,38 @@ impl Views {
     }
 }
 
-fn begun(run: &Run) -> Begun {
+/// What bringing a table into views of so many generations takes.
+pub(super) fn estimate_of(
+    source: &SourceTable<'_>,
+    views: &[&View],
+    generations: usize,
+) -> Estimate {
+    let described = &source.described;
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    let (items, bytes) = (described.items as f64, described.bytes as f64);
+    let is_rows = |view: &&&View| matches!(view.shape, Shape::Rows(_));
+    #[expect(clippy::cast_precision_loss, reason = "at most 49 of a group")]
+    let [rows, all, ledgers] =
+        [views.iter().filter(is_rows).count(), views.len(), generations].map(|it| it as f64);
+    Estimate {
+        source: source.arn.clone(),
+        views: views.iter().map(|view| view.name.clone()).collect(),
+        items: described.items,
+        bytes: described.bytes,
+        has_stream: described.stream == TableStream::WithNewImage,
+        read_units: bytes / 8_192.0 + items * ledgers,
+        write_units_min: items * 2.0 * (ledgers + rows + (all - rows) / SHARED_BY),
+        write_units_max: items * 2.0 * (ledgers + all),
+    }
+}
+
+fn begun(run: &Run, wait_ms: u64) -> Begun {
     Begun {
         source: run.source.clone(),
         run: run.id.clone(),
         segments: run.segments,
         state: run.state,
+        wait_ms,
     }
 }
 

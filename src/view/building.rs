@@ -4,6 +4,8 @@
 //! be trusted; a run's row (`B#` and the ARN of the source) says how a backfill stands. Both
 //! change in one transaction, so that no reader finds a view ready that is being built. A view
 //! that was never backfilled has no row: it knows the items that changed since its mapping began.
+//! The row of a view is about the generation that readers are given, and names its table. Another
+//! generation has a row of its own (`S#`, the name, `~` and its number).
 //!
 //! Separate from the run itself because the ledger looks here too: while views are built, the
 //! row of a removed item has no time to live.
@@ -22,6 +24,8 @@ const RUN_PREFIX: &str = "B#";
 
 /// Attribute of both rows.
 pub(crate) const STATE: &str = "state";
+/// What the row of a view says that was dropped.
+pub(crate) const DROPPED: &str = "dropped";
 
 /// How far a view is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +49,15 @@ impl ViewState {
             Self::CatchingUp => "catching up",
             Self::Ready => "ready",
         }
+    }
+}
+
+impl ViewState {
+    /// Reads what a view's row says.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        let all = [Self::Building, Self::CatchingUp, Self::Ready];
+        all.into_iter().find(|state| state.as_str() == text)
     }
 }
 
@@ -106,10 +119,17 @@ impl fmt::Display for RunState {
     }
 }
 
-/// Key of the row that says how far a view is built.
+/// Key of the row that says how far a view is built: the generation that readers are given.
 #[must_use]
 pub fn state_key(view: &str) -> String {
     format!("{STATE_PREFIX}{view}")
+}
+
+/// Key of the row that says how far one generation of a view is built, be it current or not. A
+/// first generation that is current has none.
+#[must_use]
+pub fn generation_key(view: &str, generation: u32) -> String {
+    format!("{STATE_PREFIX}{view}~{generation}")
 }
 
 /// Key of the row of a source's run.

@@ -23,10 +23,12 @@ use crate::{
     record::Timestamp,
     store::{BATCH_GET_KEYS_MAX, Item, Store, StoreError, Tries, Trouble, rows::text},
     view::{
-        building,
+        VIEWS_CHANGED, building,
         definition::View,
         quarantine::{QUARANTINE, Quarantine},
+        registry,
         rows::{self, Effect, RowId, Stored},
+        served::Group,
         source_item::LEDGER_KEY,
     },
 };
@@ -49,6 +51,8 @@ const CALLS_AT_ONCE: usize = 16;
 pub(crate) struct Candidate {
     /// The item's ledger row.
     pub(crate) pk: String,
+    /// Whose ledger row it is: the group of views that share it.
+    pub(crate) group: usize,
     /// The item's key, for people.
     pub(crate) key: String,
     /// Where it is known from, and when that goes into the ledger.
@@ -119,17 +123,14 @@ pub(crate) struct Known {
     /// The rows of runs that build views.
     building: BTreeSet<String>,
     fences: Fences,
+    /// The revision at which the served views changed last; 0 if that is not known.
+    served: u64,
 }
 
 impl Known {
     /// What the ledger says of an item.
     pub(crate) fn entry(&self, pk: &str) -> Entry {
         self.entries.get(pk).cloned().unwrap_or_default()
-    }
-
-    /// Whether the run with this row still builds views; its row has to have been asked for.
-    pub(crate) fn is_building(&self, run: &str) -> bool {
-        self.building.contains(run)
     }
 }
 
@@ -140,6 +141,9 @@ pub(crate) struct Ledger<'a> {
     pub(crate) table: &'a str,
     pub(crate) views: &'a [View],
     pub(crate) view_tables: &'a [String],
+    pub(crate) groups: &'a [Group],
+    /// The revision of the registry by which the views are known.
+    pub(crate) revision: u64,
 }
 
 impl Ledger<'_> {
@@ -190,7 +194,11 @@ impl Ledger<'_> {
             };
             [Some(pk), expiry.as_ref().and_then(|it| it.unless_building.as_ref()), fence]
         });
-        match self.read(rows.flatten().cloned().collect(), deadline).await {
+        let mut rows: BTreeSet<String> = rows.flatten().cloned().collect();
+        // What is served is asked with every look at the ledger: one read unit a call.
+        rows.insert(registry::served_key());
+        match self.read(rows, deadline).await {
+            Ok(known) if known.served > self.revision => Err(self.outdated()),
             Ok(known) => self.write(candidates, pending, (&known, fates), deadline).await,
             Err(error) if error.trouble == Trouble::Rejected => Err(error),
             Err(error) => Ok(Some(error)),
@@ -218,6 +226,7 @@ impl Ledger<'_> {
                     entry.version >= *version
                         || entry.contains(*created)
                         || known.fences.contain(fence.as_deref(), *created)
+                        || self.is_before(candidate.group, *created) && entry.version.is_empty()
                 }
                 Basis::Scan => entry.exists(),
                 Basis::Source { .. } => false,
@@ -267,6 +276,10 @@ impl Ledger<'_> {
         let mut known = Known::default();
         while let Some(page) = pages.next().await {
             for item in page? {
+                if let Some(revision) = registry::served_at(&item) {
+                    known.served = revision;
+                    continue;
+                }
                 if let Some((run, is_building)) = building::run_of(&item) {
                     known.building.extend(is_building.then(|| run.to_owned()));
                     continue;
@@ -285,7 +298,8 @@ impl Ledger<'_> {
     fn change(&self, index: usize, candidate: &Candidate, known: (&Entry, &Known)) -> Change {
         let (entry, _) = known;
         let mut effects = BTreeMap::new();
-        for (view, definition) in self.views.iter().enumerate() {
+        for &view in &self.groups[candidate.group].views {
+            let definition = &self.views[view];
             let old = entry.contributions.get(&definition.name);
             let new = candidate.contributions.get(&view);
             if let Some(row) = candidate.projected.get(&view) {
@@ -360,6 +374,26 @@ impl Ledger<'_> {
             )
         });
         guards.chain(effects).collect()
+    }
+
+    /// Whether a record is from before the group was served: what is read of the source later has
+    /// it in it, and functions that did not serve the group may have finished it.
+    fn is_before(&self, group: usize, created: Option<Timestamp>) -> bool {
+        match (self.groups[group].from, created) {
+            (Some(from), Some(created)) => created < from,
+            _ => false,
+        }
+    }
+
+    /// Other views are served by now.
+    fn outdated(&self) -> StoreError {
+        StoreError {
+            operation: "BatchGetItem",
+            endpoint: self.table.to_owned(),
+            trouble: Trouble::Rejected,
+            code: VIEWS_CHANGED.to_owned(),
+            message: "other views are served by now".to_owned(),
+        }
     }
 
     /// A row is not as it should be.

@@ -1,8 +1,9 @@
 //! What an operator asks of the views.
 
 use super::{
-    Views,
+    generation::Asked,
     quarantine::{self, Wanted},
+    served::Served,
 };
 use crate::{
     call::{Call, Halt},
@@ -11,7 +12,7 @@ use crate::{
 use serde::Serialize;
 use serde_json::Value;
 
-impl Views {
+impl Served {
     /// Carries an operation out.
     ///
     /// # Errors
@@ -19,6 +20,9 @@ impl Views {
     pub(super) async fn carry_out(
         &self,
         operation: &Operation,
+        #[cfg_attr(not(feature = "backfill"), expect(unused, reason = "for a diff"))] asked: Asked<
+            '_,
+        >,
         call: &Call,
     ) -> Result<Value, Halt> {
         match operation {
@@ -31,8 +35,17 @@ impl Views {
             Operation::Verify(request) => self.verify_asked(request, call).await.map(told),
             #[cfg(feature = "backfill")]
             Operation::Repair(request) => self.repair_asked(request, call).await.map(told),
+            #[cfg(feature = "backfill")]
+            Operation::Diff(diff) => self.diff(diff, asked, call).await.map(told),
+            #[cfg(feature = "backfill")]
+            Operation::Switch(switch) => self.switch(switch, call).await.map(told),
+            #[cfg(feature = "backfill")]
+            Operation::DropView(drop) => self.drop_view(drop, call).await.map(told),
             #[cfg(not(feature = "backfill"))]
-            Operation::Reconcile(_)
+            Operation::Diff(_)
+            | Operation::Switch(_)
+            | Operation::DropView(_)
+            | Operation::Reconcile(_)
             | Operation::Backfill(_)
             | Operation::Verify(_)
             | Operation::Repair(_) => Err(Halt::new(

@@ -15,8 +15,9 @@
 //! write units, and two for each row of a projection. Whoever has many compares first.
 
 use super::{
-    Views, building,
+    VIEWS_CHANGED, building,
     ledger::{Basis, Candidate, Fate, Known},
+    served::Served,
     source_table::{Found, SourceTable},
 };
 use crate::{
@@ -42,7 +43,7 @@ pub(crate) enum Outcome {
 /// What became of a candidate, or why the store refuses it.
 type Written = (Option<Fate>, Option<NotDone>);
 
-impl Views {
+impl Served {
     /// Brings the items with these keys from their source into the views; an item that is no
     /// longer there goes out of them. Every item has an outcome of its own, in the order of
     /// the keys.
@@ -196,8 +197,18 @@ impl Views {
                 if whole.len() == key.len() { Ok(whole) } else { source.key_of(&Item::new()) }
             })
             .collect();
+        let keys = keys?;
+        let mut outcomes = vec![Outcome::Done; keys.len()];
+        for source in self.in_each_group(&source) {
+            let of_group = self.reconcile(&source, &keys, call.deadline).await?;
+            for (outcome, of_group) in outcomes.iter_mut().zip(of_group) {
+                if *outcome == Outcome::Done {
+                    *outcome = of_group;
+                }
+            }
+        }
         let mut told = Reconciled::default();
-        for outcome in self.reconcile(&source, &keys?, call.deadline).await? {
+        for outcome in outcomes {
             match outcome {
                 Outcome::Done => told.done += 1,
                 Outcome::NotDone(not_done) => told.not_done.push(not_done),
@@ -223,5 +234,8 @@ pub(super) fn refused(key: &str, error: &StoreError) -> NotDone {
 }
 
 pub(super) fn ledger_unread(error: StoreError) -> Halt {
+    if error.code == VIEWS_CHANGED {
+        return Halt::new(VIEWS_CHANGED, error.message);
+    }
     Halt::new("StoreRejected", error.to_string()).caused_by(error)
 }

@@ -1,31 +1,32 @@
-//! Whose state it is, and which definitions it was made by.
+//! Whose state it is, and which views are served: the registry, one row of the ledger's table.
 //!
 //! A ledger row says what an item contributed under the definition of that time. Started
 //! with another definition, or with a view the rows know nothing of, every later difference
-//! would be wrong; so the ledger table holds one row with the fingerprint of each view, and
-//! the function refuses to start when it does not match. The same row names the ledger's
-//! owner: a second function with other views would strike off those of the first, so it is
-//! refused as well. And it says which sources have come (`Sources`).
+//! would be wrong. So the row is the truth about what is served, with the text of every view, and
+//! the files of a function are proposals: what is new in them joins as a generation of its own
+//! (`plan`), beside what is served. Functions of several versions therefore serve the same views.
+//! The same row names the ledger's owner: what a second function with other views would add is
+//! not this one's, so it is refused. And it says which sources have come (`Sources`).
 //!
-//! The row is replaced under its revision. What it gives up: a changed view needs new
-//! tables, and a backfill of them.
+//! The row is replaced under its revision.
 
+mod plan;
 mod row;
 
 use crate::{
     record::Timestamp,
-    store::{Filter, Store, StoreError, Trouble, rows::text_of},
-    view::{
-        definition::View,
-        source_item::LEDGER_KEY,
-        sources::{self, Sources},
+    store::{
+        Store, StoreError, Trouble,
+        rows::{Change, number_of, text_of},
     },
+    view::{definition::View, rows::ROW_KEY, source_item::LEDGER_KEY, sources::Sources},
 };
-use row::{Registered, Registry, read, write};
-use std::collections::BTreeSet;
+pub(crate) use plan::{absent, plan, table_name};
+pub(crate) use row::{Id, Registered, Registry};
 
 const REGISTRY_KEY: &str = "V#";
-
+/// Key of the row with the revision at which the served views changed last.
+const SERVED_KEY: &str = "V#served";
 /// What stands for the owner of a ledger that has none, where one is to be taken from it.
 pub const NOBODY: &str = "nobody";
 
@@ -33,12 +34,11 @@ pub const NOBODY: &str = "nobody";
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
-    /// The rows were computed by another definition of this view.
+    /// The rows were computed by another definition of this view, and its source is a stream.
     #[error(
-        "view {view}: the ledger table {table} was made by another definition of it; start \
-         the changed view on new tables (set CHANGEFOLD_LEDGER_TABLE and \
-         CHANGEFOLD_VIEW_TABLE_PREFIX, or give replay another --state) and backfill them, or \
-         restore the old text"
+        "view {view}: the ledger table {table} was made by another definition of it, and a stream \
+         cannot be read again: start the changed view on new tables (set CHANGEFOLD_LEDGER_TABLE \
+         and CHANGEFOLD_VIEW_TABLE_PREFIX, or give replay another --state), or restore the old text"
     )]
     OtherDefinition {
         /// The view's name.
@@ -46,17 +46,54 @@ pub enum RegistryError {
         /// The ledger table.
         table: String,
     },
-    /// Items are in the ledger that this view has never seen.
+    /// Items of a stream are in the ledger that this view has never seen.
     #[error(
         "view {view}: the ledger table {table} already holds items of {from} that this view has \
-         not counted; start it on new tables (set CHANGEFOLD_LEDGER_TABLE and \
-         CHANGEFOLD_VIEW_TABLE_PREFIX, or give replay another --state) and backfill them"
+         not counted, and a stream cannot be read again; start it on new tables (set \
+         CHANGEFOLD_LEDGER_TABLE and CHANGEFOLD_VIEW_TABLE_PREFIX, or give replay another --state)"
     )]
     AddedLater {
         /// The view's name.
         view: String,
         /// The view's source.
         from: String,
+        /// The ledger table.
+        table: String,
+    },
+    /// The ledger does not have the text by which a view's rows were made.
+    #[error(
+        "view {view}: the ledger table {table} is from a version of changefold that did not write \
+         down its text. Start this version once with the view as it was; then it can be changed, \
+         or taken out of the files"
+    )]
+    NoText {
+        /// The view's name.
+        view: String,
+        /// The ledger table.
+        table: String,
+    },
+    /// A generation has no table.
+    #[error(
+        "view {view} has changed: its generation {generation} needs a table {table}, which is not \
+         there. Make it with the string key `{ROW_KEY}`, as the one the view has (in the template \
+         of the function, a copy of that table's resource under the new name)"
+    )]
+    TableMissing {
+        /// The view's name.
+        view: String,
+        /// The generation that was to be built.
+        generation: u32,
+        /// The table it needs.
+        table: String,
+    },
+    /// The text of a registered view cannot be read by this version.
+    #[error(
+        "view {view}: its text in the ledger table {table} cannot be read by this version of \
+         changefold; it was registered by a newer one, so deploy that one"
+    )]
+    NewerText {
+        /// The view's name.
+        view: String,
         /// The ledger table.
         table: String,
     },
@@ -109,9 +146,12 @@ impl RegistryError {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::OtherDefinition { .. } | Self::AddedLater { .. } | Self::Unreadable { .. } => {
-                "StateOfOtherViews"
-            }
+            Self::OtherDefinition { .. }
+            | Self::AddedLater { .. }
+            | Self::NoText { .. }
+            | Self::NewerText { .. }
+            | Self::Unreadable { .. } => "StateOfOtherViews",
+            Self::TableMissing { .. } => "ViewTableMissing",
             Self::OfAnother { .. } | Self::OfNobody { .. } => "LedgerOfAnother",
             Self::Store(_) => "StoreUnavailable",
         }
@@ -148,53 +188,182 @@ impl Owner {
     }
 }
 
-/// The state fits the views.
+/// What is served, and what a start has changed of it.
 #[derive(Debug, Default)]
 pub(crate) struct Checked {
-    /// Views of the same sources that are no longer served: they are struck off, because their
-    /// rows stop following the source.
-    pub(crate) dropped: Vec<String>,
+    pub(crate) registry: Registry,
+    /// Views that are served although the files do not have them.
+    pub(crate) absent: Vec<String>,
+    /// Generations that are built from now on.
+    pub(crate) building: Vec<Id>,
     /// The former owner, if the ledger was taken over.
     pub(crate) taken_from: Option<String>,
-    /// The sources that have come.
-    pub(crate) sources: Sources,
 }
 
-/// Checks the views and their owner against the state, and registers what is new to it. Each
-/// view comes with what its ledger rows are told apart by, beside its source.
+/// Where views are kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'p> {
+    pub(crate) store: &'p Store,
+    pub(crate) ledger_table: &'p str,
+    pub(crate) view_table_prefix: &'p str,
+}
+
+/// Checks the owner against the state, registers what the files propose, and says what is served.
+/// Without `proposes` nothing is registered.
 ///
 /// # Errors
-/// The ledger belongs to another function, a view's definition differs, a view was added where
-/// items are in the ledger, or the store does not answer.
+/// The ledger belongs to another function, a view cannot be built beside what is served, or the
+/// store does not answer.
 pub(crate) async fn check(
-    store: &Store,
-    table: &str,
+    place: Place<'_>,
     owner: &Owner,
-    views: &[(&View, String)],
+    (files, proposes): (&[View], bool),
     deadline: Timestamp,
 ) -> Result<Checked, RegistryError> {
+    let table = place.ledger_table;
+    let mut building = Vec::new();
     loop {
-        let registry = read(store, table, deadline).await?;
-        let dropped = no_longer_served(&registry, views);
-        let taken_from = take(&registry, owner, table, &dropped)?;
+        let registry = row::read(place.store, table, deadline).await?;
+        let foreign = plan::absent_of_sources(&registry, files);
+        let taken_from = take(&registry, owner, table, &foreign)?;
         let mut wanted = registry.clone();
         wanted.owner = Some(owner.name.clone());
-        register(store, table, &mut wanted, views, deadline).await?;
-        for name in &dropped {
-            wanted.views.remove(name);
+        if registry.owner.is_none() && taken_from.is_some() {
+            // They were taken away on purpose, and who reads their rows was told so.
+            wanted.generations.retain(|(name, _), it| it.sql.is_some() || !foreign.contains(name));
         }
-        let sources = registry.sources();
-        if wanted != registry {
-            match write(store, table, &wanted, deadline).await {
-                Ok(()) => {}
-                Err(error) if matches!(error.trouble, Trouble::Guard | Trouble::Unknown) => {
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
+        let planned = if proposes {
+            plan(place, wanted, files, deadline).await?
+        } else {
+            plan::with_texts(wanted, place, files)
+        };
+        for id in &planned.building {
+            has_table(place, (id, &planned.registry.generations[id]), deadline).await?;
+        }
+        if planned.registry != registry {
+            let serves_others = planned.registry.serves_other_than(&registry);
+            let written = (&planned.registry, serves_others);
+            if !wrote(place.store, table, written, Vec::new(), deadline).await? {
+                continue;
             }
+            building.extend(planned.building);
+            continue;
         }
-        return Ok(Checked { dropped, taken_from, sources });
+        let registry = stamped(place.store, table, registry, deadline).await?;
+        let absent = plan::absent(&registry, files);
+        return Ok(Checked { registry, absent, building, taken_from });
     }
+}
+
+/// The tables that these views need, and those of all that is registered.
+///
+/// # Errors
+/// The store does not answer. What a start refuses needs no table.
+pub(crate) async fn tables(
+    place: Place<'_>,
+    files: &[View],
+    deadline: Timestamp,
+) -> Result<Vec<String>, StoreError> {
+    let registered = match row::read(place.store, place.ledger_table, deadline).await {
+        Ok(registry) => plan(place, registry, files, deadline).await,
+        Err(error) => Err(error),
+    };
+    let first = || files.iter().map(|view| table_name(place.view_table_prefix, &view.name, 1));
+    match registered {
+        Ok(planned) => {
+            let known = planned.registry.generations.into_values();
+            Ok(known.filter_map(|known| known.table).collect())
+        }
+        Err(RegistryError::Store(error)) => Err(error),
+        Err(_) => Ok(first().collect()),
+    }
+}
+
+/// What is served by now, as the registry says.
+///
+/// # Errors
+/// The ledger belongs to another function by now, or the store does not answer.
+pub(crate) async fn served(
+    store: &Store,
+    table: &str,
+    owner: &str,
+    deadline: Timestamp,
+) -> Result<Registry, RegistryError> {
+    let registry = owned(store, table, owner, deadline).await?;
+    stamped(store, table, registry, deadline).await
+}
+
+/// Dates what was registered or dropped and is not dated: by the store's clock, at a moment when
+/// it was there. Nobody serves a generation before it is dated.
+async fn stamped(
+    store: &Store,
+    table: &str,
+    mut registry: Registry,
+    deadline: Timestamp,
+) -> Result<Registry, RegistryError> {
+    let is_whole = |registry: &Registry| {
+        let built = registry.generations.iter().filter(|((_, number), _)| *number > 1);
+        built
+            .map(|(_, known)| known)
+            .chain(registry.dropped.values())
+            .all(|it| it.since_ms.is_some())
+    };
+    while !is_whole(&registry) {
+        let (mut dated, Timestamp(now)) = row::read_dated(store, table, deadline).await?;
+        for known in dated.generations.values_mut().chain(dated.dropped.values_mut()) {
+            known.since_ms.get_or_insert(now);
+        }
+        if wrote(store, table, (&dated, false), Vec::new(), deadline).await? {
+            dated.revision += 1;
+        } else {
+            dated = row::read(store, table, deadline).await?;
+        }
+        registry = dated;
+    }
+    Ok(registry)
+}
+
+/// Refuses where a generation has no table.
+async fn has_table(
+    place: Place<'_>,
+    (id, known): (&Id, &Registered),
+    deadline: Timestamp,
+) -> Result<(), RegistryError> {
+    let table = known.table.clone().unwrap_or_default();
+    match place.store.get(&table, ROW_KEY, "-", deadline).await {
+        Err(error) if error.code == "ResourceNotFoundException" => {
+            let (view, generation) = id.clone();
+            Err(RegistryError::TableMissing { view, generation, table })
+        }
+        Err(error) => Err(error.into()),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Writes the registry, and other changes with it; false if it has to be read again.
+pub(crate) async fn wrote(
+    store: &Store,
+    table: &str,
+    (registry, serves_others): (&Registry, bool),
+    others: Vec<Change>,
+    deadline: Timestamp,
+) -> Result<bool, StoreError> {
+    match row::write(store, table, (registry, serves_others), others, deadline).await {
+        Ok(()) => Ok(true),
+        Err(error) if matches!(error.trouble, Trouble::Guard | Trouble::Unknown) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The key of the row that [`served_at`] reads.
+pub(crate) fn served_key() -> String {
+    SERVED_KEY.to_owned()
+}
+
+/// Whether a row of the ledger's table is the one of [`served_key`], and then its revision.
+pub(crate) fn served_at(row: &crate::store::Item) -> Option<u64> {
+    text_of(row, LEDGER_KEY).filter(|key| *key == SERVED_KEY)?;
+    Some(number_of(row, "rev").unwrap_or(u64::MAX))
 }
 
 /// Writes down that a source has come, unless another one of its name was there before; gives
@@ -215,10 +384,8 @@ pub(crate) async fn bind(
             return Ok(registry.sources());
         }
         registry.first.insert(resource.to_owned(), arn.to_owned());
-        match write(store, table, &registry, deadline).await {
-            Ok(()) => return Ok(registry.sources()),
-            Err(error) if matches!(error.trouble, Trouble::Guard | Trouble::Unknown) => {}
-            Err(error) => return Err(error.into()),
+        if wrote(store, table, (&registry, false), Vec::new(), deadline).await? {
+            return Ok(registry.sources());
         }
     }
 }
@@ -232,7 +399,7 @@ pub(crate) async fn sources(
     table: &str,
     deadline: Timestamp,
 ) -> Result<Sources, RegistryError> {
-    Ok(read(store, table, deadline).await?.sources())
+    Ok(row::read(store, table, deadline).await?.sources())
 }
 
 /// Refuses where the ledger belongs to another function by now.
@@ -248,13 +415,17 @@ pub(crate) async fn still_owned(
     owned(store, table, owner, deadline).await.map(|_| ())
 }
 
-async fn owned(
+/// The registry, if the ledger is still this owner's.
+///
+/// # Errors
+/// It is not, or the store does not answer.
+pub(crate) async fn owned(
     store: &Store,
     table: &str,
     owner: &str,
     deadline: Timestamp,
 ) -> Result<Registry, RegistryError> {
-    let registry = read(store, table, deadline).await?;
+    let registry = row::read(store, table, deadline).await?;
     match &registry.owner {
         Some(name) if name == owner => Ok(registry),
         Some(other) => Err(of_another(table, other, owner)),
@@ -267,7 +438,7 @@ fn take(
     registry: &Registry,
     owner: &Owner,
     table: &str,
-    dropped: &[String],
+    foreign: &[String],
 ) -> Result<Option<String>, RegistryError> {
     let takes_from = owner.takes_from.as_deref();
     match &registry.owner {
@@ -275,11 +446,11 @@ fn take(
         Some(former) if takes_from == Some(former) => Ok(Some(former.clone())),
         Some(other) => Err(of_another(table, other, &owner.name)),
         // A new ledger, or one written before there were owners.
-        None if dropped.is_empty() => Ok(None),
+        None if foreign.is_empty() => Ok(None),
         None if takes_from == Some(NOBODY) => Ok(Some(NOBODY.to_owned())),
         None => Err(RegistryError::OfNobody {
             table: table.to_owned(),
-            views: dropped.join(", "),
+            views: foreign.join(", "),
             name: owner.name.clone(),
         }),
     }
@@ -288,83 +459,4 @@ fn take(
 fn of_another(table: &str, owner: &str, name: &str) -> RegistryError {
     let [table, owner, name] = [table, owner, name].map(str::to_owned);
     RegistryError::OfAnother { table, owner, name }
-}
-
-/// Enters the views that are new to the state.
-async fn register(
-    store: &Store,
-    table: &str,
-    wanted: &mut Registry,
-    views: &[(&View, String)],
-    deadline: Timestamp,
-) -> Result<(), RegistryError> {
-    let sources = wanted.sources();
-    // Of all the views of a source the first to be new to the state asks.
-    let mut is_empty: BTreeSet<(&str, &str)> = BTreeSet::new();
-    for (view, kind) in views {
-        let fingerprint = view.fingerprint();
-        match wanted.views.get(&view.name) {
-            Some(known) if known.fingerprint == fingerprint => continue,
-            Some(_) => {
-                return Err(RegistryError::OtherDefinition {
-                    view: view.name.clone(),
-                    table: table.to_owned(),
-                });
-            }
-            None => {}
-        }
-        let source = (view.from.as_str(), kind.as_str());
-        if !is_empty.contains(&source) && has_items(store, table, source, deadline).await? {
-            return Err(RegistryError::AddedLater {
-                view: view.name.clone(),
-                from: view.from.clone(),
-                table: table.to_owned(),
-            });
-        }
-        is_empty.insert(source);
-        let from = view.from.clone();
-        let by_name = sources.by_name.contains(&from);
-        wanted.views.insert(view.name.clone(), Registered { from, by_name, fingerprint });
-    }
-    Ok(())
-}
-
-fn no_longer_served(registry: &Registry, views: &[(&View, String)]) -> Vec<String> {
-    registry
-        .views
-        .iter()
-        .filter(|(name, known)| {
-            views.iter().any(|(view, _)| view.from == known.from)
-                && !views.iter().any(|(view, _)| view.name == **name)
-        })
-        .map(|(name, _)| name.clone())
-        .collect()
-}
-
-/// Whether the ledger holds any item of this name and kind, filed in either way. Reads until
-/// it finds one, which is soon where there are any; it is asked only when a view is new to the
-/// state.
-async fn has_items(
-    store: &Store,
-    table: &str,
-    (name, kind): (&str, &str),
-    deadline: Timestamp,
-) -> Result<bool, StoreError> {
-    let filter = Filter {
-        expression: "contains(#a, :v)",
-        attribute: LEDGER_KEY,
-        value: Some(format!("{name}{kind}#")),
-    };
-    let mut from = None;
-    loop {
-        let page = store.scan(table, Some(&filter), from, deadline).await?;
-        let mut keys = page.items.iter().filter_map(|item| text_of(item, LEDGER_KEY));
-        if keys.any(|key| sources::is_of(key, name, kind)) {
-            return Ok(true);
-        }
-        from = page.next;
-        if from.is_none() {
-            return Ok(false);
-        }
-    }
 }

@@ -3,15 +3,16 @@
 //! An item that was read goes the way of a record: it is written as the record that its stream
 //! would deliver, and read, filed and evaluated by the code that does so for those. So what a
 //! view takes from a scan is what it would take from the stream, to the last digit. The table
-//! may be another account's or Region's; it has a store of its own ([`Views::with_source_store`]).
+//! may be another account's or Region's; it has a store of its own ([`Views::with_source_store`](super::Views::with_source_store)).
 //!
 //! What it gives up: an item is written as text and read again, which costs a fraction of what
 //! reading it from the table costs.
 
 use super::{
-    Group, Views,
+    NO_VIEW_FOR_SOURCE,
     ledger::{Basis, Candidate},
     registry::RegistryError,
+    served::{Group, Served},
     sources::{self, Filing},
     work::Unreadable,
 };
@@ -30,7 +31,7 @@ use crate::{
 use serde_json::{Value, json};
 
 /// A table that views are computed from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct SourceTable<'v> {
     pub(crate) store: &'v Store,
     /// How the store is asked for it.
@@ -39,8 +40,10 @@ pub(crate) struct SourceTable<'v> {
     pub(crate) arn: String,
     pub(crate) described: Described,
     filing: Filing,
-    /// Which group of views reads it.
+    /// For which group of views it is read.
     pub(crate) group: usize,
+    /// What tells this group's ledger rows from those of others.
+    kind: String,
 }
 
 /// An item as it was found, and its key.
@@ -71,9 +74,9 @@ impl SourceTable<'_> {
         name_of(&self.arn)
     }
 
-    /// Whether a ledger row is of an item of it.
+    /// Whether a ledger row is of an item of it, in its group.
     pub(crate) fn files(&self, ledger_key: &str) -> bool {
-        self.filing.files(ledger_key)
+        self.filing.files(ledger_key, &self.kind)
     }
 
     /// Says that the table cannot be read, and what helps.
@@ -82,7 +85,7 @@ impl SourceTable<'_> {
     }
 }
 
-impl Views {
+impl Served {
     /// Finds a source of these views by its name or ARN.
     ///
     /// # Errors
@@ -94,11 +97,10 @@ impl Views {
         deadline: Timestamp,
     ) -> Result<SourceTable<'_>, Halt> {
         let name = name_of(which);
-        let reads = |group: &Group| group.stream == name && group.key.is_none();
-        let group = self.groups.iter().position(reads).ok_or_else(|| {
+        let group = self.groups_of_table(name).next().ok_or_else(|| {
             let message =
                 format!("no view reads FROM {name} as a table; name one that a view reads");
-            Halt::new("NoViewForSource", message)
+            Halt::new(NO_VIEW_FOR_SOURCE, message)
         })?;
         let store = self.source_store();
         // A server of one's own knows its tables by name, and makes up their ARNs.
@@ -127,7 +129,26 @@ impl Views {
                 ),
             ));
         }
-        Ok(SourceTable { store, table, arn, described, filing, group })
+        let kind = self.groups[group].kind.clone();
+        Ok(SourceTable { store, table, arn, described, filing, group, kind })
+    }
+
+    /// The groups of views that read a table of this name.
+    fn groups_of_table(&self, name: &str) -> impl Iterator<Item = usize> {
+        let reads = move |group: &Group| group.stream == name && group.key.is_none();
+        (0..self.groups.len()).filter(move |&group| reads(&self.groups[group]))
+    }
+
+    /// A source as each group of views reads it.
+    pub(crate) fn in_each_group<'s>(
+        &'s self,
+        source: &SourceTable<'s>,
+    ) -> impl Iterator<Item = SourceTable<'s>> {
+        self.groups_of_table(name_of(&source.arn)).map(|group| SourceTable {
+            group,
+            kind: self.groups[group].kind.clone(),
+            ..source.clone()
+        })
     }
 
     /// Turns what was read of a table into candidates, as records of its stream would be.

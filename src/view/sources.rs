@@ -48,14 +48,16 @@ impl Sources {
 }
 
 impl Filing {
-    /// Whether a ledger row is filed under the source itself, with nothing to tell it apart.
-    pub(crate) fn files(&self, ledger_key: &str) -> bool {
+    /// Whether a ledger row is filed under the source, with this to tell it apart.
+    pub(crate) fn files(&self, ledger_key: &str, kind: &str) -> bool {
         let rest = ledger_key.strip_prefix(ITEM_PREFIX);
-        rest.and_then(|rest| rest.strip_prefix(&*self.label)).is_some_and(|it| it.starts_with('#'))
+        let rest = rest.and_then(|rest| rest.strip_prefix(&*self.label)?.strip_prefix(kind));
+        rest.is_some_and(|rest| rest.starts_with('#'))
     }
 
-    /// Key of an item's ledger row. `kind` tells apart what else reads the source: nothing, or
-    /// `@` and the path of a changelog's key.
+    /// Key of an item's ledger row. `kind` tells apart what else reads the source: `~` and the
+    /// number of a later generation, then `@` and the path of a changelog's key. The first
+    /// generation of a table's views has nothing of both.
     pub(crate) fn ledger_key(&self, kind: &str, item: &SourceItem) -> String {
         item.ledger_key(&format!("{}{kind}", self.label))
     }
@@ -69,7 +71,7 @@ pub(crate) fn resource(arn: &str) -> Option<&str> {
 /// The source that an item's ledger row is filed under: its ARN, or its name alone.
 pub(crate) fn source_of(ledger_key: &str) -> Option<&str> {
     let filed = ledger_key.strip_prefix(ITEM_PREFIX)?;
-    let end = filed.find(['@', '#'])?;
+    let end = filed.find(['~', '@', '#'])?;
     Some(&filed[..end])
 }
 
@@ -126,6 +128,11 @@ mod tests {
             ("K#orders#S3:O#1", "order", "", false),
             ("K#orders@id#S3:O#1", "orders", "", false),
             ("K#orders@id#S3:O#1", "orders", "@id", true),
+            ("K#orders~2#S3:O#1", "orders", "", false),
+            ("K#orders~2#S3:O#1", "orders", "~2", true),
+            ("K#orders~2#S3:O#1", "orders", "~21", false),
+            ("K#orders~2@id#S3:O#1", "orders", "~2", false),
+            ("K#orders~2@id#S3:O#1", "orders", "~2@id", true),
             ("K#clicks#S8:x/orders#", "orders", "", false),
             (&*filed, "orders", "", true),
             (&*filed, "orders", "@id", false),
@@ -135,6 +142,7 @@ mod tests {
         }
         assert_eq!(source_of(&filed), Some(HERE));
         assert_eq!(source_of("K#clicks@a.b#S1:x"), Some("clicks"));
+        assert_eq!(source_of("K#clicks~12#S1:x"), Some("clicks"));
         assert_eq!(source_of("V#"), None);
     }
 }

@@ -26,7 +26,7 @@ mod mend;
 mod projections;
 mod source;
 
-use super::{Views, registry, rows::NO_DEADLINE};
+use super::{registry, rows::NO_DEADLINE, served::Served};
 use crate::{
     call::{Call, Halt},
     operation::{
@@ -68,7 +68,7 @@ enum Mode {
 /// One call of a walk.
 #[derive(Debug)]
 struct Walk<'w> {
-    views: &'w Views,
+    views: &'w Served,
     call: &'w Call,
     request: &'w Verify,
     mode: Mode,
@@ -98,7 +98,7 @@ impl From<Halt> for End {
     }
 }
 
-impl Views {
+impl Served {
     /// Verifies a portion.
     ///
     /// # Errors
@@ -164,6 +164,11 @@ impl Walk<'_> {
     /// Where the walk stands.
     fn cursor<C: DeserializeOwned>(&self) -> Result<Option<C>, Halt> {
         let Some(text) = &self.request.cursor else { return Ok(None) };
+        let (mark, text) = text.split_once(' ').unwrap_or_default();
+        if mark != self.views.mark() {
+            let message = "other views are served by now: begin the walk again, without a cursor";
+            return Err(Halt::new("CursorOutdated", message));
+        }
         serde_json::from_str(text).map(Some).map_err(|error| {
             let message = "the cursor is not one of this check: begin without";
             Halt::new("CursorUnreadable", message).caused_by(error)
@@ -172,7 +177,7 @@ impl Walk<'_> {
 
     fn stands(&mut self, cursor: &impl Serialize) {
         let text = serde_json::to_string(cursor).expect("texts and numbers are JSON");
-        self.told.cursor = Some(text);
+        self.told.cursor = Some(format!("{} {text}", self.views.mark()));
     }
 
     /// Ends the call where it has to end.

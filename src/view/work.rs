@@ -5,26 +5,26 @@
 //! finished when its item's newest change is, in every group of views that reads it.
 
 use super::{
-    Group, LEDGER_SLACK_S, RECORD_BYTES_MAX, Views, building,
+    LEDGER_SLACK_S, NO_VIEW_FOR_SOURCE, RECORD_BYTES_MAX, building,
     definition::Path,
     evaluate::{Contribution, Poison, evaluate, path_value},
     image,
     ledger::{Basis, Candidate, Expiry, Fate, Ledger, fence::fence_key},
     quarantine::Quarantine,
+    reconcile::ledger_unread,
     registry::RegistryError,
     rows::{self, Stored},
     scalar::{Scalar, encode_key},
+    served::{Group, Served},
     source_item::{SourceItem, version},
     sources::Filing,
 };
 use crate::{
-    batch::Work,
     call::{Call, Halt, Measures},
     event::{DecodeError, Record, Value},
-    operation::Operation,
     outcome::Outcome,
     record::{Change, Source, Timestamp},
-    store::{StoreError, Trouble},
+    store::Trouble,
     telemetry,
 };
 use std::{cmp::Reverse, collections::BTreeMap, rc::Rc};
@@ -47,7 +47,7 @@ pub(super) struct Delivered {
     unkeyed: Option<Poison>,
 }
 
-impl Views {
+impl Served {
     /// Which item of one group a record is about.
     pub(super) fn delivered(
         &self,
@@ -91,6 +91,7 @@ impl Views {
         let unkeyed = &delivered.unkeyed;
         let mut candidate = Candidate {
             pk: delivered.pk.clone(),
+            group: delivered.group,
             key: delivered.item.readable.clone(),
             basis: Basis::Record {
                 version: delivered.version.clone(),
@@ -165,6 +166,8 @@ impl Views {
             table: &self.ledger_table,
             views: &self.definitions,
             view_tables: &self.view_tables,
+            groups: &self.groups,
+            revision: self.revision,
         }
     }
 
@@ -187,7 +190,7 @@ impl Views {
             let filing = match self.filing(arn, call.deadline).await {
                 Ok(filing) => Rc::new(filing),
                 Err(RegistryError::Store(error)) if error.trouble == Trouble::Rejected => {
-                    return Err(rejected(error));
+                    return Err(ledger_unread(error));
                 }
                 Err(RegistryError::Store(error)) => {
                     telemetry::store_unfinished(&error);
@@ -233,7 +236,7 @@ impl Views {
             (0..self.groups.len()).filter(|&index| self.groups[index].stream == stream).collect();
         if groups.is_empty() {
             return Err(Halt::new(
-                "NoViewForSource",
+                NO_VIEW_FOR_SOURCE,
                 format!(
                     "no view reads FROM {stream}; remove this event source or add a view of it"
                 ),
@@ -292,8 +295,13 @@ impl Unreadable {
     }
 }
 
-impl Work for Views {
-    async fn work(
+impl Served {
+    /// Works on a batch, as [`Work::work`](crate::batch::Work::work) says.
+    ///
+    /// # Errors
+    /// As there. [`VIEWS_CHANGED`](super::VIEWS_CHANGED): what is served has changed since it was
+    /// read, and of what remains nothing was written.
+    pub(super) async fn work(
         &self,
         records: &[Record<'_>],
         outcomes: &mut [Outcome],
@@ -350,7 +358,7 @@ impl Work for Views {
         }
         let applied = self.ledger().apply(&candidates, call.deadline).await;
         measures.store_calls = self.store.usage().calls - calls_before;
-        let fates = applied.map_err(rejected)?;
+        let fates = applied.map_err(ledger_unread)?;
         self.tell_quarantined(&mut 0, (&candidates, &fates), call);
         let fates: BTreeMap<&str, &Fate> =
             candidates.iter().map(|candidate| candidate.pk.as_str()).zip(&fates).collect();
@@ -360,10 +368,6 @@ impl Work for Views {
             }
         }
         Ok(())
-    }
-
-    async fn operate(&self, operation: &Operation, call: &Call) -> Result<serde_json::Value, Halt> {
-        self.carry_out(operation, call).await
     }
 }
 
@@ -403,8 +407,4 @@ fn queue_refused() -> Halt {
          could not be told from news; remove this event source and give the views the stream \
          itself",
     )
-}
-
-fn rejected(error: StoreError) -> Halt {
-    Halt::new("StoreRejected", error.to_string()).caused_by(error)
 }

@@ -12,7 +12,7 @@
 //! in, and each comes in once. What it gives up: a chain works on one segment at a time, and a
 //! link that waits for the rates is paid for while it waits.
 
-use super::{Look, portion::stopped_by, run::Run};
+use super::{Look, OfViews, portion::stopped_by, run::Run};
 use crate::{
     call::{Call, Halt},
     operation::{
@@ -27,7 +27,7 @@ use crate::{
     },
     record::Timestamp,
     telemetry::{self, Chain as Causes},
-    view::{Views, source_table::SourceTable},
+    view::{served::Served, source_table::SourceTable},
 };
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ const CHARS_MAX: usize = 300;
 /// What a request may do with the chain: go on with it, or nothing.
 type Allowed = Result<(), Reason>;
 
-impl Views {
+impl Served {
     /// Carries out one request of a chain.
     ///
     /// # Errors
@@ -250,7 +250,7 @@ impl Views {
             found.chain = Some(chain.clone());
             Look::Write(Some(chain))
         };
-        Ok(self.update((source, run), &[], look, call.deadline).await?.flatten())
+        Ok(self.update((source, run), OfViews::None, look, call.deadline).await?.flatten())
     }
 
     /// Invokes the next link, unless the chain has ended.
@@ -318,7 +318,7 @@ impl Views {
                 (Err(reason), chain) => Look::Keep(Err(Chained { chain, ..refused(reason) })),
             }
         };
-        let Some(taken) = self.update((source, run), &[], take, call.deadline).await? else {
+        let Some(taken) = self.update((source, run), OfViews::None, take, call.deadline).await? else {
             let message = "the run is not the current one of its table any more";
             return Ok(Err(refused(reason("RunNotCurrent", message))));
         };

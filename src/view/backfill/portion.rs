@@ -21,11 +21,11 @@ use crate::{
     },
     telemetry,
     view::{
-        Views,
         building::RunState,
         ledger::{Basis, Candidate, Fate},
         reconcile::{is_of_one_item, ledger_unread, refused},
         rows::{Stored, item_bytes},
+        served::Served,
         source_table::{Found, SourceTable},
     },
 };
@@ -48,12 +48,17 @@ const READ_UNITS_DEFAULT: f64 = 0.125;
 /// Of the items that cannot be brought in so many are told in an answer.
 const TOLD_MAX: usize = 100;
 
+/// What an item asks of each group of views.
+type Made = Vec<Result<Candidate, NotDone>>;
+
 /// A call at work on a segment.
 #[derive(Debug)]
 pub(super) struct Work<'w> {
-    pub(super) views: &'w Views,
+    pub(super) views: &'w Served,
     pub(super) call: &'w Call,
     pub(super) source: &'w SourceTable<'w>,
+    /// The source for each group of views that the run builds.
+    pub(super) groups: Vec<SourceTable<'w>>,
     pub(super) run: Run,
     pub(super) segment: Segment,
     /// Other segments that nobody worked on when the call began.
@@ -164,7 +169,14 @@ impl Work<'_> {
             found.push(Found { key, item: Some(item), basis: Basis::Scan });
         }
         let keys: Vec<_> = found.iter().map(|found| found.key.clone()).collect();
-        let mut made = self.views.candidates(self.source, &found, self.now())?;
+        let mut made: Vec<Made> = Vec::new();
+        made.resize_with(found.len(), Vec::new);
+        for source in &self.groups {
+            let of_group = self.views.candidates(source, &found, self.now())?;
+            for (made, candidate) in made.iter_mut().zip(of_group) {
+                made.push(candidate);
+            }
+        }
         drop(found);
         let mut at = 0;
         loop {
@@ -202,12 +214,14 @@ impl Work<'_> {
 
     /// How many of the items fit into what the bucket holds, at least one if there is any, and
     /// what they cost at most.
-    fn next_few(&self, made: &[Result<Candidate, NotDone>]) -> (usize, Cost) {
+    fn next_few(&self, made: &[Made]) -> (usize, Cost) {
         let burst = self.run.limits.burst();
         let mut cost = Cost::of_units(AROUND_READ, AROUND_WRITE);
-        for (at, candidate) in made.iter().enumerate() {
-            let write = candidate.as_ref().map_or(0.0, write_units);
-            let more = cost.plus(Cost::of_units(1.0, write));
+        for (at, candidates) in made.iter().enumerate() {
+            let candidates = candidates.iter();
+            let more = candidates.fold(cost, |cost, candidate| {
+                cost.plus(Cost::of_units(1.0, candidate.as_ref().map_or(0.0, write_units)))
+            });
             if at > 0 && (more.read > burst.read || more.write > burst.write) {
                 return (at, cost);
             }
@@ -217,13 +231,10 @@ impl Work<'_> {
     }
 
     /// Puts items into the ledger where it knows nothing of them.
-    async fn bring_in(
-        &mut self,
-        few: Vec<Result<Candidate, NotDone>>,
-    ) -> Result<Option<Stopped>, Halt> {
+    async fn bring_in(&mut self, few: Vec<Made>) -> Result<Option<Stopped>, Halt> {
         let scanned = few.len() as u64;
         let (mut candidates, mut not_done) = (Vec::new(), Vec::new());
-        for candidate in few {
+        for candidate in few.into_iter().flatten() {
             match candidate {
                 Ok(candidate) => candidates.push(candidate),
                 Err(it) => not_done.push(it),

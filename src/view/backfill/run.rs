@@ -13,10 +13,12 @@ use crate::{
     },
     view::{
         building::{self, RunState, STATE},
+        served::Generation,
         source_item::LEDGER_KEY,
     },
 };
 use aws_sdk_dynamodb::types::AttributeValue;
+use std::collections::BTreeSet;
 
 /// A run over one source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,9 +35,21 @@ pub(super) struct Run {
     pub(super) items_expected: u64,
     pub(super) bytes_expected: u64,
     pub(super) began_ms: i64,
+    /// Nothing is read before, by the store's clock.
+    pub(super) from_ms: Option<i64>,
     pub(super) scan_end_ms: Option<i64>,
     /// The chain that works on it, if one was started.
     pub(super) chain: Option<ChainStatus>,
+    /// The generations of the source's views that it builds.
+    pub(super) generations: BTreeSet<u32>,
+}
+
+/// A view of a run, whose state is written with it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Built<'v> {
+    pub(super) view: &'v str,
+    pub(super) generation: Generation,
+    pub(super) table: &'v str,
 }
 
 /// What there is of a table when a run begins.
@@ -51,7 +65,7 @@ impl Run {
     pub(super) fn begun(
         (source, id): (&str, String),
         former: Option<&Self>,
-        (segments, limits): (u32, Limits),
+        (segments, limits, generations): (u32, Limits, BTreeSet<u32>),
         expected: Expected<'_>,
         Timestamp(now): Timestamp,
     ) -> Self {
@@ -66,7 +80,9 @@ impl Run {
             items_expected: expected.items,
             bytes_expected: expected.bytes,
             began_ms: now,
+            from_ms: None,
             scan_end_ms: None,
+            generations,
             chain: None,
         }
     }
@@ -102,8 +118,13 @@ impl Run {
             items_expected: number_of(row, "items_expected")?,
             bytes_expected: number_of(row, "bytes_expected")?,
             began_ms: number_of(row, "began_ms")?,
+            from_ms: number_of(row, "from_ms"),
             scan_end_ms: number_of(row, "scan_end_ms"),
             chain: text_of(row, "chain").and_then(|json| serde_json::from_str(json).ok()),
+            generations: match text_of(row, "generations") {
+                None => [1].into(),
+                Some(text) => text.split(',').map(|it| it.parse().ok()).collect::<Option<_>>()?,
+            },
         })
     }
 
@@ -116,7 +137,7 @@ impl Run {
     pub(super) async fn write(
         &self,
         (store, table): (&Store, &str),
-        views: &[&str],
+        views: &[Built<'_>],
         deadline: Timestamp,
     ) -> Result<(), StoreError> {
         let mut row = Item::from([
@@ -131,9 +152,13 @@ impl Run {
             ("bytes_expected".to_owned(), number(self.bytes_expected)),
             ("began_ms".to_owned(), number(self.began_ms)),
         ]);
+        let generations: Vec<String> = self.generations.iter().map(u32::to_string).collect();
+        let generations = generations.join(",");
         let optional = [
             ("units_max", self.limits.units_max.map(number)),
             ("scan_end_ms", self.scan_end_ms.map(number)),
+            ("from_ms", self.from_ms.map(number)),
+            ("generations", (self.generations != [1].into()).then(|| text(generations))),
             ("table_id", self.table_id.as_deref().map(text)),
             ("chain", self.chain.as_ref().map(json)),
         ];
@@ -142,16 +167,30 @@ impl Run {
             .only_if("attribute_not_exists(pk) OR rev = :rev")
             .value(":rev", number(self.revision));
         let Timestamp(now) = store.clock().now();
-        let states = views.iter().map(|view| {
-            let row = Item::from([
-                (LEDGER_KEY.to_owned(), text(building::state_key(view))),
-                ("view".to_owned(), text(*view)),
-                (STATE.to_owned(), text(self.state.of_views().as_str())),
-                ("source".to_owned(), text(&self.source)),
-                ("run".to_owned(), text(&self.id)),
-                ("since_ms".to_owned(), number(now)),
-            ]);
-            Change::put(table, row)
+        let states = views.iter().flat_map(|built| {
+            let Built { view, generation: Generation { number: of, is_current, .. }, .. } = *built;
+            let row = |key: String| {
+                Item::from([
+                    (LEDGER_KEY.to_owned(), text(key)),
+                    ("view".to_owned(), text(view)),
+                    ("generation".to_owned(), number(of)),
+                    ("table".to_owned(), text(built.table)),
+                    (STATE.to_owned(), text(self.state.of_views().as_str())),
+                    ("source".to_owned(), text(&self.source)),
+                    ("run".to_owned(), text(&self.id)),
+                    ("since_ms".to_owned(), number(now)),
+                ])
+            };
+            // What readers are given may be another generation by now.
+            let current = is_current.then(|| {
+                Change::put(table, row(building::state_key(view)))
+                    .only_if("attribute_not_exists(#g) OR #g = :g")
+                    .name("#g", "generation")
+                    .value(":g", number(of))
+            });
+            let own = (of > 1 || !is_current)
+                .then(|| Change::put(table, row(building::generation_key(view, of))));
+            current.into_iter().chain(own)
         });
         store.change_all([run].into_iter().chain(states).collect(), deadline).await
     }

@@ -12,9 +12,9 @@ use crate::{
         rows::{Change, number, number_of, text, text_of},
     },
     view::{
-        Views,
         building::RunState,
         ledger::{GONE, LEDGER_TTL},
+        served::Served,
         source_item::LEDGER_KEY,
     },
 };
@@ -23,7 +23,7 @@ const FILTER: Filter = Filter { expression: "attribute_exists(#a)", attribute: G
 /// No page is begun in the last milliseconds before the deadline.
 const RESERVE_MS: i64 = 2_000;
 
-impl Views {
+impl Served {
     /// Works through a part of the ledger.
     ///
     /// # Errors
@@ -35,6 +35,7 @@ impl Views {
             let message = "rows of removed items are needed until the views are ready";
             return Err(Halt::new("BackfillUnfinished", message));
         }
+        let sources: Vec<_> = self.in_each_group(&source).collect();
         let before = self.usage();
         let mut told = Tidied { cursor: tidy.cursor.clone(), ..Tidied::default() };
         loop {
@@ -44,8 +45,8 @@ impl Views {
             let page = store.scan(table, Some(&FILTER), from, call.deadline).await;
             let page = page.map_err(|error| self.unanswered(error))?;
             for row in page.items {
-                let is_of_source = text_of(&row, LEDGER_KEY).is_some_and(|key| source.files(key));
-                if is_of_source {
+                let key = text_of(&row, LEDGER_KEY).unwrap_or_default();
+                if sources.iter().any(|source| source.files(key)) {
                     let ends = self.end_row(row, call).await;
                     told.rows += u64::from(ends.map_err(|error| self.unanswered(error))?);
                 }

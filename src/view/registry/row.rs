@@ -1,48 +1,90 @@
-//! The registry's one row, as it is stored.
+//! The registry's row, as it is stored.
 //!
 //! Separate because its layout is read by older and newer functions, during a deployment beside
-//! each other. A view's entry says `from` where items are filed under the name of its source,
-//! as the first functions did; they know no other layout. Where items are filed under ARNs the
-//! entry says `source` instead: such a function cannot read it and refuses to start, and does
-//! not count everything again.
+//! each other. While every view has its first generation alone, the row is one that functions
+//! from before generations read: its member `views` has an entry for each. An entry says `from`
+//! where items are filed under the name of its source, as the first functions did; they know no
+//! other layout. Where items are filed under ARNs the entry says `source` instead: such a function
+//! cannot read it and refuses to start, and does not count everything again. As soon as a view was
+//! changed, added later or dropped, the row has no member `views` but `served`: a function that
+//! knows no generations would leave one out, so it must not be able to read the row.
+//!
+//! What this version does not know of a row stays in it. A second row, `V#served`, has the
+//! revision at which the served views changed last. Every invocation reads that one, because it
+//! stays small.
 
-use super::{REGISTRY_KEY, RegistryError};
+use super::{REGISTRY_KEY, RegistryError, SERVED_KEY};
 use crate::{
     record::Timestamp,
     store::{
         Item, Store, StoreError,
-        rows::{number_of, text, text_of},
+        rows::{Change, number, number_of, text, text_of},
     },
     view::{source_item::LEDGER_KEY, sources::Sources},
 };
-use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
+use aws_sdk_dynamodb::types::AttributeValue;
 use std::collections::BTreeMap;
 
+/// A view's name, and the number of one generation of it.
+pub(crate) type Id = (String, u32);
+
 /// What the row says.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Registry {
-    revision: u64,
-    pub(super) owner: Option<String>,
-    pub(super) views: BTreeMap<String, Registered>,
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Registry {
+    pub(crate) revision: u64,
+    pub(crate) owner: Option<String>,
+    /// What is served.
+    pub(crate) generations: BTreeMap<Id, Registered>,
+    /// What is served no longer, and whose rows are still there.
+    pub(crate) dropped: BTreeMap<Id, Registered>,
+    /// The highest number that a generation of a source has had, by the source's name, once it
+    /// had another than the first. A number is never used again.
+    pub(crate) numbers: BTreeMap<String, u32>,
     /// The first source that came, by the resource part of its ARN.
-    pub(super) first: BTreeMap<String, String>,
+    pub(crate) first: BTreeMap<String, String>,
+    /// What this version does not know.
+    rest: Item,
 }
 
-/// One registered view: what it was computed from and by which definition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Registered {
-    pub(super) from: String,
+/// One generation of a view: what it is computed from, and by which definition.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Registered {
+    pub(crate) from: String,
     /// Whether its source's items are filed under the name alone.
-    pub(super) by_name: bool,
-    pub(super) fingerprint: String,
+    pub(crate) by_name: bool,
+    pub(crate) fingerprint: String,
+    /// Its canonical text; functions from before generations did not write it down.
+    pub(crate) sql: Option<String>,
+    /// Its table's name; as little written down by those.
+    pub(crate) table: Option<String>,
+    /// Whether readers of the view read it.
+    pub(crate) is_current: bool,
+    /// Whether they have read it once.
+    pub(crate) was_current: bool,
+    /// When it was seen registered, or seen dropped, in milliseconds by the store's clock.
+    pub(crate) since_ms: Option<i64>,
+    pub(crate) rest: Item,
 }
 
 impl Registry {
     /// How the items of the sources are filed.
-    pub(super) fn sources(&self) -> Sources {
-        let by_name = self.views.values().filter(|view| view.by_name);
+    pub(crate) fn sources(&self) -> Sources {
+        let by_name = self.generations.values().filter(|view| view.by_name);
         let by_name = by_name.map(|view| view.from.clone()).collect();
         Sources { by_name, first: self.first.clone() }
+    }
+
+    /// The generations of a view, in the order of their numbers.
+    pub(crate) fn of(&self, view: &str) -> impl Iterator<Item = (u32, &Registered)> {
+        let from = (view.to_owned(), 0);
+        let to = (view.to_owned(), u32::MAX);
+        self.generations.range(from..=to).map(|((_, number), known)| (*number, known))
+    }
+
+    /// Whether a function from before generations may read it.
+    fn is_plain(&self) -> bool {
+        let is_first = |((_, number), known): (&Id, &Registered)| *number == 1 && known.is_current;
+        self.numbers.is_empty() && self.dropped.is_empty() && self.generations.iter().all(is_first)
     }
 }
 
@@ -52,62 +94,164 @@ pub(super) async fn read(
     table: &str,
     deadline: Timestamp,
 ) -> Result<Registry, RegistryError> {
-    let Some(row) = store.get(table, LEDGER_KEY, REGISTRY_KEY, deadline).await? else {
-        return Ok(Registry::default());
-    };
-    parse(&row).ok_or_else(|| RegistryError::Unreadable { table: table.to_owned() })
+    parsed(store.get(table, LEDGER_KEY, REGISTRY_KEY, deadline).await?, table)
 }
 
-fn parse(row: &Item) -> Option<Registry> {
-    let mut views = BTreeMap::new();
-    for (name, value) in row.get("views")?.as_m().ok()? {
-        let fields = value.as_m().ok()?;
-        let by_name = text_of(fields, "from");
-        let known = Registered {
-            from: by_name.or_else(|| text_of(fields, "source"))?.to_owned(),
-            by_name: by_name.is_some(),
-            fingerprint: text_of(fields, "fingerprint")?.to_owned(),
-        };
-        views.insert(name.clone(), known);
-    }
-    let mut first = BTreeMap::new();
-    if let Some(sources) = row.get("sources") {
-        for (resource, arn) in sources.as_m().ok()? {
-            first.insert(resource.clone(), arn.as_s().ok()?.clone());
+/// Reads the row, and tells when that was by the store's clock.
+pub(super) async fn read_dated(
+    store: &Store,
+    table: &str,
+    deadline: Timestamp,
+) -> Result<(Registry, Timestamp), RegistryError> {
+    let key = Item::from([(LEDGER_KEY.to_owned(), text(REGISTRY_KEY))]);
+    let (row, read) = store.get_dated(table, key, deadline).await?;
+    Ok((parsed(row, table)?, read))
+}
+
+fn parsed(row: Option<Item>, table: &str) -> Result<Registry, RegistryError> {
+    let Some(row) = row else { return Ok(Registry::default()) };
+    parse(row).ok_or_else(|| RegistryError::Unreadable { table: table.to_owned() })
+}
+
+fn parse(mut row: Item) -> Option<Registry> {
+    let mut registry = Registry {
+        revision: number_of(&row, "rev")?,
+        owner: text_of(&row, "owner").map(str::to_owned),
+        ..Registry::default()
+    };
+    match row.remove("views") {
+        Some(AttributeValue::M(views)) => {
+            for (name, entry) in views {
+                let known = Registered { is_current: true, ..parse_entry(&entry)?.1 };
+                registry.generations.insert((name, 1), known);
+            }
+        }
+        Some(_) => return None,
+        None => {
+            registry.generations = parse_list(&row.remove("served")?)?;
+            registry.dropped =
+                row.remove("dropped").map_or(Some(BTreeMap::new()), |list| parse_list(&list))?;
         }
     }
-    let owner = text_of(row, "owner").map(str::to_owned);
-    Some(Registry { revision: number_of(row, "rev")?, owner, views, first })
+    if let Some(sources) = row.remove("sources") {
+        for (resource, arn) in sources.as_m().ok()? {
+            registry.first.insert(resource.clone(), arn.as_s().ok()?.clone());
+        }
+    }
+    if let Some(numbers) = row.remove("numbers") {
+        for (source, number) in numbers.as_m().ok()? {
+            registry.numbers.insert(source.clone(), number.as_n().ok()?.parse().ok()?);
+        }
+    }
+    row.retain(|name, _| !matches!(name.as_str(), "rev" | "owner" | LEDGER_KEY));
+    registry.rest = row;
+    Some(registry)
 }
 
-/// Replaces the row at the revision that was read.
+fn parse_list(list: &AttributeValue) -> Option<BTreeMap<Id, Registered>> {
+    list.as_l().ok()?.iter().map(parse_entry).collect()
+}
+
+fn parse_entry(entry: &AttributeValue) -> Option<(Id, Registered)> {
+    let mut fields = entry.as_m().ok()?.clone();
+    let mut take = |name: &str| match fields.remove(name) {
+        Some(AttributeValue::S(text)) => Some(text),
+        _ => None,
+    };
+    let by_name = take("from");
+    let known = Registered {
+        by_name: by_name.is_some(),
+        from: by_name.or_else(|| take("source"))?,
+        fingerprint: take("fingerprint")?,
+        sql: take("sql"),
+        table: take("table"),
+        ..Registered::default()
+    };
+    let view = take("view").unwrap_or_default();
+    let number = number_of(&fields, "generation").unwrap_or(1);
+    let flag = |name: &str| fields.get(name).is_some_and(|it| it.as_bool() == Ok(&true));
+    let known = Registered {
+        is_current: flag("current"),
+        was_current: flag("was_current"),
+        since_ms: number_of(&fields, "since_ms"),
+        ..known
+    };
+    for name in ["generation", "current", "was_current", "since_ms"] {
+        fields.remove(name);
+    }
+    Some(((view, number), Registered { rest: fields, ..known }))
+}
+
+fn entry((_, number_of): &Id, known: &Registered) -> Item {
+    let source = if known.by_name { "from" } else { "source" };
+    let mut fields = known.rest.clone();
+    fields.insert(source.to_owned(), text(&known.from));
+    fields.insert("fingerprint".to_owned(), text(&known.fingerprint));
+    fields.insert("generation".to_owned(), number(*number_of));
+    let optional = [("sql", &known.sql), ("table", &known.table)];
+    for (name, it) in optional.into_iter().filter_map(|(name, it)| Some((name, it.as_ref()?))) {
+        fields.insert(name.to_owned(), text(it));
+    }
+    fields
+}
+
+fn list(generations: &BTreeMap<Id, Registered>) -> AttributeValue {
+    let entries = generations.iter().map(|(id, known)| {
+        let mut fields = entry(id, known);
+        fields.insert("view".to_owned(), text(&id.0));
+        fields.insert("current".to_owned(), AttributeValue::Bool(known.is_current));
+        fields.insert("was_current".to_owned(), AttributeValue::Bool(known.was_current));
+        if let Some(since) = known.since_ms {
+            fields.insert("since_ms".to_owned(), number(since));
+        }
+        AttributeValue::M(fields)
+    });
+    AttributeValue::L(entries.collect())
+}
+
+/// The changes that replace the row at the revision that was read; `serves_others` is whether
+/// what is served changes with it.
+pub(super) fn changes(table: &str, registry: &Registry, serves_others: bool) -> Vec<Change> {
+    let sources = registry.first.iter().map(|(resource, arn)| (resource.clone(), text(arn)));
+    let mut row = registry.rest.clone();
+    row.extend([
+        (LEDGER_KEY.to_owned(), text(REGISTRY_KEY)),
+        ("rev".to_owned(), number(registry.revision + 1)),
+        ("owner".to_owned(), text(registry.owner.as_deref().unwrap_or_default())),
+        ("sources".to_owned(), AttributeValue::M(sources.collect())),
+    ]);
+    if registry.is_plain() {
+        let views = registry.generations.iter();
+        let views = views.map(|(id, known)| (id.0.clone(), AttributeValue::M(entry(id, known))));
+        row.insert("views".to_owned(), AttributeValue::M(views.collect()));
+    } else {
+        let numbers = registry.numbers.iter().map(|(source, it)| (source.clone(), number(*it)));
+        row.insert("served".to_owned(), list(&registry.generations));
+        row.insert("dropped".to_owned(), list(&registry.dropped));
+        row.insert("numbers".to_owned(), AttributeValue::M(numbers.collect()));
+    }
+    let registered = Change::put(table, row)
+        .only_if("attribute_not_exists(#k) OR #r = :r")
+        .name("#k", LEDGER_KEY)
+        .name("#r", "rev")
+        .value(":r", number(registry.revision));
+    let served = Item::from([
+        (LEDGER_KEY.to_owned(), text(SERVED_KEY)),
+        ("rev".to_owned(), number(registry.revision + 1)),
+    ]);
+    let served = serves_others.then(|| Change::put(table, served));
+    [registered].into_iter().chain(served).collect()
+}
+
+/// Replaces the row at the revision that was read, and makes other changes with it.
 pub(super) async fn write(
     store: &Store,
     table: &str,
-    registry: &Registry,
+    (registry, serves_others): (&Registry, bool),
+    others: Vec<Change>,
     deadline: Timestamp,
 ) -> Result<(), StoreError> {
-    let views = registry.views.iter().map(|(name, known)| {
-        let source = if known.by_name { "from" } else { "source" };
-        let fields = Item::from([
-            (source.to_owned(), text(&known.from)),
-            ("fingerprint".to_owned(), text(&known.fingerprint)),
-        ]);
-        (name.clone(), AttributeValue::M(fields))
-    });
-    let sources = registry.first.iter().map(|(resource, arn)| (resource.clone(), text(arn)));
-    let put = Put::builder()
-        .table_name(table)
-        .item(LEDGER_KEY, text(REGISTRY_KEY))
-        .item("rev", AttributeValue::N((registry.revision + 1).to_string()))
-        .item("owner", text(registry.owner.as_deref().unwrap_or_default()))
-        .item("views", AttributeValue::M(views.collect()))
-        .item("sources", AttributeValue::M(sources.collect()))
-        .condition_expression("attribute_not_exists(#k) OR #r = :r")
-        .expression_attribute_names("#k", LEDGER_KEY)
-        .expression_attribute_names("#r", "rev")
-        .expression_attribute_values(":r", AttributeValue::N(registry.revision.to_string()))
-        .build()
-        .expect("table and item are set");
-    store.transact(vec![TransactWriteItem::builder().put(put).build()], deadline).await
+    let mut all = changes(table, registry, serves_others);
+    all.extend(others);
+    store.change_all(all, deadline).await
 }

@@ -256,7 +256,9 @@ impl Walk<'_> {
             }
             let unreadable = |name| unanswered(self.views.ledger().unreadable(name));
             let (pk, entry) = Entry::read(item).map_err(unreadable)?;
-            for (view, definition) in self.views.definitions.iter().enumerate() {
+            let Some(group) = self.views.group_of(&pk) else { continue };
+            for &view in &self.views.groups[group].views {
+                let definition = &self.views.definitions[view];
                 match entry.contributions.get(&definition.name) {
                     Some(Stored::Group { key, addends }) => {
                         let hash = hash(place.salt, definition, key);

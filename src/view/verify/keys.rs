@@ -8,8 +8,8 @@
 use crate::{
     store::{Item, tables::KeyType},
     view::{
-        Group,
         scalar::{Scalar, decode_key},
+        served::Group,
         source_item::{ITEM_PREFIX, SourceItem},
         sources::{Sources, source_of},
     },
@@ -134,9 +134,11 @@ mod tests {
         let group = Group {
             stream: "orders".into(),
             key: None,
+            generation: 1,
             kind: String::new(),
             views: vec![0],
             attributes: std::sync::Arc::default(),
+            from: None,
         };
         let first = std::collections::BTreeMap::from([("table/orders".into(), here.into())]);
         for by_name in [vec![], vec!["orders".to_owned()]] {

@@ -14,10 +14,10 @@ use crate::{
         rows::{RowKey, text, text_of},
     },
     view::{
-        Views,
         ledger::Known,
         registry::{self, RegistryError},
         rows::{ROW_KEY, Stored},
+        served::Served,
         sources::Sources,
     },
 };
@@ -32,7 +32,7 @@ struct Pair {
     pks: Vec<String>,
 }
 
-impl Views {
+impl Served {
     /// The sources that have come by now.
     pub(super) async fn sources_now(&self, deadline: Timestamp) -> Result<Sources, RegistryError> {
         registry::sources(&self.store, &self.ledger_table, deadline).await

@@ -20,7 +20,6 @@ use crate::{
         tables::{KeyType, PageOf, SegmentPage},
     },
     view::{
-        building,
         ledger::{
             Basis, Entry,
             fence::{self, fence_key},
@@ -48,6 +47,9 @@ const OVERTAKEN_MS: i64 = 500;
 /// Where a walk stands.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Place {
+    /// Which generation of the source's views is compared.
+    #[serde(default)]
+    generation: u32,
     phase: Phase,
     /// In how many segments the tables are read, the first of them, and how many are done.
     segments: u32,
@@ -96,15 +98,33 @@ impl Walk<'_> {
             Halt::new("TableMissing", "the source to compare with is a table: name it as `table`")
         })?;
         let source = self.views.source_table(table, self.call.deadline).await?;
-        self.refuse_building(&source).await?;
-        let mut place = self.cursor()?.unwrap_or_else(|| self.beginning(&source));
-        let ended = self.source_from(&source, &mut place).await;
-        place.has_gaps |= !(self.told.not_done.is_empty() && self.told.undecided.is_empty());
-        self.stands(&place);
-        if ended.is_ok() && self.mode == Mode::Repair {
-            self.fence(&source, &place).await?;
+        let groups = self.views.built_groups(&source, self.call.deadline).await?;
+        if groups.is_empty() {
+            return Err(building(&source));
         }
-        ended
+        let mut place: Place = self.cursor()?.unwrap_or_else(|| self.beginning(&source));
+        // Each generation has ledger rows of its own.
+        for group in &groups {
+            let generation = self.views.groups[group.group].generation;
+            if generation < place.generation {
+                continue;
+            }
+            if place.generation != generation && place.generation != 0 {
+                place = self.beginning(&source);
+            }
+            place.generation = generation;
+            let told = (self.told.not_done.len(), self.told.undecided.len());
+            let mut ended = self.source_from(group, &mut place).await;
+            place.has_gaps |= told != (self.told.not_done.len(), self.told.undecided.len());
+            if ended.is_ok() && self.mode == Mode::Repair {
+                ended = self.fence(group, &place).await;
+            }
+            if ended.is_err() {
+                self.stands(&place);
+                return ended;
+            }
+        }
+        Ok(())
     }
 
     fn beginning(&self, source: &SourceTable<'_>) -> Place {
@@ -390,20 +410,15 @@ impl Walk<'_> {
         let wait_ms = due.min().unwrap_or(now).saturating_sub(now).max(OVERTAKEN_MS);
         wait_ms.cast_unsigned()
     }
+}
 
-    /// Views that lack items cannot be compared with their source.
-    async fn refuse_building(&self, source: &SourceTable<'_>) -> Ended {
-        let run = building::run_key(&source.arn);
-        let known = self.views.ledger().read([run.clone()].into(), self.call.deadline).await;
-        if known.map_err(unanswered)?.is_building(&run) {
-            let message = format!(
-                "the views of {} are being built: compare them when `view status` says ready",
-                source.name()
-            );
-            return Err(End::Halted(Halt::new("ViewsBuilding", message)));
-        }
-        Ok(())
-    }
+/// Views that lack items cannot be compared with their source.
+fn building(source: &SourceTable<'_>) -> End {
+    let message = format!(
+        "the views of {} are being built: compare them when `view status` says ready",
+        source.name()
+    );
+    End::Halted(Halt::new("ViewsBuilding", message))
 }
 
 impl Place {

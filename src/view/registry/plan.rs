@@ -1,0 +1,198 @@
+//! What the files of a function propose, made into what is registered.
+//!
+//! - A definition that a generation of the view has, the current one or another, is served.
+//! - A view of a source of which the ledger has no items joins as its first generation, current.
+//! - Any other is a new generation, which is built beside what is served. Those that one start
+//!   adds share a number, so that they share ledger rows too.
+//!
+//! What is registered and not in the files stays. An older version of the function therefore takes
+//! nothing away that a newer one has added, and what it lacks it learns from the registry.
+
+use super::{Id, Place, Registered, Registry, RegistryError};
+use crate::{
+    record::Timestamp,
+    store::{Filter, Store, StoreError, rows::text_of},
+    view::{definition::View, served::kind_of, source_item::LEDGER_KEY, sources},
+};
+use std::collections::BTreeMap;
+
+/// What is to be registered.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    pub(crate) registry: Registry,
+    /// Generations that are new and not current.
+    pub(crate) building: Vec<Id>,
+}
+
+/// Enters what the files propose.
+///
+/// # Errors
+/// A view cannot be built beside what is served, or the store does not answer.
+pub(crate) async fn plan(
+    place: Place<'_>,
+    registry: Registry,
+    files: &[View],
+    deadline: Timestamp,
+) -> Result<Planned, RegistryError> {
+    let mut planned = with_texts(registry, place, files);
+    let sources = planned.registry.sources();
+    // Of all the views of a source the first to be new asks; the others do as it does.
+    let mut asked: BTreeMap<(&str, String), bool> = BTreeMap::new();
+    let mut numbers: BTreeMap<&str, u32> = BTreeMap::new();
+    for view in files {
+        let fingerprint = view.fingerprint();
+        let registry = &planned.registry;
+        if registry.of(&view.name).any(|(_, known)| known.fingerprint == fingerprint) {
+            continue;
+        }
+        let (kind, from) = (kind_of(view, 1), view.from.as_str());
+        let is_known = registry.of(&view.name).next().is_some();
+        let has_items = match asked.get(&(from, kind.clone())) {
+            _ if is_known => true,
+            Some(has_items) => *has_items,
+            None => {
+                let table = (place.store, place.ledger_table);
+                let has_items = registry.numbers.contains_key(from)
+                    || has_items(table, (from, &kind), deadline).await?;
+                asked.insert((from, kind), has_items);
+                has_items
+            }
+        };
+        let is_first = !is_known && !has_items;
+        if !is_first {
+            refuse(place, registry, view)?;
+        }
+        let number = if is_first {
+            1
+        } else {
+            *numbers.entry(from).or_insert_with(|| planned.registry.next_number(from))
+        };
+        let known = Registered {
+            from: view.from.clone(),
+            by_name: sources.by_name.contains(from),
+            fingerprint,
+            sql: Some(view.to_string()),
+            table: Some(table_name(place.view_table_prefix, &view.name, number)),
+            is_current: is_first,
+            ..Registered::default()
+        };
+        let id = (view.name.clone(), number);
+        if !is_first {
+            planned.registry.numbers.insert(view.from.clone(), number);
+            planned.building.push(id.clone());
+        }
+        planned.registry.generations.insert(id, known);
+    }
+    let textless = absent_of_sources(&planned.registry, files)
+        .into_iter()
+        .find(|view| planned.registry.of(view).any(|(_, known)| known.sql.is_none()));
+    match textless {
+        Some(view) => Err(no_text(place, view)),
+        None => Ok(planned),
+    }
+}
+
+/// Writes down texts and tables that functions from before generations did not.
+pub(super) fn with_texts(mut registry: Registry, place: Place<'_>, files: &[View]) -> Planned {
+    for ((name, number), known) in &mut registry.generations {
+        let is_it = |view: &&View| view.name == *name && view.fingerprint() == known.fingerprint;
+        if known.sql.is_none()
+            && let Some(view) = files.iter().find(is_it)
+        {
+            known.sql = Some(view.to_string());
+        }
+        let table = || table_name(place.view_table_prefix, name, *number);
+        known.table.get_or_insert_with(table);
+    }
+    Planned { registry, building: Vec::new() }
+}
+
+/// Refuses what cannot be built beside what is served.
+fn refuse(place: Place<'_>, registry: &Registry, view: &View) -> Result<(), RegistryError> {
+    let table = place.ledger_table.to_owned();
+    if registry.of(&view.name).any(|(_, known)| known.sql.is_none()) {
+        return Err(no_text(place, view.name.clone()));
+    }
+    let has_come = |kind: &str| registry.first.contains_key(&format!("{kind}/{}", view.from));
+    let is_stream = view.key.is_some() || (has_come("stream") && !has_come("table"));
+    match (is_stream, registry.of(&view.name).next()) {
+        (false, _) => Ok(()),
+        (true, Some(_)) => Err(RegistryError::OtherDefinition { view: view.name.clone(), table }),
+        (true, None) => {
+            let (view, from) = (view.name.clone(), view.from.clone());
+            Err(RegistryError::AddedLater { view, from, table })
+        }
+    }
+}
+
+fn no_text(place: Place<'_>, view: String) -> RegistryError {
+    RegistryError::NoText { view, table: place.ledger_table.to_owned() }
+}
+
+impl Registry {
+    /// A number that no generation of a source has had.
+    pub(crate) fn next_number(&self, from: &str) -> u32 {
+        let all = self.generations.iter().chain(&self.dropped);
+        let used = all.filter(|(_, known)| known.from == from).map(|((_, number), _)| *number);
+        used.chain(self.numbers.get(from).copied()).max().unwrap_or(1) + 1
+    }
+
+    /// Whether other generations are served, or other ones are current.
+    pub(crate) fn serves_other_than(&self, other: &Self) -> bool {
+        let served = |registry: &Self| -> Vec<(Id, bool)> {
+            let all = registry.generations.iter();
+            all.map(|(id, known)| (id.clone(), known.is_current)).collect()
+        };
+        served(self) != served(other)
+    }
+}
+
+/// The name of a generation's table.
+pub(crate) fn table_name(prefix: &str, view: &str, number: u32) -> String {
+    if number == 1 { format!("{prefix}{view}") } else { format!("{prefix}{view}_g{number}") }
+}
+
+/// Views that are registered and not in the files.
+pub(crate) fn absent(registry: &Registry, files: &[View]) -> Vec<String> {
+    let names = registry.generations.keys().map(|(name, _)| name);
+    let mut absent: Vec<String> =
+        names.filter(|name| !files.iter().any(|view| view.name == **name)).cloned().collect();
+    absent.dedup();
+    absent
+}
+
+/// Of these, the ones of sources that the files read.
+pub(super) fn absent_of_sources(registry: &Registry, files: &[View]) -> Vec<String> {
+    let is_read = |name: &String| {
+        let mut known = registry.of(name).map(|(_, known)| &known.from);
+        known.any(|from| files.iter().any(|view| view.from == *from))
+    };
+    absent(registry, files).into_iter().filter(is_read).collect()
+}
+
+/// Whether the ledger holds any item of this name and kind, filed in either way. Reads until
+/// it finds one, which is soon where there are any; it is asked only when a view is new to the
+/// state.
+async fn has_items(
+    (store, table): (&Store, &str),
+    (name, kind): (&str, &str),
+    deadline: Timestamp,
+) -> Result<bool, StoreError> {
+    let filter = Filter {
+        expression: "contains(#a, :v)",
+        attribute: LEDGER_KEY,
+        value: Some(format!("{name}{kind}#")),
+    };
+    let mut from = None;
+    loop {
+        let page = store.scan(table, Some(&filter), from, deadline).await?;
+        let mut keys = page.items.iter().filter_map(|item| text_of(item, LEDGER_KEY));
+        if keys.any(|key| sources::is_of(key, name, kind)) {
+            return Ok(true);
+        }
+        from = page.next;
+        if from.is_none() {
+            return Ok(false);
+        }
+    }
+}
