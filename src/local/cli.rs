@@ -142,7 +142,7 @@ struct SimulateArgs {
 }
 
 /// Whose parked records: one of the three.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[group(required = true, multiple = false)]
 struct PlaceArgs {
     /// A deployed function, by name or ARN; it does the work itself.

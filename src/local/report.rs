@@ -8,7 +8,7 @@ use super::{
     run::{LISTED_MAX, Summary},
 };
 use crate::{
-    operation::{Listed, backfill::Status, verify::Drift},
+    operation::{Listed, backfill::Status, generations::Differences, verify::Drift},
     store::Usage,
     view::{
         building::ViewState,
@@ -269,12 +269,25 @@ pub fn quarantined_table(items: &[QuarantinedItem]) -> Table {
 /// How far views are built, as a table for people.
 #[must_use]
 pub fn building_table(status: &Status) -> Table {
-    let header = ["view", "state", "items scanned", "left", "items/s", "quarantined", "not done"];
+    let header = [
+        "view",
+        "generation",
+        "table",
+        "state",
+        "items scanned",
+        "left",
+        "items/s",
+        "quarantined",
+        "not done",
+    ];
     let mut table = table(header);
     for view in &status.views {
         let state = view.state.map_or("not backfilled", ViewState::as_str);
         let run = status.runs.iter().find(|run| Some(&run.source) == view.source.as_ref());
-        let mut row = vec![view.view.clone(), state.to_owned()];
+        let current = if view.is_current { " (current)" } else { "" };
+        let generation = format!("{}{current}", view.generation);
+        let run = run.filter(|run| run.generations.contains(&view.generation));
+        let mut row = vec![view.view.clone(), generation, view.table.clone(), state.to_owned()];
         match run {
             None => row.resize(header.len(), String::new()),
             Some(run) => {
@@ -295,10 +308,23 @@ pub fn building_table(status: &Status) -> Table {
         }
         table.add_row(row);
     }
-    for column in 2..header.len() {
+    for column in 4..header.len() {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
+    }
+    table
+}
+
+/// What a deploy would do, as a table for people.
+#[must_use]
+pub fn differences_table(differences: &Differences) -> Table {
+    let mut table = table(["view", "change", "parts", "generation", "table"]);
+    for view in &differences.views {
+        let generation = view.generation.map(|it| it.to_string()).unwrap_or_default();
+        let (change, parts) = (view.change.as_str().to_owned(), view.parts.join(", "));
+        let of = view.table.clone().unwrap_or_default();
+        table.add_row([view.view.clone(), change, parts, generation, of]);
     }
     table
 }

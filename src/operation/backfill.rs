@@ -294,6 +294,9 @@ pub struct RunStatus {
     pub source: String,
     /// The run.
     pub run: String,
+    /// The generations of the source's views that it builds.
+    #[serde(default)]
+    pub generations: Vec<u32>,
     /// How it stands.
     pub state: RunState,
     /// In how many segments it is read.

@@ -403,6 +403,7 @@ impl Served {
         Ok(RunStatus {
             source: run.source.clone(),
             run: run.id.clone(),
+            generations: run.generations.iter().copied().collect(),
             state: run.state,
             segments: run.segments,
             segments_done: u32::try_from(done).unwrap_or(u32::MAX),

@@ -8,7 +8,7 @@ use super::{
     COLUMNS_MAX, OpenError, VIEWS_PER_SOURCE_MAX,
     definition::{Path, View},
     registry::{self, Registered, Registry, RegistryError},
-    sources::{self, Filing, Sources},
+    sources::{self, Filing, Sources, kind_of},
     sql,
 };
 use crate::{
@@ -280,12 +280,4 @@ fn groups_of(views: &[View], generations: &[Generation]) -> Result<Vec<Group>, O
 
 fn since_of(generation: Generation) -> Option<Timestamp> {
     generation.since.map(super::generation::first_record)
-}
-
-/// What tells the views of a source apart that share no ledger rows: their generation, and their
-/// item's key.
-pub(super) fn kind_of(view: &View, generation: u32) -> String {
-    let generation = if generation == 1 { String::new() } else { format!("~{generation}") };
-    let key = view.key.as_ref().map(|path| format!("@{path}")).unwrap_or_default();
-    generation + &key
 }

@@ -14,7 +14,10 @@
 //! What it gives up: if two sources of one name fed a ledger before it told them apart, their
 //! rows were wrong then and stay wrong.
 
-use crate::view::source_item::{ITEM_PREFIX, SourceItem};
+use crate::view::{
+    definition::View,
+    source_item::{ITEM_PREFIX, SourceItem},
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known of a ledger's sources.
@@ -61,6 +64,14 @@ impl Filing {
     pub(crate) fn ledger_key(&self, kind: &str, item: &SourceItem) -> String {
         item.ledger_key(&format!("{}{kind}", self.label))
     }
+}
+
+/// What tells the views of a source apart that share no ledger rows: their generation, and their
+/// item's key.
+pub(crate) fn kind_of(view: &View, generation: u32) -> String {
+    let generation = if generation == 1 { String::new() } else { format!("~{generation}") };
+    let key = view.key.as_ref().map(|path| format!("@{path}")).unwrap_or_default();
+    generation + &key
 }
 
 /// The resource part of an ARN: `table/orders`, `stream/clicks`.

@@ -164,8 +164,8 @@ impl Walk<'_> {
     /// Where the walk stands.
     fn cursor<C: DeserializeOwned>(&self) -> Result<Option<C>, Halt> {
         let Some(text) = &self.request.cursor else { return Ok(None) };
-        let (mark, text) = text.split_once(' ').unwrap_or_default();
-        if mark != self.views.mark() {
+        let (mark, text) = text.split_once(' ').unwrap_or(("", text));
+        if !mark.is_empty() && mark != self.views.mark() {
             let message = "other views are served by now: begin the walk again, without a cursor";
             return Err(Halt::new("CursorOutdated", message));
         }

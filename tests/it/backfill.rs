@@ -5,6 +5,7 @@
 mod chain;
 mod checks;
 mod command;
+mod generations;
 #[cfg(feature = "lambda")]
 mod links;
 mod play;

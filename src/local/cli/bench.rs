@@ -383,10 +383,13 @@ pub(super) async fn kept_views(
     });
     let store = Store::new(client, &settings.endpoint, Arc::clone(&clock), seed);
     let tables = (&*settings.ledger_table, &*settings.table_prefix);
-    if makes_tables {
+    // An operator's command proposes nothing, except where it makes the tables for it.
+    let views = if makes_tables {
         Views::ensure_tables(&views, &store, tables.0, tables.1, deadline).await?;
-    }
-    let views = Views::open(views, store, tables, &settings.owner, deadline).await?;
+        Views::open(views, store, tables, &settings.owner, deadline).await?
+    } else {
+        Views::attach(views, store, tables, &settings.owner, deadline).await?
+    };
     let function = Function::new(views.with_source_store(sources), clock);
     Ok(function.with_operations(settings.function.operations))
 }

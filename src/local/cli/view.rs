@@ -5,6 +5,7 @@
 //! each with a bound, until the ledger's end.
 
 mod backfill;
+mod generations;
 mod verify;
 
 use super::{Complaint, Exit, Format, PlaceArgs, bench, invoke::Deployed, print, talk};
@@ -46,6 +47,12 @@ enum ViewVerb {
     Verify(verify::VerifyArgs),
     /// Mends what `verify` would find, beside live traffic.
     Repair(verify::RepairArgs),
+    /// Says what a deploy of these definitions would do; changes nothing.
+    Diff(generations::DiffArgs),
+    /// Makes another generation of a view the one that readers are given.
+    Switch(generations::SwitchArgs),
+    /// Takes a view or a generation of it away, and deletes its rows.
+    Drop(generations::DropArgs),
 }
 
 #[derive(Debug, Args)]
@@ -109,6 +116,9 @@ pub(super) fn view(arguments: ViewVerbArgs) -> Result<Exit, Complaint> {
             ViewVerb::Stop(arguments) => backfill::stop(&arguments).await,
             ViewVerb::Verify(arguments) => verify::verify(&arguments).await,
             ViewVerb::Repair(arguments) => verify::repair(&arguments).await,
+            ViewVerb::Diff(arguments) => generations::diff(&arguments).await,
+            ViewVerb::Switch(arguments) => generations::switch(&arguments).await,
+            ViewVerb::Drop(arguments) => generations::drop(&arguments).await,
         }
     })
 }

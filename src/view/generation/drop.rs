@@ -23,9 +23,10 @@ use crate::{
         definition::View,
         registry::{self, Id, Registered, Registry},
         rows::ROW_KEY,
-        served::{Served, kind_of},
+        served::Served,
         source_item::LEDGER_KEY,
-        sources, sql,
+        sources::{self, kind_of},
+        sql,
     },
 };
 use std::time::Duration;
@@ -34,7 +35,6 @@ use std::time::Duration;
 const AT_ONCE: usize = 25;
 /// No page is begun in the last milliseconds before the deadline.
 const RESERVE_MS: i64 = 3_000;
-const _: () = assert!(IN_FLIGHT_MS > CLOCKS_MS);
 
 impl Served {
     /// Drops a generation or a whole view, and deletes rows of what was dropped before.
@@ -153,8 +153,7 @@ impl Served {
         }
         // Ledger rows are shared by the views of a generation; the last one takes them.
         let is_same = |other: &Registered, number: u32| {
-            number == id.1
-                && kind_with(other, number) == kind_with(known, number)
+            number == id.1 && kind_with(other, number) == kind_with(known, number)
                 && other.from == known.from
         };
         if registry.generations.iter().any(|((_, number), other)| is_same(other, *number)) {
@@ -167,8 +166,10 @@ impl Served {
     /// Strikes a generation off whose rows are deleted, with what is said of it.
     async fn forgotten(&self, id: &Id, deadline: Timestamp) -> Result<(), Halt> {
         let (store, table) = self.ledger_place();
-        let row =
-            |key: String| RowKey { table, key: Item::from([(LEDGER_KEY.to_owned(), text(key))]) };
+        let row = |key: String| RowKey {
+            table,
+            key: Item::from([(LEDGER_KEY.to_owned(), text(key))]),
+        };
         let own = row(building::generation_key(&id.0, id.1));
         store.delete(&own, deadline).await.map_err(|error| self.unanswered(error))?;
         loop {

@@ -12,7 +12,11 @@ use super::{Id, Place, Registered, Registry, RegistryError};
 use crate::{
     record::Timestamp,
     store::{Filter, Store, StoreError, rows::text_of},
-    view::{definition::View, served::kind_of, source_item::LEDGER_KEY, sources},
+    view::{
+        definition::View,
+        source_item::LEDGER_KEY,
+        sources::{self, kind_of},
+    },
 };
 use std::collections::BTreeMap;
 
@@ -83,9 +87,9 @@ pub(crate) async fn plan(
         }
         planned.registry.generations.insert(id, known);
     }
-    let textless = absent_of_sources(&planned.registry, files)
-        .into_iter()
-        .find(|view| planned.registry.of(view).any(|(_, known)| known.sql.is_none()));
+    let textless = absent_of_sources(&planned.registry, files).into_iter().find(|view| {
+        planned.registry.of(view).any(|(_, known)| known.sql.is_none())
+    });
     match textless {
         Some(view) => Err(no_text(place, view)),
         None => Ok(planned),
@@ -117,7 +121,9 @@ fn refuse(place: Place<'_>, registry: &Registry, view: &View) -> Result<(), Regi
     let is_stream = view.key.is_some() || (has_come("stream") && !has_come("table"));
     match (is_stream, registry.of(&view.name).next()) {
         (false, _) => Ok(()),
-        (true, Some(_)) => Err(RegistryError::OtherDefinition { view: view.name.clone(), table }),
+        (true, Some(_)) => {
+            Err(RegistryError::OtherDefinition { view: view.name.clone(), table })
+        }
         (true, None) => {
             let (view, from) = (view.name.clone(), view.from.clone());
             Err(RegistryError::AddedLater { view, from, table })

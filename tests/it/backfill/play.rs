@@ -6,6 +6,7 @@
 //! views are what `SQLite` computes over the table.
 
 pub(super) mod checks;
+pub(super) mod generations;
 
 use super::{
     traffic::Stream,
@@ -28,6 +29,7 @@ use changefold::{
     store::{Store, embedded::Embedded},
     view::{Views, registry::Owner, sql},
 };
+use generations::{FROZEN_MS, Versions};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::{
@@ -72,6 +74,8 @@ pub(super) struct Setup {
     pub(super) broken: Option<Broken>,
     /// So many items has a page of a scan at most; 0 is no limit.
     pub(super) scan_limit: usize,
+    /// One call in so many takes seconds; 0 is none.
+    pub(super) stalls: u32,
 }
 
 impl Setup {
@@ -92,6 +96,7 @@ impl Setup {
             ahead_ms: [0, 0, 300_000, -300_000][rng.usize(..4)],
             broken: None,
             scan_limit: 0,
+            stalls: 0,
         }
     }
 
@@ -115,7 +120,7 @@ impl Setup {
         Self {
             changes: 150,
             dies: 0,
-            worker_dies: (0, 60),
+            worker_dies: (0, 90),
             freezes_often: true,
             troubles: Troubles::default(),
             ahead_ms: 0,
@@ -144,6 +149,8 @@ pub(super) struct Play {
     pub(super) tasks: Tasks,
     wire: Wire,
     pub(super) stream: Rc<RefCell<Stream>>,
+    /// The versions of the function, where there are several.
+    versions: Rc<Versions>,
     /// Writers that go on, and then all who end by themselves.
     pub(super) writers: Rc<Cell<usize>>,
     pub(super) busy: Rc<Cell<usize>>,
@@ -205,6 +212,7 @@ impl Play {
             troubles: setup.troubles,
             broken: setup.broken,
             scan_limit: setup.scan_limit,
+            stalls: setup.stalls,
             seen: Arc::default(),
         };
         let play = Self {
@@ -213,6 +221,7 @@ impl Play {
             world,
             wire,
             stream: Rc::default(),
+            versions: Rc::default(),
             writers: Rc::default(),
             busy: Rc::default(),
         };
@@ -237,8 +246,17 @@ impl Play {
 
     /// A function in an environment of its own.
     async fn function(&self, store: Store, deadline: Timestamp) -> Result<Function<Views>, Halt> {
+        self.function_of(VIEWS, store, deadline).await
+    }
+
+    async fn function_of(
+        &self,
+        text: &str,
+        store: Store,
+        deadline: Timestamp,
+    ) -> Result<Function<Views>, Halt> {
         let clock = Arc::clone(store.clock());
-        let views = sql::parse(VIEWS).unwrap();
+        let views = sql::parse(text).unwrap();
         let owner = Owner::new("test");
         let opened = Views::open(views, store, ("ledger", ""), &owner, deadline).await;
         let views = opened.map_err(|error| Halt::new(error.code(), error.to_string()))?;
@@ -252,14 +270,22 @@ impl Play {
         time_ms: i64,
         ahead_ms: i64,
     ) -> Result<Answer, Halt> {
-        let clock = SkewedClock { world: Arc::clone(&self.world), ahead_ms };
-        let endpoint = support::local_endpoint(Some("http://embedded"));
-        let seed = self.world.below(usize::MAX) as u64;
-        let store = Store::new(self.wire.client(), &endpoint, Arc::new(clock), seed);
+        if self.versions.are_used() {
+            return self.invoke_version(payload, time_ms).await;
+        }
+        let store = self.store_of_function(ahead_ms);
         // Lambda tells the moment by its own clock.
         let deadline = Timestamp(self.world.now() + ahead_ms + time_ms);
         let function = self.function(store, deadline).await?;
         function.invoke(&payload, &Call::new("retried", deadline)).await
+    }
+
+    /// The store as an environment of the function has it.
+    fn store_of_function(&self, ahead_ms: i64) -> Store {
+        let clock = SkewedClock { world: Arc::clone(&self.world), ahead_ms };
+        let endpoint = support::local_endpoint(Some("http://embedded"));
+        let seed = self.world.below(usize::MAX) as u64;
+        Store::new(self.wire.client(), &endpoint, Arc::new(clock), seed)
     }
 
     pub(super) fn fate(&self) -> Fate {
@@ -273,6 +299,8 @@ impl Play {
         if is_to_die {
             self.wire.seen.lock().unwrap().died += u64::from(is_worker);
             Fate::Dies(after)
+        } else if is_to_freeze && self.versions.are_used() {
+            Fate::Freezes(after, self.world.ms_below(FROZEN_MS))
         } else if is_to_freeze {
             Fate::Freezes(after, self.world.ms_below(4) * DAY_MS + 60_000)
         } else {
@@ -399,6 +427,12 @@ impl Play {
             }
             play.busy.set(play.busy.get() - 1);
         });
+    }
+
+    /// What came of it, beside what differs.
+    fn played(&self, differences: Vec<String>) -> Played {
+        assert_eq!((self.writers.get(), self.busy.get()), (0, 0));
+        Played { differences, status: Status::default(), seen: Arc::clone(&self.wire.seen) }
     }
 
     /// Says the views ready, and compares them.

@@ -16,6 +16,13 @@ pub(super) struct Stream {
 
 const LANES: usize = 3;
 
+impl Stream {
+    /// The number of the newest change.
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+}
+
 impl Play {
     /// Changes the table and writes it down; the mapping loses one record in so many.
     pub(super) fn writes(&self, changes: usize, loses: u32) {

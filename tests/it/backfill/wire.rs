@@ -38,6 +38,12 @@ pub(super) enum Broken {
     TombstonesExpire,
     /// A reconcile reads the source before the ledger.
     SourceFirst,
+    /// An invocation does not ask whether what is served has changed.
+    RegistryNotReread,
+    /// A backfill of a new generation does not wait.
+    GenerationNotAwaited,
+    /// A new generation takes records that were finished before it was served.
+    GenerationNotFenced,
 }
 
 /// How often things fail, one call in so many; 0 is never.
@@ -71,6 +77,8 @@ pub(super) struct Wire {
     pub(super) broken: Option<Broken>,
     /// So many items has a page of a scan at most; 0 is no limit.
     pub(super) scan_limit: usize,
+    /// One call in so many takes seconds; 0 is none.
+    pub(super) stalls: u32,
     pub(super) seen: Arc<Mutex<Seen>>,
 }
 
@@ -102,6 +110,9 @@ impl Wire {
         let operation = target.rsplit('.').next().unwrap_or_default();
         let mut body = body;
         self.world.step().await;
+        if self.world.is_one_in(self.stalls) {
+            self.world.pass(self.world.ms_below(8_000)).await;
+        }
         if operation == "Scan" && self.scan_limit > 0 {
             let mut request: Value = serde_json::from_slice(&body).unwrap();
             request["Limit"] = json!(self.scan_limit);
@@ -198,6 +209,15 @@ impl Wire {
                 let item = seen.before.get(request["Key"]["pk"]["S"].as_str().unwrap());
                 Some(item.map_or_else(|| json!({}), |item| json!({ "Item": item })))
             }
+            (Broken::RegistryNotReread, "BatchGetItem") => {
+                let tables = &mut request["RequestItems"];
+                if let Some(keys) = tables["ledger"]["Keys"].as_array_mut()
+                    && keys.len() > 1
+                {
+                    keys.retain(|key| key["pk"]["S"] != "V#served");
+                }
+                None
+            }
             (_, "TransactWriteItems") => {
                 let now = self.world.now();
                 for action in request["TransactItems"].as_array_mut().unwrap() {
@@ -220,6 +240,36 @@ impl Wire {
 }
 
 fn break_write(broken: Broken, put: &mut Value, now: i64) {
+    match broken {
+        Broken::GenerationNotAwaited => {
+            if let Some(row) = put.get_mut("Item").and_then(Value::as_object_mut) {
+                row.remove("from_ms");
+            }
+        }
+        Broken::GenerationNotFenced => {
+            // The date is an hour too early, and what is waited for an hour later.
+            let shift = |row: &mut Value, name: &str, ms: i64| {
+                if let Some(moment) = row[name]["N"].as_str().and_then(|it| it.parse::<i64>().ok()) {
+                    row[name] = json!({ "N": (moment + ms).to_string() });
+                }
+            };
+            let item = &mut put["Item"];
+            if item["served"].is_object() {
+                for entry in item["served"]["L"].as_array_mut().into_iter().flatten() {
+                    let is_dated = entry["M"]["since_ms"]["N"].as_str().is_some_and(|since| {
+                        since.parse::<i64>().is_ok_and(|since| since > now - 1_800_000)
+                    });
+                    if is_dated {
+                        shift(&mut entry["M"], "since_ms", -3_600_000);
+                    }
+                }
+            }
+            if item["from_ms"].is_object() {
+                shift(item, "from_ms", 3_600_000);
+            }
+        }
+        _ => {}
+    }
     let Some(put) = put.as_object_mut().filter(|put| put["Item"].get("c").is_some()) else {
         return;
     };

@@ -153,6 +153,10 @@ pub(super) struct StopArgs {
 }
 
 impl OwnerArgs {
+    pub(super) fn new(place: PlaceArgs, views: Vec<PathBuf>) -> Self {
+        Self { place, views }
+    }
+
     pub(super) async fn asked(&self, makes_tables: bool) -> Result<Asked<Views>, Complaint> {
         if let Some(function) = &self.place.function {
             return Ok(Asked::Deployed(Box::new(Deployed::find(function).await?)));
@@ -223,6 +227,12 @@ pub(super) async fn backfill(arguments: &BackfillArgs) -> Result<Exit, Complaint
         without_stream: arguments.without_stream,
     };
     let begun: Begun = ask(&asked, Backfill::Begin(wanted)).await?;
+    if begun.wait_ms > 0 {
+        let seconds = begun.wait_ms.div_ceil(1_000);
+        talk(format_args!(
+            "the generation was registered a moment ago: the first item is read in {seconds} s"
+        ));
+    }
     if arguments.chain.chain {
         return chain(&asked, arguments).await;
     }
@@ -325,19 +335,34 @@ impl Running<'_> {
     }
 }
 
-/// Says what there is and what it takes.
-fn tell(estimate: &Estimate, arguments: &BackfillArgs) {
+/// Says what a backfill would take.
+pub(super) fn tell_cost(estimate: &Estimate) {
+    tell_units(estimate);
+    tell_money(estimate, (READ_PRICE, WRITE_PRICE));
+}
+
+fn tell_units(estimate: &Estimate) {
     let Estimate { source, views, items, bytes, read_units, .. } = estimate;
     let (least, most) = (estimate.write_units_min, estimate.write_units_max);
     talk(format_args!("{source}: about {items} items, {bytes} bytes, for {}", views.join(", ")));
     talk(format_args!("{read_units:.0} read units, {least:.0} to {most:.0} write units"));
-    let (read_price, write_price) = (arguments.read_price, arguments.write_price);
-    let money = |write: f64| (read_units * read_price + write * write_price) / 1e6;
+}
+
+fn tell_money(estimate: &Estimate, (read_price, write_price): (f64, f64)) {
+    let money = |write: f64| (estimate.read_units * read_price + write * write_price) / 1e6;
     talk(format_args!(
         "${:.2} to ${:.2}, at ${read_price} and ${write_price} for a million units",
-        money(least),
-        money(most)
+        money(estimate.write_units_min),
+        money(estimate.write_units_max)
     ));
+}
+
+/// Says what there is and what it takes.
+fn tell(estimate: &Estimate, arguments: &BackfillArgs) {
+    let (read_units, least) = (estimate.read_units, estimate.write_units_min);
+    let most = estimate.write_units_max;
+    tell_units(estimate);
+    tell_money(estimate, (arguments.read_price, arguments.write_price));
     let (reads, writes) = (arguments.read_units_per_s, arguments.write_units_per_s);
     // A run uses eight tenths of its limit on the average.
     let time = |write: f64| {

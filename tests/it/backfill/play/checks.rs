@@ -110,7 +110,7 @@ const CHECKS: [Check; 2] = [Check::Rows, Check::Source];
 
 impl Play {
     /// The views know every item before anything else.
-    async fn brings_all_in(&self) {
+    pub(super) async fn brings_all_in(&self) {
         let keys = (0..self.setup.items).map(|key| json!({"pk": {"S": format!("O#{key}")}}));
         let request = ReconcileRequest { table: ORDERS.to_owned(), keys: keys.collect() };
         let told: Reconciled = self.calmly(Operation::Reconcile(request)).await;
@@ -177,7 +177,7 @@ impl Play {
     }
 
     /// How far behind the stream is: the age of the oldest record that is not delivered.
-    fn iterator_age_ms(&self) -> u64 {
+    pub(super) fn iterator_age_ms(&self) -> u64 {
         let stream = self.stream.borrow();
         let oldest = stream.lanes.iter().filter_map(|(records, delivered)| {
             let created = &records.get(*delivered)?["dynamodb"]["ApproximateCreationDateTime"];

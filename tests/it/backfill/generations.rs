@@ -1,0 +1,49 @@
+//! A hundred views changed beside live traffic, and what goes wrong without each rule.
+
+use super::{
+    SEEDS,
+    play::{
+        Setup,
+        generations::{Changed, change},
+    },
+    seeds,
+    wire::{Broken, Troubles},
+};
+
+fn setup(seed: u64) -> Setup {
+    let small = Setup::small(seed);
+    let troubles = Troubles { throttled: 60, conflict: 40, lost_answer: 60 };
+    Setup { items: small.items / 2, changes: 90, ahead_ms: 0, stalls: 25, troubles, ..small }
+}
+
+#[test]
+fn a_hundred_views_change_beside_live_traffic_and_two_versions_of_the_function() {
+    let mut looks = 0;
+    for seed in seeds() {
+        let Changed { looks: some, differences } = change(setup(seed));
+        assert_eq!(differences, Vec::<String>::new(), "SIM_SEED={seed}");
+        looks += some;
+    }
+    assert!(looks > SEEDS * 20, "readers have looked only {looks} times");
+}
+
+#[track_caller]
+fn is_caught(broken: Broken) {
+    let is_wrong = |seed| !change(setup(seed).broken(broken)).differences.is_empty();
+    assert!((0..SEEDS).any(is_wrong), "it went unnoticed in {SEEDS} seeds");
+}
+
+#[test]
+fn control_a_function_that_does_not_ask_what_is_served_leaves_items_out() {
+    is_caught(Broken::RegistryNotReread);
+}
+
+#[test]
+fn control_a_backfill_that_does_not_wait_leaves_items_out() {
+    is_caught(Broken::GenerationNotAwaited);
+}
+
+#[test]
+fn control_a_generation_that_takes_late_copies_of_what_was_finished_before_goes_back() {
+    is_caught(Broken::GenerationNotFenced);
+}

@@ -1,0 +1,478 @@
+//! Views that change beside their stream, and functions of two versions that serve them.
+//!
+//! At first one version runs. Then another, with other definitions, takes batches in turn with it;
+//! both hold invocations open for a while, die, freeze, and start anew. What has changed is built
+//! beside what is served, made current, and the former generation is dropped. Meanwhile readers
+//! look at what is current: at every moment it is the SQL over a prefix of each item's changes.
+
+use super::{DAY_MS, ORDERS, Play, Played, Setup, alone};
+use crate::{oracle, support};
+use changefold::{
+    call::{Call, Halt},
+    handler::Function,
+    operation::{
+        Operation,
+        backfill::{Backfill, Finish, Status},
+        generations::{DropView, DroppedView, Switch, Switched},
+    },
+    outcome::Answer,
+    record::Timestamp,
+    store::Store,
+    view::{Views, building::ViewState, registry::Owner, sql},
+};
+use futures_util::FutureExt as _;
+use serde_json::{Value, json};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+};
+
+/// The definitions of the later version: all of them are others.
+const ALL_CHANGED: &str = "
+    CREATE MATERIALIZED VIEW totals AS
+      SELECT region, count(*) AS orders, sum(amount) AS total FROM orders
+      WHERE status = 'PAID' GROUP BY region;
+    CREATE MATERIALIZED VIEW everything AS SELECT count(*) AS n FROM orders;
+    CREATE MATERIALIZED VIEW open_orders AS
+      SELECT pk, region FROM orders WHERE status = 'OPEN';";
+/// One of them is as it was.
+const SOME_CHANGED: &str = "
+    CREATE MATERIALIZED VIEW totals AS
+      SELECT region, count(*) AS orders, sum(amount) AS total FROM orders
+      WHERE status = 'PAID' GROUP BY region;
+    CREATE MATERIALIZED VIEW everything AS SELECT count(*) AS n, sum(amount) AS total FROM orders;
+    CREATE MATERIALIZED VIEW open_orders AS
+      SELECT pk, region FROM orders WHERE status = 'OPEN';";
+
+/// The versions of a function that run.
+#[derive(Default)]
+pub(in crate::backfill) struct Versions {
+    /// Their definitions; none where every invocation has an environment of its own.
+    texts: RefCell<Vec<&'static str>>,
+    running: RefCell<Vec<(&'static str, Rc<Function<Views>>)>>,
+}
+
+/// The images that an item has had, the number of the change that made it, and when.
+type History = BTreeMap<usize, Vec<(u64, i64, Option<Value>)>>;
+
+/// A play with what is known of it.
+#[derive(Clone)]
+struct Change {
+    play: Play,
+    later: &'static str,
+    history: Rc<RefCell<History>>,
+    found: Rc<RefCell<Vec<String>>>,
+    looks: Rc<Cell<u64>>,
+    is_over: Rc<Cell<bool>>,
+}
+
+/// What came of a change of views.
+#[derive(Debug)]
+pub(in crate::backfill) struct Changed {
+    pub(in crate::backfill) looks: u64,
+    pub(in crate::backfill) differences: Vec<String>,
+}
+
+impl Versions {
+    pub(super) fn are_used(&self) -> bool {
+        !self.texts.borrow().is_empty()
+    }
+}
+
+/// Changes views, switches to them, and drops what was before.
+pub(in crate::backfill) fn change(setup: Setup) -> Changed {
+    alone(async {
+        let play = Play::set_the_stage(setup).await;
+        play.brings_all_in().await;
+        let later = if setup.seed % 2 == 0 { SOME_CHANGED } else { ALL_CHANGED };
+        play.versions.texts.borrow_mut().push(super::VIEWS);
+        let change = Change {
+            later,
+            history: Rc::default(),
+            found: Rc::default(),
+            looks: Rc::default(),
+            is_over: Rc::default(),
+            play,
+        };
+        for key in 0..setup.items {
+            let image = change.play.item(key);
+            change.history.borrow_mut().insert(key, vec![(0, 0, image)]);
+        }
+        change.writes(setup.changes);
+        change.play.delivers();
+        change.reads();
+        change.deploys();
+        change.play.tasks.run();
+        change.is_exact_at_rest("before the drop", true);
+        if change.found.borrow().is_empty() {
+            change.is_over.set(false);
+            change.writes(setup.changes / 4);
+            change.play.delivers();
+            change.reads();
+            change.drops();
+            change.play.tasks.run();
+            change.is_exact_at_rest("after the drop", false);
+            change.nothing_is_left();
+        }
+        let Played { .. } = change.play.played(Vec::new());
+        Changed { looks: change.looks.get(), differences: change.found.take() }
+    })
+}
+
+impl Play {
+    /// Invokes a function of one of the versions, mostly in an environment that is warm.
+    pub(super) async fn invoke_version(
+        self,
+        payload: Vec<u8>,
+        time_ms: i64,
+    ) -> Result<Answer, Halt> {
+        let texts = self.versions.texts.borrow().clone();
+        let text = texts[self.world.below(texts.len())];
+        let deadline = Timestamp(self.world.now() + time_ms);
+        let warm = {
+            let running = self.versions.running.borrow();
+            let mut warm = running.iter().filter(|(of, _)| *of == text);
+            warm.next_back().map(|(_, function)| Rc::clone(function))
+        };
+        let function = match warm.filter(|_| !self.world.is_one_in(6)) {
+            Some(function) => function,
+            None => self.starts(text, deadline).await?,
+        };
+        function.invoke(&payload, &Call::new("retried", deadline)).await
+    }
+
+    /// Starts an environment of a version.
+    async fn starts(
+        &self,
+        text: &'static str,
+        deadline: Timestamp,
+    ) -> Result<Rc<Function<Views>>, Halt> {
+        let store = self.store_of_function(0);
+        let function = Rc::new(self.function_of(text, store, deadline).await?);
+        if self.versions.texts.borrow().contains(&text) {
+            self.versions.running.borrow_mut().push((text, Rc::clone(&function)));
+        }
+        Ok(function)
+    }
+
+    fn item(&self, key: usize) -> Option<Value> {
+        let key = json!({"TableName": "orders", "Key": {"pk": {"S": format!("O#{key}")}}});
+        let item = self.ask("GetItem", &key)["Item"].take();
+        (!item.is_null()).then_some(item)
+    }
+}
+
+impl Change {
+    fn play(&self) -> &Play {
+        &self.play
+    }
+
+    /// Changes the table in bursts, for minutes.
+    fn writes(&self, changes: usize) {
+        let change = self.clone();
+        let play = self.play().clone();
+        play.writers.set(play.writers.get() + 1);
+        self.play.tasks.spawn(false, async move {
+            for _ in 0..changes {
+                let gap = if play.world.is_one_in(3) { 4_000 } else { 300 };
+                play.world.pass(play.world.ms_below(gap)).await;
+                // A few items change often, so that late copies of older changes matter.
+                let keys = if play.world.is_one_in(2) { 4 } else { play.setup.items + 8 };
+                let key = play.world.below(keys);
+                let image = (!play.world.is_one_in(3)).then(|| play.image(key));
+                play.set(key, image.clone());
+                play.write_down(key, image.clone(), 0);
+                let sequence = play.stream.borrow().sequence();
+                let now = play.world.now();
+                change.history.borrow_mut().entry(key).or_default().push((sequence, now, image));
+            }
+            play.writers.set(play.writers.get() - 1);
+        });
+    }
+
+    /// Deploys the later version beside the first, builds what it brings, and makes it current.
+    fn deploys(&self) {
+        let change = self.clone();
+        let play = self.play().clone();
+        play.busy.set(play.busy.get() + 1);
+        self.play.tasks.spawn(false, async move {
+            play.world.pass(3_000 + play.world.ms_below(12_000)).await;
+            let store = play.calm_store();
+            let later = sql::parse(change.later).unwrap();
+            Views::ensure_tables(&later, &store, "ledger", "", support::FOREVER).await.unwrap();
+            play.versions.texts.borrow_mut().push(change.later);
+            // Its first environment starts, and may die on the way.
+            loop {
+                let starting = play.clone();
+                let later = change.later;
+                let started = async move {
+                    let deadline = Timestamp(starting.world.now() + 20_000);
+                    starting.starts(later, deadline).await.map(|_| ())
+                };
+                match play.tasks.attempt(play.fate(), started).await {
+                    Some(Ok(())) => break,
+                    Some(Err(_)) | None => play.world.pass(200).await,
+                }
+            }
+            let begun = Rc::default();
+            for hand in 0..play.setup.hands {
+                play.works(hand, Rc::clone(&begun));
+            }
+            change.is_ready().await;
+            for view in change.changed() {
+                let switch = Switch { view: (*view).to_owned(), generation: None };
+                loop {
+                    let told = play.operate::<Switched>(Operation::Switch(switch.clone()), 10_000);
+                    match told.await {
+                        Some(Ok(told)) => break assert_eq!(told.generation, 2),
+                        Some(Err(_)) | None => play.world.pass(300).await,
+                    }
+                }
+                play.world.pass(play.world.ms_below(2_000)).await;
+            }
+            // The deployment is over.
+            play.versions.texts.borrow_mut().retain(|text| *text == change.later);
+            play.versions.running.borrow_mut().retain(|(text, _)| *text == change.later);
+            change.is_over.set(true);
+            play.busy.set(play.busy.get() - 1);
+        });
+    }
+
+    /// Waits until what is built is ready.
+    async fn is_ready(&self) {
+        let play = self.play();
+        loop {
+            play.world.pass(500).await;
+            let finish = Finish {
+                table: ORDERS.to_owned(),
+                iterator_age_ms: Some(play.iterator_age_ms()),
+            };
+            let step = Operation::Backfill(Backfill::Finish(finish));
+            if let Some(Ok(status)) = play.operate::<Status>(step, 10_000).await {
+                let mut built = status.views.iter().filter(|view| view.generation == 2);
+                if built.clone().count() == self.changed().len()
+                    && built.all(|view| view.state == Some(ViewState::Ready))
+                {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Drops what was current before.
+    fn drops(&self) {
+        let change = self.clone();
+        let play = self.play().clone();
+        play.busy.set(play.busy.get() + 1);
+        self.play.tasks.spawn(false, async move {
+            for view in change.changed() {
+                let drop = DropView {
+                    view: (*view).to_owned(),
+                    generation: Some(1),
+                    yes: true,
+                    ..DropView::default()
+                };
+                loop {
+                    let step = Operation::DropView(drop.clone());
+                    match play.operate::<DroppedView>(step, 20_000).await {
+                        Some(Ok(told)) if told.left.is_empty() => break,
+                        Some(Ok(told)) => play.world.pass(told.wait_ms.cast_signed()).await,
+                        Some(Err(halt)) if halt.code == "GenerationUnknown" => break,
+                        Some(Err(_)) | None => play.world.pass(300).await,
+                    }
+                }
+            }
+            change.is_over.set(true);
+            play.busy.set(play.busy.get() - 1);
+        });
+    }
+
+    fn changed(&self) -> &'static [&'static str] {
+        if self.later == SOME_CHANGED {
+            &["totals", "open_orders"]
+        } else {
+            &["totals", "open_orders", "everything"]
+        }
+    }
+
+    /// Reads what is current, again and again.
+    fn reads(&self) {
+        let change = self.clone();
+        self.play.tasks.spawn(false, async move {
+            while !change.is_over.get() || change.play().writers.get() > 0 {
+                change.play().world.pass(change.play().world.ms_below(6_000)).await;
+                if change.found.borrow().is_empty() {
+                    change.looks.set(change.looks.get() + 1);
+                    for view in ["totals", "everything", "open_orders"] {
+                        change.look(view);
+                    }
+                }
+            }
+        });
+    }
+
+    /// The functions behind the wire: nothing else goes on meanwhile.
+    fn views(&self) -> Views {
+        let files = sql::parse(self.later).unwrap();
+        let owner = Owner::new("test");
+        let store: Store = self.play().calm_store();
+        let opened = Views::attach(files, store, ("ledger", ""), &owner, support::FOREVER);
+        opened.now_or_never().unwrap().unwrap()
+    }
+
+    fn text(&self, view: &str, generation: u32) -> String {
+        let text = if generation == 1 { super::VIEWS } else { self.later };
+        let named = format!("VIEW {view} ");
+        let mut statements = oracle::statements(text).into_iter();
+        statements.find(|statement| statement.contains(&named)).unwrap()
+    }
+
+    /// Compares what is current with the SQL over the changes that it knows of each item.
+    fn look(&self, view: &str) {
+        let play = self.play();
+        let key = json!({"TableName": "ledger", "Key": {"pk": {"S": format!("S#{view}")}}});
+        let row = play.ask("GetItem", &key)["Item"].take();
+        let generation = row["generation"]["N"].as_str().map_or(1, |it| it.parse().unwrap());
+        let views = self.views();
+        let listing = views.rows_of((view, generation), usize::MAX);
+        let Some(listing) = listing.now_or_never().unwrap().unwrap() else {
+            return self.tell(format!("{view}: generation {generation} is not served"));
+        };
+        let items = match self.items(generation) {
+            Ok(items) => items,
+            Err(error) => return self.tell(format!("{view}: {error}")),
+        };
+        let differs = oracle::compare(&self.text(view, generation), "orders", &items, &listing);
+        if let Err(error) = differs {
+            self.tell(format!("{view}, generation {generation}: {error}"));
+        }
+    }
+
+    fn tell(&self, what: String) {
+        let now = self.play().world.now();
+        self.found.borrow_mut().push(format!("{now}: {what}"));
+    }
+
+    /// The items as a generation knows them: each as some change of it left it.
+    fn items(&self, generation: u32) -> Result<oracle::Items, String> {
+        let kind = if generation == 1 { "#" } else { "~2#" };
+        let prefix = format!("K#{ORDERS}{kind}");
+        let rows = self.play().all_of("ledger").into_iter();
+        let rows: BTreeMap<String, Value> = rows
+            .filter(|row| row["pk"]["S"].as_str().unwrap().starts_with(&prefix))
+            .map(|row| (row["key"]["S"].as_str().unwrap().to_owned(), row))
+            .collect();
+        let since = self.registered_ms();
+        let mut items = oracle::Items::new();
+        for (key, changes) in self.history.borrow().iter() {
+            let name = format!("pk=O#{key}");
+            let image = match rows.get(&name).map(|row| (row, row["v"]["S"].as_str().unwrap())) {
+                Some((row, "")) if generation == 1 => {
+                    let _ = row;
+                    changes[0].2.clone()
+                }
+                None if generation == 1 => None,
+                Some((_, version)) if !version.is_empty() => {
+                    let sequence = version.split(':').nth(version.split(':').count() - 2);
+                    let sequence: u64 = sequence.unwrap().parse().unwrap();
+                    let of = changes.iter().find(|(number, ..)| *number == sequence);
+                    of.ok_or_else(|| format!("{name}: {version} is no change of it"))?.2.clone()
+                }
+                // It was scanned, or was not there to be.
+                row => {
+                    let old = changes.iter().rposition(|(_, at, _)| *at < since).unwrap_or(0);
+                    let contributions = row.map(|(row, _)| row["c"]["S"].as_str().unwrap());
+                    let mut images = changes[old..].iter().map(|(.., image)| image);
+                    let is_it = |image: &&Option<Value>| contributes(image.as_ref(), contributions);
+                    let found = images.find(is_it);
+                    found.ok_or_else(|| format!("{name}: no image is {contributions:?}"))?.clone()
+                }
+            };
+            items.extend(image.map(|image| (name, image)));
+        }
+        Ok(items)
+    }
+
+    /// When the second generation was seen registered.
+    fn registered_ms(&self) -> i64 {
+        let key = json!({"TableName": "ledger", "Key": {"pk": {"S": "V#"}}});
+        let row = self.play().ask("GetItem", &key)["Item"].take();
+        let served = row["served"]["L"].as_array().cloned().unwrap_or_default();
+        let since = served.iter().filter_map(|it| it["M"]["since_ms"]["N"].as_str()).next_back();
+        since.map_or(0, |since| since.parse().unwrap())
+    }
+
+    /// Compares every generation with the table, when nothing goes on.
+    fn is_exact_at_rest(&self, when: &str, has_former: bool) {
+        let items = self.play().all_of("orders").into_iter();
+        let items: oracle::Items = items.map(|item| (item["pk"].to_string(), item)).collect();
+        let views = self.views();
+        for view in ["totals", "everything", "open_orders"] {
+            let is_changed = self.changed().contains(&view);
+            for generation in [1, 2] {
+                let listing = views.rows_of((view, generation), usize::MAX);
+                let listing = listing.now_or_never().unwrap().unwrap();
+                let is_there = if generation == 1 { has_former || !is_changed } else { is_changed };
+                match listing {
+                    Some(listing) if is_there => {
+                        let text = self.text(view, generation);
+                        let differs = oracle::compare(&text, "orders", &items, &listing).err();
+                        if let Some(error) = differs {
+                            self.tell(format!("{when}: {view}, generation {generation}: {error}"));
+                        }
+                    }
+                    None if !is_there => {}
+                    _ => self.tell(format!("{when}: {view}: generation {generation}: {is_there}")),
+                }
+            }
+        }
+    }
+
+    /// After the drop nothing of what was before is there.
+    fn nothing_is_left(&self) {
+        for view in self.changed() {
+            let rows = self.play().all_of(view).len();
+            if rows > 0 {
+                self.tell(format!("{view}: {rows} rows of the former generation are left"));
+            }
+        }
+        let own = format!("K#{ORDERS}#");
+        let keys = self.play().all_of("ledger").into_iter();
+        let keys: Vec<String> =
+            keys.map(|row| row["pk"]["S"].as_str().unwrap().to_owned()).collect();
+        let has_own = keys.iter().any(|key| key.starts_with(&own));
+        if has_own != (self.later == SOME_CHANGED) {
+            self.tell(format!("ledger rows of the former generation: {has_own}"));
+        }
+        if let Some(key) = keys.iter().find(|key| key.starts_with("S#") && key.ends_with("~1")) {
+            self.tell(format!("{key} is left"));
+        }
+    }
+}
+
+/// Whether an image contributes this to the views of the later version.
+fn contributes(image: Option<&Value>, contributions: Option<&str>) -> bool {
+    let (Some(image), Some(contributions)) = (image, contributions) else {
+        return image.is_none() && contributions.is_none();
+    };
+    let told: Value = serde_json::from_str(contributions).unwrap();
+    let status = image["status"]["S"].as_str().unwrap();
+    let number = |value: &Value| -> f64 { value.as_str().unwrap().parse().unwrap() };
+    let is_total = match (&told["totals"], status) {
+        (Value::Null, status) => status != "PAID",
+        (totals, "PAID") => {
+            let region = image["region"]["S"].as_str().unwrap();
+            let amount = number(&image["amount"]["N"]);
+            totals[0] == format!("S{}:{region}", region.len())
+                && (number(&totals[1][1][1]) - amount).abs() < 1e-9
+        }
+        _ => false,
+    };
+    is_total && told["open_orders"].is_boolean() == (status == "OPEN")
+}
+
+/// How long an environment is frozen at the longest, in milliseconds: Lambda ends an invocation
+/// before.
+pub(super) const FROZEN_MS: i64 = 800_000;
+const _: () = assert!(FROZEN_MS < DAY_MS);
