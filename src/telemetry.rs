@@ -227,12 +227,18 @@ pub(crate) fn ledger_taken(former: &str, owner: &str) {
     tracing::warn!(former, owner, "LedgerTaken");
 }
 
-/// A view is no longer served.
+/// A view is served although the files do not have it.
 pub(crate) fn view_absent(view: &str) {
     tracing::warn!(
         view,
         "ViewAbsent: it is in the ledger and not in the files, and is served until `view drop`"
     );
+}
+
+/// What a backfill would take is not known.
+#[cfg(feature = "backfill")]
+pub(crate) fn source_not_estimated(source: &str, halt: &Halt) {
+    tracing::warn!(source, code = halt.code, "SourceNotEstimated: {}", halt.message);
 }
 
 /// A changed or added view is built beside what is served.

@@ -82,6 +82,9 @@ pub struct Differences {
     pub views: Vec<Difference>,
     /// What the backfills take that it would need, for each source.
     pub backfills: Vec<Estimate>,
+    /// Sources whose backfill is not estimated, because they cannot be described.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_estimated: Vec<String>,
 }
 
 /// What a deploy would do to a view.

@@ -5,7 +5,7 @@
 //! lost answer is answered by sending it again. What it gives up: a caller that counts must
 //! write the sum, not an increment.
 
-use super::{BATCH_GET_KEYS_MAX, Item, Page, Store, StoreError, Tries, Trouble};
+use super::{BATCH_GET_KEYS_MAX, Item, Page, Store, StoreError, Tries, Trouble, tables::Dated};
 use crate::{concurrent, record::Timestamp};
 use aws_sdk_dynamodb::types::{
     AttributeValue, KeysAndAttributes, Put, ReturnConsumedCapacity, ReturnValue, TransactWriteItem,
@@ -169,13 +169,32 @@ impl Store {
         keys: &[RowKey<'_>],
         deadline: Timestamp,
     ) -> Result<Vec<(String, Item)>, StoreError> {
-        let calls = keys.chunks(BATCH_GET_KEYS_MAX).map(|keys| self.read_some(keys, deadline));
+        let chunks = keys.chunks(BATCH_GET_KEYS_MAX);
+        let calls = chunks.map(|keys| self.read_some(keys, None, deadline));
         Ok(concurrent::all_or_error(calls).await?.into_iter().flatten().collect())
+    }
+
+    /// Reads one row by its string key, consistently, and tells when that was by the store's own
+    /// clock. A store that does not date its answers is believed to have our time.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(crate) async fn row_dated(
+        &self,
+        table: &str,
+        (name, key): (&str, &str),
+        deadline: Timestamp,
+    ) -> Result<(Option<Item>, Timestamp), StoreError> {
+        let (dated, asked) = (Dated::default(), self.clock().now());
+        let row = RowKey { table, key: Item::from([(name.to_owned(), text(key))]) };
+        let mut found = self.read_some(&[row], Some(&dated), deadline).await?;
+        Ok((found.pop().map(|(_, row)| row), dated.moment().unwrap_or(asked)))
     }
 
     async fn read_some(
         &self,
         keys: &[RowKey<'_>],
+        dated: Option<&Dated>,
         deadline: Timestamp,
     ) -> Result<Vec<(String, Item)>, StoreError> {
         const OPERATION: &str = "BatchGetItem";
@@ -198,7 +217,11 @@ impl Store {
                     .map_err(|error| self.rejected(OPERATION, &error.to_string()))?;
                 request = request.request_items(table, keys);
             }
-            let error = match self.answered(OPERATION, request.send().await) {
+            let sent = match dated {
+                None => request.send().await,
+                Some(dated) => request.customize().interceptor(dated.clone()).send().await,
+            };
+            let error = match self.answered(OPERATION, sent) {
                 Ok(output) => {
                     self.count_read(output.consumed_capacity());
                     for (table, items) in output.responses.unwrap_or_default() {

@@ -232,10 +232,10 @@ impl Store {
 
 /// Reads the header `Date` of an answer.
 #[derive(Debug, Clone, Default)]
-struct Dated(Arc<Mutex<Option<Timestamp>>>);
+pub(super) struct Dated(Arc<Mutex<Option<Timestamp>>>);
 
 impl Dated {
-    fn moment(&self) -> Option<Timestamp> {
+    pub(super) fn moment(&self) -> Option<Timestamp> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -39,11 +39,7 @@ use crate::{
         Status, Stopped, UNITS_PER_S_DEFAULT, ViewStatus, Which, Worked,
     },
     record::Timestamp,
-    store::{
-        Item, Store, StoreError, Trouble, Usage,
-        rows::{text, text_of},
-        tables::TableStream,
-    },
+    store::{Item, Store, StoreError, Trouble, Usage, rows::text_of, tables::TableStream},
 };
 use bucket::{Cost, Limits};
 use pace::Pace;
@@ -563,8 +559,8 @@ impl Served {
     async fn wait_ms(&self, run: &Run, deadline: Timestamp) -> Result<u64, Halt> {
         let Some(from) = run.from_ms else { return Ok(0) };
         let (store, table) = self.ledger_place();
-        let key = Item::from([(LEDGER_KEY.to_owned(), text(building::run_key(&run.source)))]);
-        let dated = store.get_dated(table, key, deadline).await;
+        let key = building::run_key(&run.source);
+        let dated = store.row_dated(table, (LEDGER_KEY, &key), deadline).await;
         let (_, Timestamp(now)) = dated.map_err(|error| self.unanswered(error))?;
         Ok(u64::try_from(from.saturating_sub(now)).unwrap_or(0))
     }

@@ -99,8 +99,8 @@ pub enum RegistryError {
     },
     /// The ledger belongs to another function.
     #[error(
-        "the ledger table {table} belongs to {owner}, and this is {name}: views of two functions \
-         on one ledger strike each other off. Give this one tables of its own (set \
+        "the ledger table {table} belongs to {owner}, and this is {name}: the views \
+         of two functions do not share one. Give this one tables of its own (set \
          CHANGEFOLD_LEDGER_TABLE and CHANGEFOLD_VIEW_TABLE_PREFIX). If it takes the place of \
          {owner}, stop that one, then start this one once with CHANGEFOLD_LEDGER_TAKE_FROM={owner}"
     )]

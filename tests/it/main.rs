@@ -28,6 +28,8 @@ mod failures;
 #[cfg(all(feature = "local", feature = "lambda"))]
 mod figures;
 #[cfg(feature = "local")]
+mod generations;
+#[cfg(feature = "local")]
 mod handler;
 #[cfg(all(feature = "local", feature = "lambda"))]
 mod lambda;

@@ -55,7 +55,7 @@ fn run(command: &str) -> (String, Option<i32>) {
     // What a reader keeps in the target directory must not be there from an earlier test.
     let state = std::env::temp_dir().join(format!("changefold-readme-{}", std::process::id()));
     let mut command_line = command.to_owned();
-    for kept in ["shop", "clicks"] {
+    for kept in ["shop", "clicks", "changing"] {
         let state = state.join(kept);
         command_line = command_line.replace(&format!("target/{kept}"), state.to_str().unwrap());
     }

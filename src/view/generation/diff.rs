@@ -7,6 +7,7 @@ use super::Asked;
 use crate::{
     call::{Call, Halt},
     operation::generations::{Diff, Difference, Differences, Kind},
+    telemetry,
     view::{
         backfill::estimate_of,
         definition::{Shape, View},
@@ -61,9 +62,11 @@ impl Served {
         for (from, views) in to_build {
             match self.source_table(from, call.deadline).await {
                 Ok(source) => told.backfills.push(estimate_of(&source, &views, 1)),
-                // Of a source that nobody reads yet nothing is known; that needs no estimate.
-                Err(halt) if halt.code == crate::view::NO_VIEW_FOR_SOURCE => {}
-                Err(halt) => return Err(halt),
+                // What is to be built does not depend on whether the source can be read.
+                Err(halt) => {
+                    telemetry::source_not_estimated(from, &halt);
+                    told.not_estimated.push(from.to_owned());
+                }
             }
         }
         Ok(told)

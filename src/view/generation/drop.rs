@@ -58,8 +58,8 @@ impl Served {
         let is_of = |(id, _): &(&Id, &Registered)| {
             id.0 == drop.view && drop.generation.is_none_or(|number| number == id.1)
         };
-        let key = Item::from([(LEDGER_KEY.to_owned(), text(registry::served_key()))]);
-        let dated = store.get_dated(table, key, call.deadline).await;
+        let key = registry::served_key();
+        let dated = store.row_dated(table, (LEDGER_KEY, &key), call.deadline).await;
         let (_, Timestamp(now)) = dated.map_err(|error| self.unanswered(error))?;
         let in_flight_ms = drop.timeout_s.map_or(IN_FLIGHT_MS, |timeout| {
             IN_FLIGHT_MS.min(i64::from(timeout) * 1_000 + CLOCKS_MS)

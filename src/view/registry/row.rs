@@ -103,8 +103,7 @@ pub(super) async fn read_dated(
     table: &str,
     deadline: Timestamp,
 ) -> Result<(Registry, Timestamp), RegistryError> {
-    let key = Item::from([(LEDGER_KEY.to_owned(), text(REGISTRY_KEY))]);
-    let (row, read) = store.get_dated(table, key, deadline).await?;
+    let (row, read) = store.row_dated(table, (LEDGER_KEY, REGISTRY_KEY), deadline).await?;
     Ok((parsed(row, table)?, read))
 }
 

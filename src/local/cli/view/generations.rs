@@ -87,6 +87,9 @@ pub(super) async fn diff(arguments: &DiffArgs) -> Result<Exit, Complaint> {
     for estimate in &told.backfills {
         tell_cost(estimate);
     }
+    for source in &told.not_estimated {
+        talk(format_args!("{source} cannot be described: what its backfill takes is not known"));
+    }
     if told.views.iter().any(|view| view.change == Kind::Absent) {
         talk(format_args!("what is not in the files is served until `view drop`"));
     }

@@ -20,12 +20,13 @@ use changefold::{
     store::Store,
     view::{Views, building::ViewState, registry::Owner, sql},
 };
-use futures_util::FutureExt as _;
 use serde_json::{Value, json};
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
+    pin::pin,
     rc::Rc,
+    task::{Context, Poll, Waker},
 };
 
 /// The definitions of the later version: all of them are others.
@@ -242,11 +243,14 @@ impl Change {
     /// Waits until what is built is ready.
     async fn is_ready(&self) {
         let play = self.play();
+        let until = play.world.now() + DAY_MS;
         loop {
             play.world.pass(500).await;
+            assert!(play.world.now() < until, "SIM_SEED={}: never ready", play.setup.seed);
             let finish = Finish {
                 table: ORDERS.to_owned(),
-                iterator_age_ms: Some(play.iterator_age_ms()),
+                // It is older when the function has it, as Lambda's metric is.
+                iterator_age_ms: Some(play.iterator_age_ms() + 40_000),
             };
             let step = Operation::Backfill(Backfill::Finish(finish));
             if let Some(Ok(status)) = play.operate::<Status>(step, 10_000).await {
@@ -317,8 +321,7 @@ impl Change {
         let files = sql::parse(self.later).unwrap();
         let owner = Owner::new("test");
         let store: Store = self.play().calm_store();
-        let opened = Views::attach(files, store, ("ledger", ""), &owner, support::FOREVER);
-        opened.now_or_never().unwrap().unwrap()
+        at_once(Views::attach(files, store, ("ledger", ""), &owner, support::FOREVER)).unwrap()
     }
 
     fn text(&self, view: &str, generation: u32) -> String {
@@ -336,7 +339,7 @@ impl Change {
         let generation = row["generation"]["N"].as_str().map_or(1, |it| it.parse().unwrap());
         let views = self.views();
         let listing = views.rows_of((view, generation), usize::MAX);
-        let Some(listing) = listing.now_or_never().unwrap().unwrap() else {
+        let Some(listing) = at_once(listing).unwrap() else {
             return self.tell(format!("{view}: generation {generation} is not served"));
         };
         let items = match self.items(generation) {
@@ -412,7 +415,7 @@ impl Change {
             let is_changed = self.changed().contains(&view);
             for generation in [1, 2] {
                 let listing = views.rows_of((view, generation), usize::MAX);
-                let listing = listing.now_or_never().unwrap().unwrap();
+                let listing = at_once(listing).unwrap();
                 let is_there = if generation == 1 { has_former || !is_changed } else { is_changed };
                 match listing {
                     Some(listing) if is_there => {
@@ -449,6 +452,18 @@ impl Change {
             self.tell(format!("{key} is left"));
         }
     }
+}
+
+/// The end of what asks the store past the wire, while the world stands still.
+fn at_once<T>(asked: impl Future<Output = T>) -> T {
+    let mut asked = pin!(asked);
+    let mut context = Context::from_waker(Waker::noop());
+    for _ in 0..10_000 {
+        if let Poll::Ready(told) = asked.as_mut().poll(&mut context) {
+            return told;
+        }
+    }
+    panic!("the store does not answer at once");
 }
 
 /// Whether an image contributes this to the views of the later version.
