@@ -104,7 +104,10 @@ fn a_diff_says_what_a_deploy_would_do() {
         let store = support::embedded(82);
         let function = changed(&store).await;
         let again = CHANGED.replace("'PAID'", "'OPEN'");
-        let views = vec![again, "CREATE MATERIALIZED VIEW hits AS SELECT count(*) AS n FROM clicks;".to_owned()];
+        let views = vec![
+            again,
+            "CREATE MATERIALIZED VIEW hits AS SELECT count(*) AS n FROM clicks;".to_owned(),
+        ];
         let told: Differences = ask(&function, Operation::Diff(Diff { views })).await.unwrap();
         let views: Vec<_> = told
             .views

@@ -115,7 +115,8 @@ fn a_changed_or_added_view_is_built_beside_what_is_served() {
         let store = support::embedded(3);
         let function = open(&store, "c_").await;
         let event = |number, region| {
-            let record = order(number, "INSERT", &format!("O#{number}"), Some((region, "1", "OPEN")));
+            let record =
+                order(number, "INSERT", &format!("O#{number}"), Some((region, "1", "OPEN")));
             format!("{{\"Records\":[{record}]}}")
         };
         function.invoke(event(1, "EU").as_bytes(), &call()).await.unwrap();

@@ -153,7 +153,8 @@ impl Served {
         }
         // Ledger rows are shared by the views of a generation; the last one takes them.
         let is_same = |other: &Registered, number: u32| {
-            number == id.1 && kind_with(other, number) == kind_with(known, number)
+            number == id.1
+                && kind_with(other, number) == kind_with(known, number)
                 && other.from == known.from
         };
         if registry.generations.iter().any(|((_, number), other)| is_same(other, *number)) {
@@ -166,10 +167,8 @@ impl Served {
     /// Strikes a generation off whose rows are deleted, with what is said of it.
     async fn forgotten(&self, id: &Id, deadline: Timestamp) -> Result<(), Halt> {
         let (store, table) = self.ledger_place();
-        let row = |key: String| RowKey {
-            table,
-            key: Item::from([(LEDGER_KEY.to_owned(), text(key))]),
-        };
+        let row =
+            |key: String| RowKey { table, key: Item::from([(LEDGER_KEY.to_owned(), text(key))]) };
         let own = row(building::generation_key(&id.0, id.1));
         store.delete(&own, deadline).await.map_err(|error| self.unanswered(error))?;
         loop {

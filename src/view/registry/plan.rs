@@ -87,9 +87,9 @@ pub(crate) async fn plan(
         }
         planned.registry.generations.insert(id, known);
     }
-    let textless = absent_of_sources(&planned.registry, files).into_iter().find(|view| {
-        planned.registry.of(view).any(|(_, known)| known.sql.is_none())
-    });
+    let textless = absent_of_sources(&planned.registry, files)
+        .into_iter()
+        .find(|view| planned.registry.of(view).any(|(_, known)| known.sql.is_none()));
     match textless {
         Some(view) => Err(no_text(place, view)),
         None => Ok(planned),
@@ -121,9 +121,7 @@ fn refuse(place: Place<'_>, registry: &Registry, view: &View) -> Result<(), Regi
     let is_stream = view.key.is_some() || (has_come("stream") && !has_come("table"));
     match (is_stream, registry.of(&view.name).next()) {
         (false, _) => Ok(()),
-        (true, Some(_)) => {
-            Err(RegistryError::OtherDefinition { view: view.name.clone(), table })
-        }
+        (true, Some(_)) => Err(RegistryError::OtherDefinition { view: view.name.clone(), table }),
         (true, None) => {
             let (view, from) = (view.name.clone(), view.from.clone());
             Err(RegistryError::AddedLater { view, from, table })

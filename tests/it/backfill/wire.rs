@@ -249,7 +249,8 @@ fn break_write(broken: Broken, put: &mut Value, now: i64) {
         Broken::GenerationNotFenced => {
             // The date is an hour too early, and what is waited for an hour later.
             let shift = |row: &mut Value, name: &str, ms: i64| {
-                if let Some(moment) = row[name]["N"].as_str().and_then(|it| it.parse::<i64>().ok()) {
+                if let Some(moment) = row[name]["N"].as_str().and_then(|it| it.parse::<i64>().ok())
+                {
                     row[name] = json!({ "N": (moment + ms).to_string() });
                 }
             };

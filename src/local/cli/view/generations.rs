@@ -137,7 +137,9 @@ pub(super) async fn drop(arguments: &DropArgs) -> Result<Exit, Complaint> {
         }
         if told.wait_ms > 0 {
             let seconds = told.wait_ms.div_ceil(1_000);
-            talk(format_args!("dropped; rows are deleted in {seconds} s, when no invocation writes"));
+            talk(format_args!(
+                "dropped; rows are deleted in {seconds} s, when no invocation writes"
+            ));
         }
         tokio::time::sleep(Duration::from_millis(told.wait_ms)).await;
     }
