@@ -39,8 +39,8 @@ pub enum Operations {
     /// None.
     Off,
     /// Those that change nothing and give no payload: [`Operation::List`],
-    /// [`Operation::Verify`], [`Operation::Diff`], [`Operation::Show`] without payloads, and the steps of a backfill
-    /// that only tell.
+    /// [`Operation::Verify`], [`Operation::Diff`], [`Operation::Show`] without payloads, and the
+    /// steps of a backfill that only tell.
     Read,
     /// All of them.
     #[default]

@@ -319,18 +319,24 @@ impl Work for Views {
 
     async fn operate(&self, operation: &Operation, call: &Call) -> Result<Value, Halt> {
         let mut served = self.served();
-        if served.is_outdated(call.deadline).await? {
+        if served.is_outdated(call.deadline).await.map_err(reconcile::ledger_unread)? {
             self.reread(&served, call.deadline).await?;
         }
         loop {
             served = self.served();
             let asked = generation::Asked { prefix: &self.view_table_prefix };
-            match served.carry_out(operation, asked, call).await {
-                Err(halt) if halt.code == VIEWS_CHANGED => {
+            let ended = match served.carry_out(operation, asked, call).await {
+                Err(halt) if halt.code == VIEWS_CHANGED => None,
+                ended => Some(ended),
+            };
+            let changes = matches!(operation, Operation::Switch(_) | Operation::DropView(_));
+            if let Some(ended) = ended {
+                if changes && ended.is_ok() {
                     self.reread(&served, call.deadline).await?;
                 }
-                ended => return ended,
+                return ended;
             }
+            self.reread(&served, call.deadline).await?;
         }
     }
 }

@@ -474,7 +474,8 @@ impl Served {
         match run.write(self.ledger_place(), &built, deadline).await {
             Ok(()) => Ok(true),
             Err(error) if matches!(error.trouble, Trouble::Guard | Trouble::Unknown) => {
-                if self.is_outdated(deadline).await? {
+                let is_outdated = self.is_outdated(deadline).await;
+                if is_outdated.map_err(|error| self.unanswered(error))? {
                     return Err(Halt::new(VIEWS_CHANGED, "other views are served by now"));
                 }
                 Ok(false)
@@ -540,8 +541,17 @@ impl Served {
         source: &SourceTable<'s>,
         deadline: Timestamp,
     ) -> Result<Vec<SourceTable<'s>>, Halt> {
-        let (building, _) = self.wanted(source, deadline).await?;
+        let (mut building, _) = self.wanted(source, deadline).await?;
         let generation = |it: &SourceTable<'_>| self.groups[it.group].generation;
+        let run = building::run_key(&source.arn);
+        let known = self.ledger().read([run.clone()].into(), deadline).await;
+        if known.map_err(|error| self.unanswered(error))?.is_building(&run) {
+            match self.run_of(&source.arn, deadline).await? {
+                Some(run) => building.extend(run.generations),
+                // Of another version's run it is not known what it builds.
+                None => return Ok(Vec::new()),
+            }
+        }
         let groups = self.in_each_group(source).filter(|it| !building.contains(&generation(it)));
         let mut groups: Vec<_> = groups.collect();
         groups.sort_by_key(generation);

@@ -8,8 +8,7 @@
 //! revision the served views changed last, and does nothing where that is news to it: it reads the
 //! registry and begins again. So an invocation that does not know a generation has looked before
 //! it was registered, and all its records were created before that. The generation's date
-//! ([`Generation::since`](super::served::Generation)) is the store's own, of a moment at which it was
-//! registered, and nobody serves it before it is dated. Hence every record that is created
+//! is the store's own, of a moment at which it was registered, and nobody serves it before it is dated. Hence every record that is created
 //! [`CLOCKS_MS`] after that date or later goes through functions that know the generation.
 //!
 //! What was created before may have been finished by a function that does not know it, and a late
@@ -17,8 +16,8 @@
 //! one of the item by then, in which case versions decide), and its backfill reads the table
 //! later, at [`READ_AFTER_MS`] after the date: what it reads contains all of them. The
 //! generation is thus what a new ledger is whose mapping began at its date, and the rest is the
-//! proof of any backfill (`backfill`). To wait alone would not do: a late copy of an item's older record
-//! would replace what the scan brought in, and the newer record, finished long ago, would not
+//! proof of any backfill (`backfill`). To wait alone would not do: a late copy of an item's older
+//! record would replace what the scan brought in, and the newer record, finished long ago, would not
 //! come again.
 //!
 //! **What a drop may rely on.** An invocation that is under way may still write rows of what was

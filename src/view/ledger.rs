@@ -132,6 +132,11 @@ impl Known {
     pub(crate) fn entry(&self, pk: &str) -> Entry {
         self.entries.get(pk).cloned().unwrap_or_default()
     }
+
+    /// Whether the run with this row still builds views; its row has to have been asked for.
+    pub(crate) fn is_building(&self, run: &str) -> bool {
+        self.building.contains(run)
+    }
 }
 
 /// The ledger of a set of views.

@@ -12,12 +12,11 @@ use super::{
     sql,
 };
 use crate::{
-    call::Halt,
     hex::hex,
     invoke::Invoke,
     record::Timestamp,
-    store::{Store, rows::number_of},
-    view::{reconcile::ledger_unread, source_item::LEDGER_KEY},
+    store::{Store, StoreError, rows::number_of},
+    view::source_item::LEDGER_KEY,
 };
 use sha2::{Digest, Sha256};
 use std::{
@@ -181,10 +180,9 @@ impl Served {
     ///
     /// # Errors
     /// The store does not answer.
-    pub(super) async fn is_outdated(&self, deadline: Timestamp) -> Result<bool, Halt> {
+    pub(super) async fn is_outdated(&self, deadline: Timestamp) -> Result<bool, StoreError> {
         let key = registry::served_key();
-        let row = self.store.get(&self.ledger_table, LEDGER_KEY, &key, deadline).await;
-        let row = row.map_err(ledger_unread)?;
+        let row = self.store.get(&self.ledger_table, LEDGER_KEY, &key, deadline).await?;
         let revision: Option<u64> = row.and_then(|row| number_of(&row, "rev"));
         Ok(revision.is_some_and(|revision| revision > self.revision))
     }

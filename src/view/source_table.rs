@@ -3,7 +3,8 @@
 //! An item that was read goes the way of a record: it is written as the record that its stream
 //! would deliver, and read, filed and evaluated by the code that does so for those. So what a
 //! view takes from a scan is what it would take from the stream, to the last digit. The table
-//! may be another account's or Region's; it has a store of its own ([`Views::with_source_store`](super::Views::with_source_store)).
+//! may be another account's or Region's; it has a store of its own
+//! ([`Views::with_source_store`](super::Views::with_source_store)).
 //!
 //! What it gives up: an item is written as text and read again, which costs a fraction of what
 //! reading it from the table costs.

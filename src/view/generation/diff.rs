@@ -1,7 +1,7 @@
 //! What a deploy of other definitions would do.
 //!
-//! The plan is the one that a start makes of the same files (`registry::plan`), and nothing of it is
-//! written.
+//! The plan is the one that a start makes of the same files (`registry::plan`), and nothing of it
+//! is written.
 
 use super::Asked;
 use crate::{

@@ -1,7 +1,7 @@
 //! Makes another generation of a view the one that readers are given.
 //!
-//! One transaction changes the registry and the view's row, at the revision of the registry that was
-//! read and only while the generation is ready. A reader's one read of the row gives either the
+//! One transaction changes the registry and the view's row, at the revision of the registry that
+//! was read and only while the generation is ready. A reader's one read of the row gives either the
 //! former table or the new one, and both are fed. What it gives up: a reader that asks for a table
 //! and reads it later may read the former one for so long.
 

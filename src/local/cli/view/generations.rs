@@ -1,7 +1,7 @@
 //! The verbs for views whose definitions change: what a deploy would do, switch, drop.
 //!
-//! The function does the work and knows the registry (`view/generation.rs`). The command asks, waits
-//! as long as the answer says, and asks again.
+//! The function does the work and knows the registry (`view/generation.rs`). The command asks,
+//! waits as long as the answer says, and asks again.
 
 use super::backfill::{OwnerArgs, tell_cost};
 use crate::{

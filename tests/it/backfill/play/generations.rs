@@ -193,7 +193,9 @@ impl Change {
                 play.write_down(key, image.clone(), 0);
                 let sequence = play.stream.borrow().sequence();
                 let now = play.world.now();
-                change.history.borrow_mut().entry(key).or_default().push((sequence, now, image));
+                let mut history = change.history.borrow_mut();
+                let changes = history.entry(key).or_insert_with(|| vec![(0, 0, None)]);
+                changes.push((sequence, now, image));
             }
             play.writers.set(play.writers.get() - 1);
         });
