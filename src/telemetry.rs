@@ -236,7 +236,6 @@ pub(crate) fn view_absent(view: &str) {
 }
 
 /// What a backfill would take is not known.
-#[cfg(feature = "backfill")]
 pub(crate) fn source_not_estimated(source: &str, halt: &Halt) {
     tracing::warn!(source, code = halt.code, "SourceNotEstimated: {}", halt.message);
 }

@@ -319,7 +319,7 @@ impl Work for Views {
 
     async fn operate(&self, operation: &Operation, call: &Call) -> Result<Value, Halt> {
         let mut served = self.served();
-        if served.is_outdated(call.deadline).await.map_err(reconcile::ledger_unread)? {
+        if served.is_outdated(call.deadline).await.map_err(ledger::ledger_unread)? {
             self.reread(&served, call.deadline).await?;
         }
         loop {

@@ -25,7 +25,7 @@ use super::{
     building::{self, RunState, STATE, ViewState},
     definition::{Shape, View},
     generation,
-    reconcile::ledger_unread,
+    ledger::ledger_unread,
     registry,
     served::{Generation, Served},
     source_item::LEDGER_KEY,

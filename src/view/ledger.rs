@@ -20,6 +20,7 @@ mod pack;
 pub(crate) use entry::{Entry, GONE};
 
 use crate::{
+    call::Halt,
     record::Timestamp,
     store::{BATCH_GET_KEYS_MAX, Item, Store, StoreError, Tries, Trouble, rows::text},
     view::{
@@ -414,6 +415,14 @@ impl Ledger<'_> {
             ),
         }
     }
+}
+
+/// The ledger refuses to be read or written, or other views are served by now.
+pub(crate) fn ledger_unread(error: StoreError) -> Halt {
+    if error.code == VIEWS_CHANGED {
+        return Halt::new(VIEWS_CHANGED, error.message);
+    }
+    Halt::new("StoreRejected", error.to_string()).caused_by(error)
 }
 
 /// One item's part of a transaction.

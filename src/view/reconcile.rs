@@ -15,8 +15,8 @@
 //! write units, and two for each row of a projection. Whoever has many compares first.
 
 use super::{
-    VIEWS_CHANGED, building,
-    ledger::{Basis, Candidate, Fate, Known},
+    building,
+    ledger::{Basis, Candidate, Fate, Known, ledger_unread},
     served::Served,
     source_table::{Found, SourceTable},
 };
@@ -231,11 +231,4 @@ pub(super) fn is_of_one_item(error: &StoreError) -> bool {
 /// What is told of an item that the store refuses.
 pub(super) fn refused(key: &str, error: &StoreError) -> NotDone {
     NotDone { key: key.to_owned(), code: error.code.clone(), reason: error.message.clone() }
-}
-
-pub(super) fn ledger_unread(error: StoreError) -> Halt {
-    if error.code == VIEWS_CHANGED {
-        return Halt::new(VIEWS_CHANGED, error.message);
-    }
-    Halt::new("StoreRejected", error.to_string()).caused_by(error)
 }

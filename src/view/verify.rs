@@ -235,7 +235,7 @@ impl Walk<'_> {
 /// A store did not do what it was asked.
 fn unanswered(error: StoreError) -> End {
     if error.trouble == Trouble::Rejected {
-        return End::Halted(super::reconcile::ledger_unread(error));
+        return End::Halted(super::ledger::ledger_unread(error));
     }
     telemetry::store_unfinished(&error);
     End::Stopped(match error.trouble {

@@ -22,8 +22,8 @@ use crate::{
     telemetry,
     view::{
         building::RunState,
-        ledger::{Basis, Candidate, Fate},
-        reconcile::{is_of_one_item, ledger_unread, refused},
+        ledger::{Basis, Candidate, Fate, ledger_unread},
+        reconcile::{is_of_one_item, refused},
         rows::{Stored, item_bytes},
         served::Served,
         source_table::{Found, SourceTable},
