@@ -15,7 +15,7 @@ fn setup(seed: u64) -> Setup {
     let troubles = Troubles { throttled: 60, conflict: 40, lost_answer: 60 };
     let hands = small.hands.min(2);
     let items = small.items / 3;
-    Setup { items, hands, changes: 70, ahead_ms: 0, stalls: 25, troubles, ..small }
+    Setup { items, hands, changes: 30, ahead_ms: 0, stalls: 25, troubles, ..small }
 }
 
 #[test]
@@ -26,7 +26,7 @@ fn a_hundred_views_change_beside_live_traffic_and_two_versions_of_the_function()
         assert_eq!(differences, Vec::<String>::new(), "SIM_SEED={seed}");
         looks += some;
     }
-    assert!(looks > SEEDS * 10, "readers have looked only {looks} times");
+    assert!(looks > SEEDS * 5, "readers have looked only {looks} times");
 }
 
 #[track_caller]

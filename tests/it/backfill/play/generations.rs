@@ -100,7 +100,7 @@ pub(in crate::backfill) fn change(setup: Setup) -> Changed {
             let image = change.play.item(key);
             change.history.borrow_mut().insert(key, vec![(0, 0, image)]);
         }
-        change.writes(setup.changes);
+        change.writes(setup.changes, true);
         change.play.delivers();
         change.reads();
         change.deploys();
@@ -108,7 +108,7 @@ pub(in crate::backfill) fn change(setup: Setup) -> Changed {
         change.is_exact_at_rest("before the drop", true);
         if change.found.borrow().is_empty() {
             change.is_over.set(false);
-            change.writes(setup.changes / 4);
+            change.writes(setup.changes / 3, false);
             change.play.delivers();
             change.reads();
             change.drops();
@@ -176,18 +176,24 @@ impl Change {
         &self.play
     }
 
-    /// Changes the table in bursts, for minutes.
-    fn writes(&self, changes: usize) {
+    /// Changes the table in bursts, and at first until the later version is current.
+    fn writes(&self, changes: usize, is_first: bool) {
         let change = self.clone();
         let play = self.play().clone();
         play.writers.set(play.writers.get() + 1);
         self.play.tasks.spawn(false, async move {
-            for _ in 0..changes {
+            let mut made = 0;
+            while made < changes || (is_first && !change.is_over.get()) {
+                made += 1;
                 let gap = if play.world.is_one_in(3) { 6_000 } else { 300 };
                 play.world.pass(play.world.ms_below(gap)).await;
-                // A few items change often, so that late copies of older changes matter.
-                let keys = if play.world.is_one_in(2) { 4 } else { play.setup.items + 8 };
-                let key = play.world.below(keys);
+                // A few items change often, but not any more when the later version runs: so late
+                // copies of their older changes matter.
+                let is_before = play.versions.texts.borrow()[..] == [super::VIEWS];
+                let key = match play.world.below(3) {
+                    0 | 1 if is_before => play.world.below(4),
+                    _ => 4 + play.world.below(play.setup.items + 4),
+                };
                 let image = (!play.world.is_one_in(3)).then(|| play.image(key));
                 play.set(key, image.clone());
                 play.write_down(key, image.clone(), 0);
@@ -254,7 +260,7 @@ impl Change {
         let play = self.play();
         let until = play.world.now() + DAY_MS;
         loop {
-            play.world.pass(500).await;
+            play.world.pass(6_000).await;
             assert!(play.world.now() < until, "SIM_SEED={}: never ready", play.setup.seed);
             let finish = Finish {
                 table: ORDERS.to_owned(),
@@ -316,7 +322,7 @@ impl Change {
             while !change.is_over.get() || change.play().writers.get() > 0 {
                 let play = change.play();
                 let is_quiet = play.writers.get() == 0;
-                let gap_ms = if is_quiet { 200_000 } else { 4_000 };
+                let gap_ms = if is_quiet { 200_000 } else { 8_000 };
                 play.world.pass(play.world.ms_below(gap_ms)).await;
                 if change.found.borrow().is_empty() {
                     change.looks.set(change.looks.get() + 1);
