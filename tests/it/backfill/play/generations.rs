@@ -51,8 +51,11 @@ const SOME_CHANGED: &str = "
 pub(in crate::backfill) struct Versions {
     /// Their definitions; none where every invocation has an environment of its own.
     texts: RefCell<Vec<&'static str>>,
-    running: RefCell<Vec<(&'static str, Rc<Function<Views>>)>>,
+    running: RefCell<Vec<Running>>,
 }
+
+/// An environment, and the definitions of its version.
+type Running = (&'static str, Rc<Function<Views>>);
 
 /// The images that an item has had, the number of the change that made it, and when.
 type History = BTreeMap<usize, Vec<(u64, i64, Option<Value>)>>;
@@ -86,7 +89,7 @@ pub(in crate::backfill) fn change(setup: Setup) -> Changed {
     alone(async {
         let play = Play::set_the_stage(setup).await;
         play.brings_all_in().await;
-        let later = if setup.seed % 2 == 0 { SOME_CHANGED } else { ALL_CHANGED };
+        let later = if setup.seed.is_multiple_of(2) { SOME_CHANGED } else { ALL_CHANGED };
         play.versions.texts.borrow_mut().push(super::VIEWS);
         let change = Change {
             later,
@@ -398,14 +401,17 @@ impl Change {
                     let of = changes.iter().find(|(number, ..)| *number == sequence);
                     of.ok_or_else(|| format!("{name}: {version} is no change of it"))?.2.clone()
                 }
-                // It was scanned, or was not there to be.
+                // It was scanned, or was not there to be: as the last change left it that is not
+                // for the generation. All others from before the scan are delivered by now.
                 row => {
-                    let old = changes.iter().rposition(|(_, at, _)| *at < since).unwrap_or(0);
+                    let is_before = |at: i64| at / 1_000 * 1_000 < since + 5_000;
+                    let last = changes.iter().rfind(|(_, at, _)| is_before(*at));
+                    let image = last.and_then(|(.., image)| image.clone());
                     let contributions = row.map(|(row, _)| row["c"]["S"].as_str().unwrap());
-                    let mut images = changes[old..].iter().map(|(.., image)| image);
-                    let is_it = |image: &&Option<Value>| contributes(image.as_ref(), contributions);
-                    let found = images.find(is_it);
-                    found.ok_or_else(|| format!("{name}: no image is {contributions:?}"))?.clone()
+                    if !contributes(image.as_ref(), contributions) {
+                        return Err(format!("{name}: {contributions:?} is not of {image:?}"));
+                    }
+                    image
                 }
             };
             items.extend(image.map(|image| (name, image)));
@@ -419,7 +425,9 @@ impl Change {
         let row = self.play().ask("GetItem", &key)["Item"].take();
         let served = row["served"]["L"].as_array().cloned().unwrap_or_default();
         let since = served.iter().filter_map(|it| it["M"]["since_ms"]["N"].as_str()).next_back();
-        since.map_or(0, |since| since.parse().unwrap())
+        let is_shifted = self.play().setup.broken == Some(Broken::GenerationNotFenced);
+        let shift = if is_shifted { 3_600_000 } else { 0 };
+        since.map_or(0, |since| since.parse::<i64>().unwrap() + shift)
     }
 
     /// Compares every generation with the table, when nothing goes on.
