@@ -47,7 +47,7 @@ fn is_caught(broken: Broken) {
 }
 
 #[test]
-#[ignore = "it takes minutes"]
+#[ignore = "unproven: it was not seen to be caught within two minutes"]
 fn control_a_function_that_does_not_ask_what_is_served_leaves_items_out() {
     is_caught(Broken::RegistryNotReread);
 }
@@ -58,7 +58,7 @@ fn control_a_backfill_that_does_not_wait_leaves_items_out() {
 }
 
 #[test]
-#[ignore = "it takes minutes"]
+#[ignore = "unproven: it was not seen to be caught within two minutes"]
 fn control_a_generation_that_takes_late_copies_of_what_was_finished_before_goes_back() {
     is_caught(Broken::GenerationNotFenced);
 }
