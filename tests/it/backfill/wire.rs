@@ -210,10 +210,8 @@ impl Wire {
                 Some(item.map_or_else(|| json!({}), |item| json!({ "Item": item })))
             }
             (Broken::RegistryNotReread, "BatchGetItem") => {
-                let tables = &mut request["RequestItems"];
-                if let Some(keys) = tables["ledger"]["Keys"].as_array_mut()
-                    && keys.len() > 1
-                {
+                let keys = request.pointer_mut("/RequestItems/ledger/Keys");
+                if let Some(keys) = keys.and_then(Value::as_array_mut).filter(|it| it.len() > 1) {
                     keys.retain(|key| key["pk"]["S"] != "V#served");
                 }
                 None
@@ -221,7 +219,9 @@ impl Wire {
             (_, "TransactWriteItems") => {
                 let now = self.world.now();
                 for action in request["TransactItems"].as_array_mut().unwrap() {
-                    break_write(broken, &mut action["Put"], now);
+                    if let Some(put) = action.get_mut("Put") {
+                        break_write(broken, put, now);
+                    }
                 }
                 None
             }
@@ -249,23 +249,22 @@ fn break_write(broken: Broken, put: &mut Value, now: i64) {
         Broken::GenerationNotFenced => {
             // The date is an hour too early, and what is waited for an hour later.
             let shift = |row: &mut Value, name: &str, ms: i64| {
-                if let Some(moment) = row[name]["N"].as_str().and_then(|it| it.parse::<i64>().ok())
+                let moment = row.pointer_mut(&format!("/{name}/N"));
+                if let Some(moment) = moment
+                    && let Some(read) = moment.as_str().and_then(|it| it.parse::<i64>().ok())
                 {
-                    row[name] = json!({ "N": (moment + ms).to_string() });
+                    *moment = json!((read + ms).to_string());
                 }
             };
-            let item = &mut put["Item"];
-            if item["served"].is_object() {
-                for entry in item["served"]["L"].as_array_mut().into_iter().flatten() {
-                    let is_dated = entry["M"]["since_ms"]["N"].as_str().is_some_and(|since| {
-                        since.parse::<i64>().is_ok_and(|since| since > now - 1_800_000)
-                    });
-                    if is_dated {
-                        shift(&mut entry["M"], "since_ms", -3_600_000);
-                    }
+            let served = put.pointer_mut("/Item/served/L").and_then(Value::as_array_mut);
+            for entry in served.into_iter().flatten() {
+                let since = entry.pointer("/M/since_ms/N").and_then(Value::as_str);
+                let since = since.and_then(|since| since.parse::<i64>().ok());
+                if since.is_some_and(|since| since > now - 1_800_000) {
+                    shift(&mut entry["M"], "since_ms", -3_600_000);
                 }
             }
-            if item["from_ms"].is_object() {
+            if let Some(item) = put.get_mut("Item") {
                 shift(item, "from_ms", 3_600_000);
             }
         }
