@@ -18,26 +18,15 @@ fn setup(seed: u64) -> Setup {
     Setup { items, hands, changes: 30, ahead_ms: 0, stalls: 25, troubles, ..small }
 }
 
-fn are_exact(seeds: impl Iterator<Item = u64>) {
+#[test]
+fn views_change_beside_live_traffic_and_two_versions_of_the_function() {
     let (mut looks, mut plays) = (0, 0);
-    for seed in seeds {
+    for seed in seeds() {
         let Changed { looks: some, differences } = change(setup(seed));
         assert_eq!(differences, Vec::<String>::new(), "SIM_SEED={seed}");
         (looks, plays) = (looks + some, plays + 1);
     }
     assert!(looks > plays * 5, "readers have looked only {looks} times");
-}
-
-#[test]
-fn views_change_beside_live_traffic_and_two_versions_of_the_function() {
-    are_exact(seeds().take(10));
-}
-
-/// A play takes seconds: the current generation is compared at every turn.
-#[test]
-#[ignore = "it takes minutes"]
-fn a_hundred_views_change_beside_live_traffic_and_two_versions_of_the_function() {
-    are_exact(seeds());
 }
 
 #[track_caller]
@@ -47,7 +36,6 @@ fn is_caught(broken: Broken) {
 }
 
 #[test]
-#[ignore = "unproven: it was not seen to be caught within two minutes"]
 fn control_a_function_that_does_not_ask_what_is_served_leaves_items_out() {
     is_caught(Broken::RegistryNotReread);
 }
@@ -58,7 +46,6 @@ fn control_a_backfill_that_does_not_wait_leaves_items_out() {
 }
 
 #[test]
-#[ignore = "unproven: it was not seen to be caught within two minutes"]
 fn control_a_generation_that_takes_late_copies_of_what_was_finished_before_goes_back() {
     is_caught(Broken::GenerationNotFenced);
 }
