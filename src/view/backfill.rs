@@ -18,28 +18,27 @@ mod pace;
 mod portion;
 mod run;
 mod segment;
+mod status;
 mod tidy;
+mod wanted;
 
 use super::{
     VIEWS_CHANGED,
-    building::{self, RunState, STATE, ViewState},
+    building::RunState,
     definition::{Shape, View},
-    generation,
     ledger::ledger_unread,
     registry,
-    served::{Generation, Served},
-    source_item::LEDGER_KEY,
+    served::Served,
     source_table::{SourceTable, check_stream},
-    sources,
 };
 use crate::{
     call::{Call, Halt},
     operation::backfill::{
-        Backfill, Begin, Begun, Counts, Estimate, Finish, Portion, RunStatus, SEGMENTS_DEFAULT,
-        Status, Stopped, UNITS_PER_S_DEFAULT, ViewStatus, Which, Worked,
+        Backfill, Begin, Begun, Estimate, Finish, Portion, SEGMENTS_DEFAULT, Status, Stopped,
+        UNITS_PER_S_DEFAULT, Which, Worked,
     },
     record::Timestamp,
-    store::{Item, Store, StoreError, Trouble, Usage, rows::text_of, tables::TableStream},
+    store::{Store, StoreError, Trouble, Usage, tables::TableStream},
 };
 use bucket::{Cost, Limits};
 use pace::Pace;
@@ -47,7 +46,7 @@ use portion::{Work, read_units_per_item, reserve_ms, stopped_by};
 use run::{Built, Expected, Run};
 use segment::Segment;
 use serde_json::Value;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 /// Segments of a run at most: their rows are read at every call.
 const SEGMENTS_MAX: u32 = 1_000;
@@ -335,87 +334,6 @@ impl Served {
         self.status(&Which { table: Some(source.arn.clone()) }, call).await
     }
 
-    /// How far the views are built.
-    async fn status(&self, which: &Which, call: &Call) -> Result<Status, Halt> {
-        let rows = self.state_rows(call.deadline).await?;
-        let asked = which.table.as_deref().and_then(|table| self.source_arn(table));
-        if which.table.is_some() && asked.is_none() {
-            let message = "no source of that name has come yet, and none was backfilled";
-            return Err(Halt::new("NoViewForSource", message));
-        }
-        let mut sources: BTreeSet<String> = asked.clone().into_iter().collect();
-        let mut status = Status::default();
-        for (view, definition) in self.definitions.iter().enumerate() {
-            let row = &rows[view];
-            let source = text_of(row, "source").map(str::to_owned);
-            let state = text_of(row, STATE).and_then(ViewState::read);
-            if asked.is_none() {
-                sources.extend(source.clone());
-            }
-            let Generation { number, is_current, .. } = self.generations[view];
-            let is_asked = match (&asked, &source) {
-                (None, _) => true,
-                (Some(asked), Some(source)) => asked == source,
-                // One that waits for its backfill has no row.
-                (Some(asked), None) => {
-                    !is_current
-                        && sources::resource(asked)
-                            .is_some_and(|it| it.strip_prefix("table/") == Some(&definition.from))
-                }
-            };
-            if is_asked {
-                status.views.push(ViewStatus {
-                    view: definition.name.clone(),
-                    generation: number,
-                    table: self.view_tables[view].clone(),
-                    is_current,
-                    state,
-                    source,
-                });
-            }
-        }
-        for source in sources {
-            if let Some(run) = self.run_of(&source, call.deadline).await? {
-                status.runs.push(self.run_status(&run, call.deadline).await?);
-            }
-        }
-        Ok(status)
-    }
-
-    async fn run_status(&self, run: &Run, deadline: Timestamp) -> Result<RunStatus, Halt> {
-        let (store, table) = self.ledger_place();
-        let id = (&*run.source, &*run.id);
-        let segments = Segment::all((store, table), id, run.segments, deadline).await;
-        let segments = segments.map_err(|error| self.unanswered(error))?;
-        let used = Pace::new((store, table), &run.source, run.limits, "").used(deadline).await;
-        let used = used.map_err(|error| self.unanswered(error))?;
-        let mut counts = Counts::default();
-        for segment in &segments {
-            counts.add(segment.counts);
-        }
-        #[expect(clippy::cast_precision_loss, reason = "thousandths of units, below 2^53")]
-        let units = |thousandths: i64| thousandths as f64 / 1_000.0;
-        let done = segments.iter().filter(|segment| segment.is_done).count();
-        Ok(RunStatus {
-            source: run.source.clone(),
-            run: run.id.clone(),
-            generations: run.generations.iter().copied().collect(),
-            state: run.state,
-            segments: run.segments,
-            segments_done: u32::try_from(done).unwrap_or(u32::MAX),
-            items_expected: run.items_expected,
-            counts,
-            not_done: segments.into_iter().flat_map(|segment| segment.not_done).collect(),
-            read_units: units(used.read),
-            write_units: units(used.write),
-            began_ms: run.began_ms,
-            scan_end_ms: run.scan_end_ms,
-            ready_by_ms: run.scan_end_ms.map(|end| end.saturating_add(self.retention_ms())),
-            now_ms: store.clock().now().0,
-            chain: run.chain.clone(),
-        })
-    }
-
     /// Changes the current run, if the change says that it is one; how it stands then.
     async fn change(
         &self,
@@ -489,103 +407,10 @@ impl Served {
         format!("{}/{}", call.request_id, self.store.unique())
     }
 
-    /// The rows that say how far the views are, by the view's index; empty where there is none.
-    pub(super) async fn state_rows(&self, deadline: Timestamp) -> Result<Vec<Item>, Halt> {
-        let (store, table) = self.ledger_place();
-        let keys = (0..self.definitions.len()).map(|view| {
-            let (name, generation) = (&self.definitions[view].name, self.generations[view]);
-            if generation.is_current {
-                building::state_key(name)
-            } else {
-                building::generation_key(name, generation.number)
-            }
-        });
-        let keys: Vec<String> = keys.collect();
-        let mut rows = Vec::new();
-        for keys in keys.chunks(crate::store::BATCH_GET_KEYS_MAX) {
-            let read = store.batch_get(table, LEDGER_KEY, keys, deadline).await;
-            rows.extend(read.map_err(|error| self.unanswered(error))?);
-        }
-        let row = |key: &String| {
-            let mut rows = rows.iter();
-            rows.find(|row| text_of(row, LEDGER_KEY) == Some(key)).cloned().unwrap_or_default()
-        };
-        Ok(keys.iter().map(row).collect())
-    }
-
-    /// The generations of a source that are not built yet, and those that a run reads it for:
-    /// these, or if there are none the current ones.
-    async fn wanted(
-        &self,
-        source: &SourceTable<'_>,
-        deadline: Timestamp,
-    ) -> Result<(BTreeSet<u32>, BTreeSet<u32>), Halt> {
-        let rows = self.state_rows(deadline).await?;
-        let (mut building, mut current) = (BTreeSet::new(), BTreeSet::new());
-        for source in self.in_each_group(source) {
-            for &view in &self.groups[source.group].views {
-                let Generation { number, is_current, .. } = self.generations[view];
-                let state = text_of(&rows[view], STATE).and_then(ViewState::read);
-                let is_built = state == Some(ViewState::Ready) || (is_current && state.is_none());
-                building.extend((!is_built).then_some(number));
-                current.extend(is_current.then_some(number));
-            }
-        }
-        let wanted = if building.is_empty() { current } else { building.clone() };
-        Ok((building, wanted))
-    }
-
-    /// A source for each group of views that is built, in the order of their generations.
-    pub(super) async fn built_groups<'s>(
-        &'s self,
-        source: &SourceTable<'s>,
-        deadline: Timestamp,
-    ) -> Result<Vec<SourceTable<'s>>, Halt> {
-        let (mut building, _) = self.wanted(source, deadline).await?;
-        let generation = |it: &SourceTable<'_>| self.groups[it.group].generation;
-        let run = building::run_key(&source.arn);
-        let known = self.ledger().read([run.clone()].into(), deadline).await;
-        if known.map_err(|error| self.unanswered(error))?.is_building(&run) {
-            match self.run_of(&source.arn, deadline).await? {
-                Some(run) => building.extend(run.generations),
-                // Of another version's run it is not known what it builds.
-                None => return Ok(Vec::new()),
-            }
-        }
-        let groups = self.in_each_group(source).filter(|it| !building.contains(&generation(it)));
-        let mut groups: Vec<_> = groups.collect();
-        groups.sort_by_key(generation);
-        Ok(groups)
-    }
-
-    /// When a run over these generations may read its first item.
-    fn first_read_of(&self, source: &SourceTable<'_>, generations: &BTreeSet<u32>) -> Option<i64> {
-        let views = self.views_of(source, generations).into_iter();
-        let since = views.filter_map(|view| self.generations[view].since);
-        since.max().map(|since| generation::first_read(since).0)
-    }
-
-    /// How long a run has to wait until it may read its first item, by the store's clock.
-    async fn wait_ms(&self, run: &Run, deadline: Timestamp) -> Result<u64, Halt> {
-        let Some(from) = run.from_ms else { return Ok(0) };
-        let (store, table) = self.ledger_place();
-        let key = building::run_key(&run.source);
-        let dated = store.row_dated(table, (LEDGER_KEY, &key), deadline).await;
-        let (_, Timestamp(now)) = dated.map_err(|error| self.unanswered(error))?;
-        Ok(u64::try_from(from.saturating_sub(now)).unwrap_or(0))
-    }
-
     async fn run_of(&self, source: &str, deadline: Timestamp) -> Result<Option<Run>, Halt> {
         let (store, table) = self.ledger_place();
         let found = Run::find(store, table, source, deadline).await;
         found.map_err(|error| self.unanswered(error))
-    }
-
-    /// The views of a source that are of these generations.
-    fn views_of(&self, source: &SourceTable<'_>, generations: &BTreeSet<u32>) -> Vec<usize> {
-        let groups = self.in_each_group(source).map(|source| &self.groups[source.group]);
-        let covered = groups.filter(|group| generations.contains(&group.generation));
-        covered.flat_map(|group| group.views.iter().copied()).collect()
     }
 
     /// How long the streams of these views keep records at the longest.

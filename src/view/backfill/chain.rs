@@ -318,7 +318,8 @@ impl Served {
                 (Err(reason), chain) => Look::Keep(Err(Chained { chain, ..refused(reason) })),
             }
         };
-        let Some(taken) = self.update((source, run), OfViews::None, take, call.deadline).await? else {
+        let Some(taken) = self.update((source, run), OfViews::None, take, call.deadline).await?
+        else {
             let message = "the run is not the current one of its table any more";
             return Ok(Err(refused(reason("RunNotCurrent", message))));
         };
