@@ -309,9 +309,8 @@ impl Work for Views {
                 Err(halt) if is_outdated(&halt) => halt,
                 ended => return ended,
             };
-            let has_changed = self.reread(&served, call.deadline).await?;
-            if !has_changed && halt.code != VIEWS_CHANGED {
-                return Err(halt);
+            if !self.reread(&served, call.deadline).await? {
+                return Err(unchanged(halt, &served.ledger_table));
             }
             outcomes.fill(Outcome::default());
         }
@@ -319,26 +318,43 @@ impl Work for Views {
 
     async fn operate(&self, operation: &Operation, call: &Call) -> Result<Value, Halt> {
         let mut served = self.served();
+        let asked = generation::Asked { prefix: &self.view_table_prefix };
+        // What is left of the operations then asks for nothing that a change of views changes.
+        if !cfg!(feature = "backfill") {
+            return served.carry_out(operation, asked, call).await;
+        }
         if served.is_outdated(call.deadline).await.map_err(ledger::ledger_unread)? {
             self.reread(&served, call.deadline).await?;
         }
         loop {
             served = self.served();
-            let asked = generation::Asked { prefix: &self.view_table_prefix };
-            let ended = match served.carry_out(operation, asked, call).await {
-                Err(halt) if halt.code == VIEWS_CHANGED => None,
-                ended => Some(ended),
-            };
-            let changes = matches!(operation, Operation::Switch(_) | Operation::DropView(_));
-            if let Some(ended) = ended {
-                if changes && ended.is_ok() {
-                    self.reread(&served, call.deadline).await?;
+            let halt = match served.carry_out(operation, asked, call).await {
+                Err(halt) if halt.code == VIEWS_CHANGED => halt,
+                ended => {
+                    if matches!(operation, Operation::Switch(_) | Operation::DropView(_)) {
+                        self.reread(&served, call.deadline).await?;
+                    }
+                    return ended;
                 }
-                return ended;
+            };
+            if !self.reread(&served, call.deadline).await? {
+                return Err(unchanged(halt, &served.ledger_table));
             }
-            self.reread(&served, call.deadline).await?;
         }
     }
+}
+
+/// What is told where the registry is as it was: of a row that says otherwise, that it is wrong.
+fn unchanged(halt: Halt, ledger_table: &str) -> Halt {
+    if halt.code != VIEWS_CHANGED {
+        return halt;
+    }
+    let message = format!(
+        "the row {} of the ledger table {ledger_table} does not fit the registry; it must not be \
+         written by anything else. If it was, delete it: the next change of views writes it",
+        registry::served_key()
+    );
+    Halt::new("StateOfOtherViews", message)
 }
 
 /// Whether what is served may have changed since it was read.

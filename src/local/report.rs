@@ -332,14 +332,23 @@ pub fn differences_table(differences: &Differences) -> Table {
 /// What is not as it should be, as a table for people.
 #[must_use]
 pub fn drift_table(drift: &[Drift]) -> Table {
-    let mut table = table(["what", "view", "group or key", "expected", "found", "items"]);
+    let mut table =
+        table(["what", "view", "generation", "group or key", "expected", "found", "items"]);
     let text = |value: &serde_json::Value| match value {
         serde_json::Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    for Drift { what, view, group, expected, found, items } in drift {
+    for Drift { what, view, generation, group, expected, found, items } in drift {
         let (expected, found) = (text(expected), text(found));
-        table.add_row([what, view, group, &expected, &found, &items.join("; ")]);
+        table.add_row([
+            what,
+            view,
+            &generation.to_string(),
+            group,
+            &expected,
+            &found,
+            &items.join("; "),
+        ]);
     }
     table
 }

@@ -40,6 +40,10 @@ pub struct DropView {
     pub generation: Option<u32>,
     /// Nothing is dropped without it.
     pub yes: bool,
+    /// Read units a second of this call at most, about;
+    /// [`UNITS_PER_S_DEFAULT`](super::backfill::UNITS_PER_S_DEFAULT) unless said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_units_per_s: Option<u32>,
     /// Write units a second of this call at most, about;
     /// [`UNITS_PER_S_DEFAULT`](super::backfill::UNITS_PER_S_DEFAULT) unless said.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,6 +52,9 @@ pub struct DropView {
     /// 900 unless said. Rows are deleted when no invocation of before is under way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_s: Option<u32>,
+    /// Goes on where an earlier answer ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
 }
 
 /// What a call of a drop has done.
@@ -61,6 +68,9 @@ pub struct DroppedView {
     pub rows: u64,
     /// How long to wait before the next call, in milliseconds.
     pub wait_ms: u64,
+    /// Where to go on deleting, if this call has not come to the end.
+    #[serde(default)]
+    pub cursor: Option<String>,
     /// Read units that were used.
     pub read_units: f64,
     /// Write units that were used.
@@ -132,7 +142,7 @@ impl Kind {
             Self::Joins => "joins",
             Self::Added => "added",
             Self::Changed => "changed",
-            Self::Built => "being built",
+            Self::Built => "has a generation",
             Self::Unchanged => "unchanged",
             Self::Absent => "not in the files",
         }

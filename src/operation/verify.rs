@@ -126,6 +126,9 @@ pub struct Drift {
     pub what: String,
     /// The view.
     pub view: String,
+    /// Which generation of it.
+    #[serde(default = "first")]
+    pub generation: u32,
     /// The group, or the item's key, as people read it.
     pub group: String,
     /// What should be there: of a group its sums; of an item only where it belongs, no values.
@@ -134,4 +137,9 @@ pub struct Drift {
     pub found: Value,
     /// Keys of contributing items, the first of them.
     pub items: Vec<String>,
+}
+
+/// What functions from before generations served.
+fn first() -> u32 {
+    1
 }

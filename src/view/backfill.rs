@@ -138,6 +138,9 @@ impl Served {
         loop {
             let former = self.run_of(&source.arn, deadline).await?;
             let (building, wanted) = self.wanted(&source, deadline).await?;
+            if !source.is_first() && wanted.iter().any(|number| *number > 1) {
+                return Err(of_another_source(&source));
+            }
             let is_over = |run: &Run| stopped_by(run.state) == Some(Stopped::AllDone);
             let goes_on = |run: &Run| {
                 run.generations == wanted && (run.state == RunState::Scanning || !begin.again)
@@ -481,6 +484,17 @@ fn begun(run: &Run, wait_ms: u64) -> Begun {
 }
 
 /// Refuses to go on with a run over a table that is not the same any more.
+fn of_another_source(source: &SourceTable<'_>) -> Halt {
+    let message = format!(
+        "{} is not the first source named {} of this ledger, and a view of them was changed or \
+         added later: such views cannot be built of several sources. Start the function on new \
+         tables, or drop what was added",
+        source.arn,
+        source.name()
+    );
+    Halt::new("SourcesOfOneName", message)
+}
+
 fn check_table(run: &Run, source: &SourceTable<'_>) -> Result<(), Halt> {
     if run.table_id.is_none() || run.table_id == source.described.id {
         return Ok(());

@@ -11,7 +11,10 @@
 //! row of a removed item has no time to live.
 
 use crate::{
-    store::{Item, rows::text_of},
+    store::{
+        Item,
+        rows::{number, text, text_of},
+    },
     view::source_item::LEDGER_KEY,
 };
 use serde::{Deserialize, Serialize};
@@ -26,6 +29,8 @@ const RUN_PREFIX: &str = "B#";
 pub(crate) const STATE: &str = "state";
 /// What the row of a view says that was dropped.
 pub(crate) const DROPPED: &str = "dropped";
+/// What the row of a view says that was added and never made current.
+pub(crate) const ADDED: &str = "added";
 
 /// How far a view is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,6 +135,17 @@ pub fn state_key(view: &str) -> String {
 #[must_use]
 pub fn generation_key(view: &str, generation: u32) -> String {
     format!("{STATE_PREFIX}{view}~{generation}")
+}
+
+/// The row of a view that readers are given no generation of. It has the number of none, so that a
+/// run that knows the view as current does not replace it.
+pub(crate) fn untold_row(view: &str, state: &str) -> Item {
+    Item::from([
+        (LEDGER_KEY.to_owned(), text(state_key(view))),
+        ("view".to_owned(), text(view)),
+        ("generation".to_owned(), number(0)),
+        (STATE.to_owned(), text(state)),
+    ])
 }
 
 /// Key of the row of a source's run.

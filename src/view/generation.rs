@@ -58,6 +58,12 @@ pub(super) fn first_record(Timestamp(since): Timestamp) -> Timestamp {
     Timestamp(since.saturating_add(CLOCKS_MS))
 }
 
+/// Whether a generation that takes records from `from` on may rely on what was read of its source
+/// at this moment.
+pub(super) fn may_read(Timestamp(from): Timestamp, Timestamp(read): Timestamp) -> bool {
+    read >= from.saturating_add(READ_AFTER_MS - CLOCKS_MS)
+}
+
 /// When the backfill of a generation of this date may read its first item.
 pub(super) fn first_read(Timestamp(since): Timestamp) -> Timestamp {
     Timestamp(since.saturating_add(READ_AFTER_MS))

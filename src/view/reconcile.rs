@@ -15,7 +15,7 @@
 //! write units, and two for each row of a projection. Whoever has many compares first.
 
 use super::{
-    building,
+    building, generation,
     ledger::{Basis, Candidate, Fate, Known, ledger_unread},
     served::Served,
     source_table::{Found, SourceTable},
@@ -40,6 +40,13 @@ pub(crate) enum Outcome {
     Unfinished(StoreError),
 }
 
+/// Where an item's ledger row is, and its key for people.
+#[derive(Debug, Clone, Default)]
+struct Row {
+    pk: String,
+    key: String,
+}
+
 /// What became of a candidate, or why the store refuses it.
 type Written = (Option<Fate>, Option<NotDone>);
 
@@ -60,11 +67,11 @@ impl Served {
         // The row's key follows from the item's key alone.
         let absent = |key: &Item| Found { key: key.clone(), item: None, basis: Basis::Scan };
         let absent: Vec<Found> = keys.iter().map(absent).collect();
-        let mut rows = vec![String::new(); keys.len()];
+        let mut rows = vec![Row::default(); keys.len()];
         let now = self.store.clock().now();
         for (at, candidate) in self.candidates(source, &absent, now)?.into_iter().enumerate() {
             match candidate {
-                Ok(candidate) => rows[at] = candidate.pk,
+                Ok(candidate) => rows[at] = Row { pk: candidate.pk, key: candidate.key },
                 Err(not_done) => outcomes[at] = Some(Outcome::NotDone(not_done)),
             }
         }
@@ -93,14 +100,14 @@ impl Served {
     async fn reconcile_once(
         &self,
         source: &SourceTable<'_>,
-        (keys, rows): (&[Item], &[String]),
+        (keys, rows): (&[Item], &[Row]),
         pending: &[usize],
         outcomes: &mut [Option<Outcome>],
         deadline: Timestamp,
     ) -> Result<Option<StoreError>, Halt> {
         let ledger = self.ledger();
         let mut wanted: std::collections::BTreeSet<String> =
-            pending.iter().map(|&at| rows[at].clone()).collect();
+            pending.iter().map(|&at| rows[at].pk.clone()).collect();
         wanted.insert(building::run_key(&source.arn));
         let known = match ledger.read(wanted, deadline).await {
             Ok(known) => known,
@@ -117,9 +124,17 @@ impl Served {
             }
             Err(error) => return Ok(Some(error)),
         };
+        // Records from before a generation's first are not for it, and what is read before its
+        // first read may lack some of them.
+        let from = self.groups[source.group].from;
+        let is_early = |read: Timestamp| from.is_some_and(|from| !generation::may_read(from, read));
+        for ((_, read), &at) in reads.iter().zip(pending) {
+            outcomes[at] = is_early(*read).then(|| Outcome::NotDone(too_early(&rows[at].key)));
+        }
         let found: Vec<Found> = reads
             .into_iter()
             .zip(pending)
+            .filter(|((_, read), _)| !is_early(*read))
             .map(|((item, read), &at)| Found {
                 key: keys[at].clone(),
                 item,
@@ -129,7 +144,9 @@ impl Served {
         let mut candidates = Vec::new();
         let mut places = Vec::new();
         let made = self.candidates(source, &found, self.store.clock().now())?;
-        for (candidate, &at) in made.into_iter().zip(pending) {
+        let pending: Vec<usize> =
+            pending.iter().copied().filter(|&at| outcomes[at].is_none()).collect();
+        for (candidate, &at) in made.into_iter().zip(&pending) {
             match candidate {
                 Ok(candidate) => {
                     candidates.push(candidate);
@@ -226,6 +243,14 @@ impl Served {
 /// a value of it is.
 pub(super) fn is_of_one_item(error: &StoreError) -> bool {
     matches!(&*error.code, "ValidationException" | "TransactionCanceledException")
+}
+
+fn too_early(key: &str) -> NotDone {
+    NotDone {
+        key: key.to_owned(),
+        code: "TooEarly".to_owned(),
+        reason: "the generation was registered less than a minute ago: ask again then".to_owned(),
+    }
 }
 
 /// What is told of an item that the store refuses.

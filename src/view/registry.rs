@@ -19,7 +19,7 @@ use crate::{
         Store, StoreError, Trouble,
         rows::{Change, number_of, text_of},
     },
-    view::{definition::View, rows::ROW_KEY, source_item::LEDGER_KEY, sources::Sources},
+    view::{building, definition::View, rows::ROW_KEY, source_item::LEDGER_KEY, sources::Sources},
 };
 pub(crate) use plan::{absent, plan, table_name};
 pub(crate) use row::{Id, Registered, Registry};
@@ -59,6 +59,73 @@ pub enum RegistryError {
         from: String,
         /// The ledger table.
         table: String,
+    },
+    /// A view is to be built, and the program cannot.
+    #[error(
+        "view {view} was changed, or added to a source whose items are in the ledger table {table}: \
+         it has to be built beside what is served, and this program was built without the feature \
+         `backfill` (`infra/package.sh lambda lambda,backfill`)"
+    )]
+    NeedsBackfill {
+        /// The view's name.
+        view: String,
+        /// The ledger table.
+        table: String,
+    },
+    /// A generation was registered or dropped a moment ago.
+    #[error(
+        "the ledger table {table} has a generation without a date. Another start of the function \
+         gives it one in a moment; if none does, start a program with the feature `backfill` once"
+    )]
+    Undated {
+        /// The ledger table.
+        table: String,
+    },
+    /// Two sources of one name feed a view that was changed or added later.
+    #[error(
+        "view {view} was changed or added later, and two sources named {from} feed the ledger table \
+         {table}: what the second one has cannot be told apart from what came before the change. \
+         Views of several sources of one name cannot be changed in place: start the function on \
+         new tables (CHANGEFOLD_LEDGER_TABLE and CHANGEFOLD_VIEW_TABLE_PREFIX), or drop what \
+         was added (`view drop {view} --generation`)"
+    )]
+    SeveralSources {
+        /// The view's name.
+        view: String,
+        /// The name of the sources.
+        from: String,
+        /// The ledger table.
+        table: String,
+    },
+    /// A generation would be kept in the table of another one.
+    #[error(
+        "view {view}: its generation {generation} would be kept in {table}, which is the table of \
+         view {other}: rename one of the two views"
+    )]
+    TableTaken {
+        /// The view's name.
+        view: String,
+        /// The generation that was to be built.
+        generation: u32,
+        /// The table.
+        table: String,
+        /// The view that has it.
+        other: String,
+    },
+    /// More views read one source than a transaction holds.
+    #[error(
+        "with what the files propose, generation {generation} would have {views} views FROM {from}; \
+         {max} can be kept exact together: deploy fewer changes at a time, or drop views"
+    )]
+    TooMany {
+        /// The views' source.
+        from: String,
+        /// Their generation.
+        generation: u32,
+        /// How many there would be.
+        views: usize,
+        /// How many there may be.
+        max: usize,
     },
     /// The ledger does not have the text by which a view's rows were made.
     #[error(
@@ -151,7 +218,12 @@ impl RegistryError {
             | Self::NoText { .. }
             | Self::NewerText { .. }
             | Self::Unreadable { .. } => "StateOfOtherViews",
+            Self::NeedsBackfill { .. } => "FeatureMissing",
+            Self::Undated { .. } => "GenerationUndated",
+            Self::SeveralSources { .. } => "SourcesOfOneName",
+            Self::TooMany { .. } => "TooManyViews",
             Self::TableMissing { .. } => "ViewTableMissing",
+            Self::TableTaken { .. } => "ViewTableTaken",
             Self::OfAnother { .. } | Self::OfNobody { .. } => "LedgerOfAnother",
             Self::Store(_) => "StoreUnavailable",
         }
@@ -237,13 +309,20 @@ pub(crate) async fn check(
         } else {
             plan::with_texts(wanted, place, files)
         };
-        for id in &planned.building {
+        for id in planned.building.iter().filter(|_| cfg!(feature = "backfill")) {
             has_table(place, (id, &planned.registry.generations[id]), deadline).await?;
         }
         if planned.registry != registry {
             let serves_others = planned.registry.serves_other_than(&registry);
             let written = (&planned.registry, serves_others);
-            if !wrote(place.store, table, written, Vec::new(), deadline).await? {
+            // Readers are given no table of a view that has none to be read yet.
+            let is_added =
+                |(view, _): &&Id| !planned.registry.of(view).any(|(_, it)| it.is_current);
+            let added = planned.building.iter().filter(|_| cfg!(feature = "backfill"));
+            let added = added.filter(is_added);
+            let added = added
+                .map(|(view, _)| Change::put(table, building::untold_row(view, building::ADDED)));
+            if !wrote(place.store, table, written, added.collect(), deadline).await? {
                 continue;
             }
             building.extend(planned.building);
@@ -308,6 +387,12 @@ async fn stamped(
             .chain(registry.dropped.values())
             .all(|it| it.since_ms.is_some())
     };
+    if !cfg!(feature = "backfill") {
+        let is_dated = is_whole(&registry);
+        return is_dated
+            .then_some(registry)
+            .ok_or_else(|| RegistryError::Undated { table: table.to_owned() });
+    }
     while !is_whole(&registry) {
         let (mut dated, Timestamp(now)) = row::read_dated(store, table, deadline).await?;
         for known in dated.generations.values_mut().chain(dated.dropped.values_mut()) {
@@ -366,11 +451,11 @@ pub(crate) fn served_at(row: &crate::store::Item) -> Option<u64> {
     Some(number_of(row, "rev").unwrap_or(u64::MAX))
 }
 
-/// Writes down that a source has come, unless another one of its name was there before; gives
-/// back what is known then.
+/// Writes down that a source has come, unless that is known; gives back what is known then.
 ///
 /// # Errors
-/// The ledger belongs to another function by now, or the store does not answer.
+/// Another one of its name has come before, and a view of them was changed or added later; the
+/// ledger belongs to another function by now; or the store does not answer.
 pub(crate) async fn bind(
     store: &Store,
     table: &str,
@@ -380,10 +465,20 @@ pub(crate) async fn bind(
 ) -> Result<Sources, RegistryError> {
     loop {
         let mut registry = owned(store, table, owner, deadline).await?;
-        if registry.first.contains_key(resource) {
+        if registry.sources().has_come(arn) {
             return Ok(registry.sources());
         }
-        registry.first.insert(resource.to_owned(), arn.to_owned());
+        if registry.first.contains_key(resource) {
+            let name = resource.rsplit('/').next().unwrap_or_default();
+            let mut later = registry.generations.iter().filter(|((_, number), _)| *number > 1);
+            if let Some(((view, _), _)) = later.find(|(_, known)| known.from == name) {
+                let (view, from, table) = (view.clone(), name.to_owned(), table.to_owned());
+                return Err(RegistryError::SeveralSources { view, from, table });
+            }
+            registry.also.insert(arn.to_owned());
+        } else {
+            registry.first.insert(resource.to_owned(), arn.to_owned());
+        }
         if wrote(store, table, (&registry, false), Vec::new(), deadline).await? {
             return Ok(registry.sources());
         }

@@ -187,17 +187,38 @@ impl Served {
         Ok(revision.is_some_and(|revision| revision > self.revision))
     }
 
-    /// How the items of a source are filed. The first time that a source of its name comes it
-    /// is written down, once for the life of the ledger.
+    /// How the items of a source are filed that an operator names. If none of its name has come,
+    /// it is written down as the first.
     pub(super) async fn filing(
         &self,
         arn: &str,
         deadline: Timestamp,
     ) -> Result<Filing, RegistryError> {
         let known = self.sources.lock().unwrap_or_else(PoisonError::into_inner).filing(arn);
-        if let Some(filing) = known {
-            return Ok(filing);
+        match known {
+            Some(filing) => Ok(filing),
+            None => self.bind(arn, deadline).await,
         }
+    }
+
+    /// How the items of a source are filed whose records have come. That they have is written
+    /// down, once for the life of the ledger.
+    pub(super) async fn filing_of_records(
+        &self,
+        arn: &str,
+        deadline: Timestamp,
+    ) -> Result<Filing, RegistryError> {
+        let known = {
+            let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+            sources.filing(arn).filter(|_| sources.has_come(arn))
+        };
+        match known {
+            Some(filing) => Ok(filing),
+            None => self.bind(arn, deadline).await,
+        }
+    }
+
+    async fn bind(&self, arn: &str, deadline: Timestamp) -> Result<Filing, RegistryError> {
         let unreadable = || RegistryError::Unreadable { table: self.ledger_table.clone() };
         let source = (arn, sources::resource(arn).ok_or_else(unreadable)?);
         let (table, owner) = (&self.ledger_table, &self.owner);

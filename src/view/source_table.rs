@@ -75,6 +75,11 @@ impl SourceTable<'_> {
         name_of(&self.arn)
     }
 
+    /// Whether it is the first source of its name that the ledger has had.
+    pub(crate) fn is_first(&self) -> bool {
+        self.filing.qualifier.is_none()
+    }
+
     /// Whether a ledger row is of an item of it, in its group.
     pub(crate) fn files(&self, ledger_key: &str) -> bool {
         self.filing.files(ledger_key, &self.kind)

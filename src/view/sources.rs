@@ -27,6 +27,8 @@ pub(crate) struct Sources {
     pub(crate) by_name: BTreeSet<String>,
     /// The first source that came, by the resource part of its ARN: `table/orders`.
     pub(crate) first: BTreeMap<String, String>,
+    /// The ARNs of those that came later and have the name of a first one.
+    pub(crate) also: BTreeSet<String>,
 }
 
 /// How the items of one source are filed.
@@ -39,6 +41,13 @@ pub(crate) struct Filing {
 }
 
 impl Sources {
+    /// Whether the ledger knows that records of this source have come.
+    pub(crate) fn has_come(&self, arn: &str) -> bool {
+        let is_first =
+            || resource(arn).and_then(|it| self.first.get(it)).is_some_and(|it| it == arn);
+        is_first() || self.also.contains(arn)
+    }
+
     /// How the items of a source are filed; `None` if no source of its name has come yet.
     pub(crate) fn filing(&self, arn: &str) -> Option<Filing> {
         let resource = resource(arn)?;
@@ -106,6 +115,7 @@ mod tests {
         Sources {
             by_name: by_name.iter().map(|name| (*name).to_owned()).collect(),
             first: BTreeMap::from([("table/orders".to_owned(), HERE.to_owned())]),
+            also: BTreeSet::from([THERE.to_owned()]),
         }
     }
 
@@ -122,6 +132,9 @@ mod tests {
         let stream = "arn:aws:dynamodb:us-east-1:123456789012:stream/orders";
         assert_eq!(sources(&[]).filing(stream), None, "a stream of a table's name is another");
         assert_eq!(sources(&[]).filing("orders"), None);
+        let elsewhere = THERE.replace("eu-west-1", "eu-west-2");
+        let has_come = [HERE, THERE, &elsewhere].map(|arn| sources(&[]).has_come(arn));
+        assert_eq!(has_come, [true, true, false]);
     }
 
     #[test]

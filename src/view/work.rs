@@ -186,7 +186,7 @@ impl Served {
                 continue;
             }
             self.groups_of(record)?;
-            let filing = match self.filing(arn, call.deadline).await {
+            let filing = match self.filing_of_records(arn, call.deadline).await {
                 Ok(filing) => Rc::new(filing),
                 Err(RegistryError::Store(error)) if error.trouble == Trouble::Rejected => {
                     return Err(ledger_unread(error));

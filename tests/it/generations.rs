@@ -1,8 +1,10 @@
 //! What each step of a change of views says, and what it refuses.
 
 use crate::support::{self, call, order};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use changefold::{
     call::Halt,
+    clock::SystemClock,
     handler::Function,
     operation::{
         self, Operation, Operations,
@@ -10,13 +12,14 @@ use changefold::{
         generations::{Diff, Differences, DropView, DroppedView, Kind, Switch, Switched},
     },
     outcome::Answer,
-    store::Store,
+    store::{Store, embedded::Embedded},
     view::{
         Views,
         generation::{Current, LookupError, current_table},
     },
 };
 use serde::de::DeserializeOwned;
+use std::sync::Arc;
 
 const TOTALS: &str = "CREATE MATERIALIZED VIEW totals AS \
     SELECT region, count(*) AS orders FROM orders GROUP BY region;";
@@ -155,5 +158,126 @@ fn a_drop_takes_away_what_is_not_current_and_a_whole_view() {
         assert_eq!(told.left, [1, 2]);
         let found = current(&store, "totals").await;
         assert!(matches!(found, Err(LookupError::Dropped(_))), "{found:?}");
+    });
+}
+
+/// Numbers are the ledger's, not a source's: a generation of another source takes no former one's
+/// place, nor its table.
+#[test]
+fn a_view_that_reads_another_source_does_not_take_the_place_of_its_generations() {
+    support::block_on(async {
+        let store = support::embedded(84);
+        let function = changed(&store).await;
+        let elsewhere = CHANGED.replace("FROM orders", "FROM returns");
+        let again = support::function(&[&*elsewhere, ADDED].concat(), &store, "h_").await;
+        let of = async |number: u32| again.work().rows_of(("totals", number), 9).await.unwrap();
+        assert!(of(1).await.is_some() && of(2).await.is_some() && of(3).await.is_some());
+        // A view that is gone, comes back, and reads a source of which nothing has come.
+        let gone: DroppedView = ask(&function, drop_view("paid", None)).await.unwrap();
+        assert_eq!(gone.left, [2]);
+        let back = ADDED.replace("FROM orders", "FROM returns");
+        let again = support::function(&[CHANGED, &*back].concat(), &store, "h_").await;
+        assert!(again.work().rows_of(("paid", 2), 9).await.unwrap().is_none());
+        assert!(again.work().rows_of(("paid", 4), 9).await.unwrap().is_some());
+    });
+}
+
+/// What one source has to be read again for, the other one of its name would have to be as well.
+#[test]
+fn views_of_two_sources_of_one_name_are_not_changed_in_place() {
+    let here = |number: u32| order(number, "INSERT", "O#1", Some(("EU", "1", "PAID")));
+    let there = |number: u32| here(number).replace("us-east-1", "eu-west-1");
+    let event = |record: String| format!("{{\"Records\":[{record}]}}");
+    support::block_on(async {
+        // The second has come before the change.
+        let store = support::embedded(85);
+        let function = support::function(TOTALS, &store, "h_").await;
+        for record in [here(1), there(2)] {
+            function.invoke(event(record).as_bytes(), &call()).await.unwrap();
+        }
+        let refused = support::try_function(CHANGED, &store, "h_").await.unwrap_err();
+        assert!(refused.to_string().contains("two sources named orders feed"), "{refused}");
+        // The second comes after the change.
+        let store = support::embedded(86);
+        let function = changed(&store).await;
+        let halt = function.invoke(event(there(3)).as_bytes(), &call()).await.unwrap_err();
+        assert_eq!(halt.code, "SourcesOfOneName", "{halt:?}");
+        function.invoke(event(here(4)).as_bytes(), &call()).await.unwrap();
+    });
+}
+
+/// A drop that is repeated does not take away what has come in the meantime.
+#[test]
+fn a_whole_view_is_not_dropped_twice_without_its_generation() {
+    support::block_on(async {
+        let store = support::embedded(87);
+        let function = changed(&store).await;
+        let _: DroppedView = ask(&function, drop_view("paid", None)).await.unwrap();
+        let again = support::function(&[CHANGED, ADDED].concat(), &store, "h_").await;
+        let whole = drop_view("paid", None);
+        assert_eq!(code::<DroppedView>(&again, whole).await, "GenerationNeeded");
+        let told: DroppedView = ask(&again, drop_view("paid", Some(2))).await.unwrap();
+        assert_eq!(told.left, [2]);
+        assert!(again.work().rows_of(("paid", 3), 9).await.unwrap().is_some());
+    });
+}
+
+#[test]
+fn readers_of_an_added_view_are_told_that_it_is_not_built() {
+    support::block_on(async {
+        let store = support::embedded(88);
+        changed(&store).await;
+        let found = current(&store, "paid").await;
+        assert!(matches!(found, Err(LookupError::NotBuilt(_))), "{found:?}");
+        assert_eq!(current(&store, "totals").await.unwrap().generation, 1);
+    });
+}
+
+#[test]
+fn a_generation_gets_no_table_that_another_view_has() {
+    support::block_on(async {
+        let store = support::embedded(89);
+        let other = TOTALS.replace("totals", "totals_g2");
+        let function = support::function(&[TOTALS, &*other].concat(), &store, "h_").await;
+        let record = order(1, "INSERT", "O#1", Some(("EU", "1", "PAID")));
+        let event = format!("{{\"Records\":[{record}]}}");
+        function.invoke(event.as_bytes(), &call()).await.unwrap();
+        let refused = support::try_function(&[CHANGED, &*other].concat(), &store, "h_").await;
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("is the table of view totals_g2"), "{refused}");
+    });
+}
+
+#[test]
+fn more_views_than_can_be_kept_together_are_refused_before_they_are_registered() {
+    support::block_on(async {
+        let store = support::embedded(90);
+        let view = |number: usize| TOTALS.replace("totals", &format!("v{number}"));
+        let some: String = (0..30).map(view).collect();
+        support::function(&some, &store, "h_").await;
+        let others: String = (30..60).map(view).collect();
+        let refused = support::try_function(&others, &store, "h_").await.unwrap_err().to_string();
+        assert!(refused.contains("would have 60 views FROM orders; 49"), "{refused}");
+        // The ledger is as it was.
+        support::function(&some, &store, "h_").await;
+    });
+}
+
+/// The row that every invocation looks at is wrong: that is said, and not tried for ever.
+#[test]
+fn a_damaged_row_of_what_is_served_fails_the_invocation() {
+    support::block_on(async {
+        let embedded = Embedded::open(None).unwrap();
+        let client = SharedHttpClient::new(embedded.clone());
+        let endpoint = support::local_endpoint(None);
+        let store = Store::new(client, &endpoint, Arc::new(SystemClock), 91);
+        let function = changed(&store).await;
+        let damaged = r#"{"TableName":"h_ledger","Item":{"pk":{"S":"V#served"},"rev":{"S":"x"}}}"#;
+        let (status, told) = embedded.answer("DynamoDB_20120810.PutItem", damaged.as_bytes());
+        assert_eq!(status, 200, "{told}");
+        let record = order(2, "INSERT", "O#2", Some(("EU", "1", "PAID")));
+        let event = format!("{{\"Records\":[{record}]}}");
+        let halt = function.invoke(event.as_bytes(), &call()).await.unwrap_err();
+        assert_eq!(halt.code, "StateOfOtherViews", "{halt:?}");
     });
 }

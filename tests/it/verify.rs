@@ -69,7 +69,7 @@ async fn repair(shop: &Shop, request: &Verify, dry_run: bool) -> Verified {
 fn told(verified: &Verified) -> Vec<String> {
     assert_eq!((&verified.undecided, &verified.not_done), (&Vec::new(), &Vec::new()));
     let one = |drift: &Drift| {
-        let Drift { what, view, group, expected, found, items } = drift;
+        let Drift { what, view, generation: _, group, expected, found, items } = drift;
         format!("{what} {view} {group}: {expected} {found} {}", items.join("+"))
     };
     let mut told: Vec<String> = verified.drift.iter().map(one).collect();

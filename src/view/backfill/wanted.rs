@@ -56,7 +56,9 @@ impl Served {
             for &view in &self.groups[source.group].views {
                 let Generation { number, is_current, .. } = self.generations[view];
                 let state = text_of(&rows[view], STATE).and_then(ViewState::read);
-                let is_built = state == Some(ViewState::Ready) || (is_current && state.is_none());
+                // A first generation knows what came since its mapping began, and was read so.
+                let is_first = is_current || number == 1;
+                let is_built = state == Some(ViewState::Ready) || (is_first && state.is_none());
                 building.extend((!is_built).then_some(number));
                 current.extend(is_current.then_some(number));
             }

@@ -15,26 +15,27 @@ use crate::{
     },
     record::Timestamp,
     store::{
-        Item, StoreError,
+        Item, StoreError, Usage,
         rows::{Change, RowKey, text, text_of},
     },
     view::{
-        building::{self, DROPPED, STATE},
-        definition::View,
+        building::{self, DROPPED},
         registry::{self, Id, Registered, Registry},
         rows::ROW_KEY,
         served::Served,
         source_item::LEDGER_KEY,
-        sources::{self, kind_of},
-        sql,
+        sources,
     },
 };
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Rows that are deleted at once.
 const AT_ONCE: usize = 25;
 /// No page is begun in the last milliseconds before the deadline.
 const RESERVE_MS: i64 = 3_000;
+/// No pause is longer, in seconds: a page of the least rate there is.
+const PAUSE_S_MAX: f64 = 3_600.0;
 
 impl Served {
     /// Drops a generation or a whole view, and deletes rows of what was dropped before.
@@ -64,18 +65,28 @@ impl Served {
         let in_flight_ms = drop.timeout_s.map_or(IN_FLIGHT_MS, |timeout| {
             IN_FLIGHT_MS.min(i64::from(timeout) * 1_000 + CLOCKS_MS)
         });
+        let (mut waits, mut after) = (None::<u64>, Place::read(drop)?);
         for (id, known) in registry.dropped.iter().filter(is_of) {
             let from = known.since_ms.unwrap_or(now).saturating_add(in_flight_ms);
-            let wait_ms = u64::try_from(from.saturating_sub(now)).unwrap_or(0);
-            let is_deleted = wait_ms == 0
-                && self.delete_rows((id, known), (drop, &registry), (&mut told, call)).await?;
-            if is_deleted {
-                self.forgotten(id, call.deadline).await?;
-            } else {
-                told.left.push(id.1);
-                told.wait_ms = told.wait_ms.max(wait_ms);
+            let mut wait_ms = u64::try_from(from.saturating_sub(now)).unwrap_or(0);
+            if wait_ms == 0 {
+                let at = after.take_if(|after| after.generation == id.1);
+                let work = (drop, &registry, at);
+                match self.delete_rows((id, known), work, (&mut told, call)).await? {
+                    None => {
+                        self.forgotten(id, call.deadline).await?;
+                        continue;
+                    }
+                    Some(left) => {
+                        wait_ms = left.wait_ms;
+                        told.cursor.get_or_insert(left.at.written());
+                    }
+                }
             }
+            told.left.push(id.1);
+            waits = Some(waits.map_or(wait_ms, |least| least.min(wait_ms)));
         }
+        told.wait_ms = waits.unwrap_or_default();
         let used = self.usage().since(before);
         (told.read_units, told.write_units) = (used.read_units, used.write_units);
         Ok(told)
@@ -94,9 +105,9 @@ impl Served {
                 .filter(|(number, _)| is_meant(*number))
                 .map(|(number, known)| (number, known.is_current))
                 .collect();
+            let mut dropped = registry.dropped.keys().filter(|(name, _)| *name == drop.view);
             if meant.is_empty() {
-                let is_dropped = |(name, number): &Id| *name == drop.view && is_meant(*number);
-                if registry.dropped.keys().any(is_dropped) {
+                if dropped.any(|(_, number)| is_meant(*number)) {
                     return Ok(registry);
                 }
                 let message = format!(
@@ -105,6 +116,13 @@ impl Served {
                     drop.view
                 );
                 return Err(Halt::new("GenerationUnknown", message));
+            }
+            if let (None, Some((view, number))) = (drop.generation, dropped.next()) {
+                let message = format!(
+                    "generation {number} of view {view} is being dropped, and the view is \
+                     registered again: say which generation is meant"
+                );
+                return Err(Halt::new("GenerationNeeded", message));
             }
             if let (Some(number), [(_, true)]) = (drop.generation, &*meant) {
                 let message = format!(
@@ -115,53 +133,54 @@ impl Served {
                 return Err(Halt::new("GenerationCurrent", message));
             }
             let mut changes = Vec::new();
-            for (number, is_current) in meant {
+            let is_whole = registry.of(&drop.view).count() == meant.len();
+            for (number, _) in meant {
                 let id = (drop.view.clone(), number);
                 if let Some(known) = registry.generations.remove(&id) {
-                    let used = registry.numbers.entry(known.from.clone()).or_insert(1);
-                    *used = (*used).max(number);
+                    registry.number_max = registry.number_max.max(number);
                     registry.dropped.insert(id, Registered { since_ms: None, ..known });
                 }
-                if is_current {
-                    let row = Item::from([
-                        (LEDGER_KEY.to_owned(), text(building::state_key(&drop.view))),
-                        ("view".to_owned(), text(&drop.view)),
-                        (STATE.to_owned(), text(DROPPED)),
-                    ]);
-                    changes.push(Change::put(table, row));
-                }
+            }
+            if is_whole {
+                changes.push(Change::put(table, building::untold_row(&drop.view, DROPPED)));
             }
             let written = registry::wrote(store, table, (&registry, true), changes, deadline).await;
             written.map_err(|error| self.unanswered(error))?;
         }
     }
 
-    /// Deletes rows of a dropped generation; whether none is left.
+    /// Deletes rows of a dropped generation; where to go on, unless none is left.
     async fn delete_rows(
         &self,
         (id, known): (&Id, &Registered),
-        (drop, registry): (&DropView, &Registry),
+        (drop, registry, at): (&DropView, &Registry, Option<Place>),
         (told, call): (&mut DroppedView, &Call),
-    ) -> Result<bool, Halt> {
+    ) -> Result<Option<Left>, Halt> {
         let (_, ledger) = self.ledger_place();
-        let per_s = drop.write_units_per_s.unwrap_or(UNITS_PER_S_DEFAULT).max(1);
-        let mut portion = Portion { served: self, told, call, per_s };
-        if let Some(table) = &known.table
-            && !portion.delete(table, ROW_KEY, |_| true).await?
+        let per_s = |units: Option<u32>| units.unwrap_or(UNITS_PER_S_DEFAULT).max(1);
+        let rates = (per_s(drop.read_units_per_s), per_s(drop.write_units_per_s));
+        let mut portion = Portion { served: self, told, call, rates };
+        let mut at = at.unwrap_or(Place { generation: id.1, is_ledger: false, after: None });
+        if let Some(table) = known.table.as_ref().filter(|_| !at.is_ledger)
+            && let Some(left) = portion.delete((table, ROW_KEY), at.clone(), |_| true).await?
         {
-            return Ok(false);
+            return Ok(Some(left));
         }
-        // Ledger rows are shared by the views of a generation; the last one takes them.
+        // Ledger rows are shared by the views of a generation; the last one takes them. A view
+        // whose text is not known may share them.
+        let Some(kind) = known.kind(id.1) else { return Ok(None) };
         let is_same = |other: &Registered, number: u32| {
-            number == id.1
-                && kind_with(other, number) == kind_with(known, number)
-                && other.from == known.from
+            let shares = other.kind(number).is_none_or(|other| other == kind);
+            number == id.1 && other.from == known.from && shares
         };
         if registry.generations.iter().any(|((_, number), other)| is_same(other, *number)) {
-            return Ok(true);
+            return Ok(None);
         }
-        let Some(kind) = kind_with(known, id.1) else { return Ok(true) };
-        portion.delete(ledger, LEDGER_KEY, |key| sources::is_of(key, &known.from, &kind)).await
+        if !at.is_ledger {
+            at = Place { is_ledger: true, after: None, ..at };
+        }
+        let is_meant = |key: &str| sources::is_of(key, &known.from, &kind);
+        portion.delete((ledger, LEDGER_KEY), at, is_meant).await
     }
 
     /// Strikes a generation off whose rows are deleted, with what is said of it.
@@ -176,6 +195,10 @@ impl Served {
             if registry.dropped.remove(id).is_none() {
                 return Ok(());
             }
+            let names = registry.generations.keys().chain(registry.dropped.keys());
+            if names.map(|(name, _)| name).all(|name| *name != id.0) {
+                registry.retired.insert(id.0.clone());
+            }
             let written = registry::wrote(store, table, (&registry, false), Vec::new(), deadline);
             if written.await.map_err(|error| self.unanswered(error))? {
                 return Ok(());
@@ -184,10 +207,31 @@ impl Served {
     }
 }
 
-/// What tells the ledger rows of a generation apart; none if its text cannot be read.
-fn kind_with(known: &Registered, number: u32) -> Option<String> {
-    let views = sql::parse(known.sql.as_deref()?).ok()?;
-    views.first().map(|view: &View| kind_of(view, number))
+/// How far the rows of a generation are deleted.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Place {
+    generation: u32,
+    /// Whether its own table is done.
+    is_ledger: bool,
+    /// The key of the last row that was looked at.
+    after: Option<String>,
+}
+
+impl Place {
+    fn read(drop: &DropView) -> Result<Option<Self>, Halt> {
+        let place = drop.cursor.as_deref().map(serde_json::from_str).transpose();
+        place.map_err(|_| Halt::new("CursorInvalid", "the cursor is not one of a drop"))
+    }
+
+    fn written(&self) -> String {
+        serde_json::to_string(self).expect("texts and numbers are JSON")
+    }
+}
+
+/// Where to go on with deleting, and when.
+struct Left {
+    at: Place,
+    wait_ms: u64,
 }
 
 /// A call at work on deleting.
@@ -195,55 +239,60 @@ struct Portion<'p> {
     served: &'p Served,
     told: &'p mut DroppedView,
     call: &'p Call,
-    per_s: u32,
+    /// Read and write units a second.
+    rates: (u32, u32),
 }
 
 impl Portion<'_> {
-    /// Deletes the rows of a table that are meant, as long as there is time; whether none is left.
+    /// Deletes the rows of a table that are meant, as long as there is time; where to go on,
+    /// unless none is left.
     async fn delete(
         &mut self,
-        table: &str,
-        key_name: &str,
+        (table, key_name): (&str, &str),
+        mut at: Place,
         is_meant: impl Fn(&str) -> bool,
-    ) -> Result<bool, Halt> {
-        let store = &self.served.store;
-        let deadline = self.call.deadline;
-        let mut from = None;
+    ) -> Result<Option<Left>, Halt> {
+        let (store, deadline) = (&self.served.store, self.call.deadline);
         loop {
-            if self.is_late() {
-                return Ok(false);
+            if self.is_late(0) {
+                return Ok(Some(Left { at, wait_ms: 0 }));
             }
+            let from = at.after.as_ref().map(|key| Item::from([(key_name.to_owned(), text(key))]));
+            let mut before = self.served.usage();
             let page = match store.scan(table, None, from, deadline).await {
                 Ok(page) => page,
                 // The table itself is gone, and its rows with it.
-                Err(error) if error.code == "ResourceNotFoundException" => return Ok(true),
+                Err(error) if error.code == "ResourceNotFoundException" => return Ok(None),
                 Err(error) => return Err(self.served.unanswered(error)),
             };
             let keys = page.items.iter().filter_map(|row| text_of(row, key_name));
             let keys: Vec<&str> = keys.filter(|key| is_meant(key)).collect();
             for keys in keys.chunks(AT_ONCE) {
-                if self.is_late() {
-                    return Ok(false);
-                }
-                self.delete_some(table, key_name, keys)
+                self.delete_some((table, key_name), keys)
                     .await
                     .map_err(|error| self.served.unanswered(error))?;
+                at.after = keys.last().map(|key| (*key).to_owned());
+                if let Some(wait_ms) = self.paused_since(before).await {
+                    return Ok(Some(Left { at, wait_ms }));
+                }
+                before = self.served.usage();
             }
-            from = page.next;
-            if from.is_none() {
-                return Ok(true);
+            at.after = match page.next {
+                None => return Ok(None),
+                Some(next) => text_of(&next, key_name).map(str::to_owned),
+            };
+            if let Some(wait_ms) = self.paused_since(before).await {
+                return Ok(Some(Left { at, wait_ms }));
             }
         }
     }
 
     async fn delete_some(
         &mut self,
-        table: &str,
-        key_name: &str,
+        (table, key_name): (&str, &str),
         keys: &[&str],
     ) -> Result<(), StoreError> {
         let store = &self.served.store;
-        let before = self.served.usage();
         let rows: Vec<RowKey<'_>> = keys
             .iter()
             .map(|key| RowKey { table, key: Item::from([(key_name.to_owned(), text(*key))]) })
@@ -251,14 +300,28 @@ impl Portion<'_> {
         let deletes = rows.iter().map(|row| store.delete(row, self.call.deadline));
         concurrent::all_or_error(deletes).await?;
         self.told.rows += keys.len() as u64;
-        let used = self.served.usage().since(before).write_units;
-        let pause = Duration::from_secs_f64((used / f64::from(self.per_s)).clamp(0.0, 60.0));
-        store.clock().sleep(pause).await;
         Ok(())
     }
 
-    fn is_late(&self) -> bool {
+    /// Waits as long as the rates ask for what was used. How long is left to wait, if that is
+    /// beyond the time of the call.
+    async fn paused_since(&self, before: Usage) -> Option<u64> {
+        let used = self.served.usage().since(before);
+        let (read, write) = self.rates;
+        let seconds = (used.read_units / f64::from(read)).max(used.write_units / f64::from(write));
+        let pause = Duration::from_secs_f64(seconds.clamp(0.0, PAUSE_S_MAX));
+        let clock = self.served.store.clock();
+        let pause_ms = i64::try_from(pause.as_millis()).unwrap_or(i64::MAX);
+        if self.is_late(pause_ms) {
+            return Some(pause_ms.unsigned_abs());
+        }
+        clock.sleep(pause).await;
+        None
+    }
+
+    /// Whether there is no time left for work after so many milliseconds.
+    fn is_late(&self, pause_ms: i64) -> bool {
         let Timestamp(now) = self.served.store.clock().now();
-        now.saturating_add(RESERVE_MS) >= self.call.deadline.0
+        now.saturating_add(pause_ms).saturating_add(RESERVE_MS) >= self.call.deadline.0
     }
 }

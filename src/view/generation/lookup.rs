@@ -34,6 +34,9 @@ pub enum LookupError {
     /// The view was dropped.
     #[error("view {0} was dropped")]
     Dropped(String),
+    /// The view was added to a source that has items, and never made current.
+    #[error("view {0} was added and is being built: `view switch` will make it current")]
+    NotBuilt(String),
     /// The store refuses or cannot be reached.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -43,7 +46,7 @@ pub enum LookupError {
 /// table of its plain name.
 ///
 /// # Errors
-/// The view was dropped, or the store does not answer.
+/// The view was dropped, or was added and never made current; or the store does not answer.
 pub async fn current_table(
     store: &Store,
     (ledger_table, view_table_prefix): (&str, &str),
@@ -55,6 +58,9 @@ pub async fn current_table(
     let state = text_of(&row, STATE);
     if state == Some(building::DROPPED) {
         return Err(LookupError::Dropped(view.to_owned()));
+    }
+    if state == Some(building::ADDED) {
+        return Err(LookupError::NotBuilt(view.to_owned()));
     }
     let plain = || table_name(view_table_prefix, view, 1);
     Ok(Current {

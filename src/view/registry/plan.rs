@@ -1,9 +1,11 @@
 //! What the files of a function propose, made into what is registered.
 //!
 //! - A definition that a generation of the view has, the current one or another, is served.
-//! - A view of a source of which the ledger has no items joins as its first generation, current.
+//! - A view that is new joins as its first generation, current, if no record of its source has
+//!   come: then no invocation can be under way that will write the source's first ledger rows
+//!   without it, for it writes down that the source has come before it looks at the ledger.
 //! - Any other is a new generation, which is built beside what is served. Those that one start
-//!   adds share a number, so that they share ledger rows too.
+//!   adds share a number, so that they share ledger rows too. No number is used twice.
 //!
 //! What is registered and not in the files stays. An older version of the function therefore takes
 //! nothing away that a newer one has added, and what it lacks it learns from the registry.
@@ -13,9 +15,11 @@ use crate::{
     record::Timestamp,
     store::{Filter, Store, StoreError, rows::text_of},
     view::{
+        VIEWS_PER_SOURCE_MAX,
         definition::View,
         source_item::LEDGER_KEY,
         sources::{self, kind_of},
+        sql,
     },
 };
 use std::collections::BTreeMap;
@@ -39,53 +43,53 @@ pub(crate) async fn plan(
     deadline: Timestamp,
 ) -> Result<Planned, RegistryError> {
     let mut planned = with_texts(registry, place, files);
-    let sources = planned.registry.sources();
+    let before = planned.registry.clone();
+    let sources = before.sources();
+    let number_next = before.next_number();
     // Of all the views of a source the first to be new asks; the others do as it does.
     let mut asked: BTreeMap<(&str, String), bool> = BTreeMap::new();
-    let mut numbers: BTreeMap<&str, u32> = BTreeMap::new();
     for view in files {
         let fingerprint = view.fingerprint();
-        let registry = &planned.registry;
-        if registry.of(&view.name).any(|(_, known)| known.fingerprint == fingerprint) {
+        if before.of(&view.name).any(|(_, known)| known.fingerprint == fingerprint) {
             continue;
         }
         let (kind, from) = (kind_of(view, 1), view.from.as_str());
-        let is_known = registry.of(&view.name).next().is_some();
-        let has_items = match asked.get(&(from, kind.clone())) {
-            _ if is_known => true,
-            Some(has_items) => *has_items,
-            None => {
-                let table = (place.store, place.ledger_table);
-                let has_items = registry.numbers.contains_key(from)
-                    || has_items(table, (from, &kind), deadline).await?;
-                asked.insert((from, kind), has_items);
-                has_items
-            }
-        };
-        let is_first = !is_known && !has_items;
+        let is_first = !before.has_had(view)
+            && match asked.get(&(from, kind.clone())) {
+                Some(has_items) => !has_items,
+                None => {
+                    let table = (place.store, place.ledger_table);
+                    let has_items = has_items(table, (from, &kind), deadline).await?;
+                    asked.insert((from, kind), has_items);
+                    !has_items
+                }
+            };
+        let number = if is_first { 1 } else { number_next };
+        let table = table_name(place.view_table_prefix, &view.name, number);
         if !is_first {
-            refuse(place, registry, view)?;
+            refuse(place, &before, view)?;
+            // Such a program cannot build it either.
+            if !cfg!(feature = "backfill") {
+                let (view, table) = (view.name.clone(), place.ledger_table.to_owned());
+                return Err(RegistryError::NeedsBackfill { view, table });
+            }
+            planned.registry.number_max = number;
+            planned.building.push((view.name.clone(), number));
         }
-        let number = if is_first {
-            1
-        } else {
-            *numbers.entry(from).or_insert_with(|| planned.registry.next_number(from))
-        };
+        is_free(&planned.registry, (view, number), &table)?;
         let known = Registered {
             from: view.from.clone(),
             by_name: sources.by_name.contains(from),
             fingerprint,
             sql: Some(view.to_string()),
-            table: Some(table_name(place.view_table_prefix, &view.name, number)),
+            table: Some(table),
             is_current: is_first,
             ..Registered::default()
         };
-        let id = (view.name.clone(), number);
-        if !is_first {
-            planned.registry.numbers.insert(view.from.clone(), number);
-            planned.building.push(id.clone());
-        }
-        planned.registry.generations.insert(id, known);
+        planned.registry.generations.insert((view.name.clone(), number), known);
+    }
+    if planned.registry.generations.len() > before.generations.len() {
+        fit(&planned.registry)?;
     }
     let textless = absent_of_sources(&planned.registry, files)
         .into_iter()
@@ -117,8 +121,12 @@ fn refuse(place: Place<'_>, registry: &Registry, view: &View) -> Result<(), Regi
     if registry.of(&view.name).any(|(_, known)| known.sql.is_none()) {
         return Err(no_text(place, view.name.clone()));
     }
-    let has_come = |kind: &str| registry.first.contains_key(&format!("{kind}/{}", view.from));
-    let is_stream = view.key.is_some() || (has_come("stream") && !has_come("table"));
+    let is_stream =
+        view.key.is_some() || (registry.knows("stream", view) && !registry.knows("table", view));
+    if registry.also.iter().any(|arn| arn.ends_with(&format!(":table/{}", view.from))) {
+        let (view, from) = (view.name.clone(), view.from.clone());
+        return Err(RegistryError::SeveralSources { view, from, table });
+    }
     match (is_stream, registry.of(&view.name).next()) {
         (false, _) => Ok(()),
         (true, Some(_)) => Err(RegistryError::OtherDefinition { view: view.name.clone(), table }),
@@ -133,12 +141,69 @@ fn no_text(place: Place<'_>, view: String) -> RegistryError {
     RegistryError::NoText { view, table: place.ledger_table.to_owned() }
 }
 
+/// Refuses a table that another generation has.
+fn is_free(
+    registry: &Registry,
+    (view, generation): (&View, u32),
+    table: &str,
+) -> Result<(), RegistryError> {
+    let mut all = registry.generations.iter().chain(&registry.dropped);
+    match all.find(|(_, known)| known.table.as_deref() == Some(table)) {
+        None => Ok(()),
+        Some(((other, _), _)) => Err(RegistryError::TableTaken {
+            view: view.name.clone(),
+            generation,
+            table: table.to_owned(),
+            other: other.clone(),
+        }),
+    }
+}
+
+/// Refuses what could not be served: more views in a group than a transaction holds.
+fn fit(registry: &Registry) -> Result<(), RegistryError> {
+    let mut groups: BTreeMap<(&str, Option<String>, u32), usize> = BTreeMap::new();
+    for ((_, number), known) in &registry.generations {
+        *groups.entry((&known.from, known.kind(*number), *number)).or_default() += 1;
+    }
+    match groups.into_iter().find(|(_, views)| *views > VIEWS_PER_SOURCE_MAX) {
+        None => Ok(()),
+        Some(((from, _, generation), views)) => Err(RegistryError::TooMany {
+            from: from.to_owned(),
+            generation,
+            views,
+            max: VIEWS_PER_SOURCE_MAX,
+        }),
+    }
+}
+
+impl Registered {
+    /// What tells its ledger rows from others of its source; none if its text is not known or
+    /// cannot be read.
+    pub(crate) fn kind(&self, number: u32) -> Option<String> {
+        let views = sql::parse(self.sql.as_deref()?).ok()?;
+        views.first().map(|view| kind_of(view, number))
+    }
+}
+
 impl Registry {
-    /// A number that no generation of a source has had.
-    pub(crate) fn next_number(&self, from: &str) -> u32 {
-        let all = self.generations.iter().chain(&self.dropped);
-        let used = all.filter(|(_, known)| known.from == from).map(|((_, number), _)| *number);
-        used.chain(self.numbers.get(from).copied()).max().unwrap_or(1) + 1
+    /// A number that no generation has had.
+    fn next_number(&self) -> u32 {
+        let used = self.generations.keys().chain(self.dropped.keys()).map(|(_, number)| *number);
+        used.chain([self.number_max, 1]).max().unwrap_or(1) + 1
+    }
+
+    /// Whether a view of this name has been served, or a record of its source may have come.
+    fn has_had(&self, view: &View) -> bool {
+        let mut names = self.generations.keys().chain(self.dropped.keys()).map(|(name, _)| name);
+        names.any(|name| *name == view.name)
+            || self.retired.contains(&view.name)
+            || self.knows("table", view)
+            || self.knows("stream", view)
+    }
+
+    /// Whether records of a source of this kind have come that the view reads.
+    fn knows(&self, kind: &str, view: &View) -> bool {
+        self.first.contains_key(&format!("{kind}/{}", view.from))
     }
 
     /// Whether other generations are served, or other ones are current.

@@ -23,7 +23,7 @@ use crate::{
     view::{source_item::LEDGER_KEY, sources::Sources},
 };
 use aws_sdk_dynamodb::types::AttributeValue;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A view's name, and the number of one generation of it.
 pub(crate) type Id = (String, u32);
@@ -37,11 +37,15 @@ pub(crate) struct Registry {
     pub(crate) generations: BTreeMap<Id, Registered>,
     /// What is served no longer, and whose rows are still there.
     pub(crate) dropped: BTreeMap<Id, Registered>,
-    /// The highest number that a generation of a source has had, by the source's name, once it
-    /// had another than the first. A number is never used again.
-    pub(crate) numbers: BTreeMap<String, u32>,
+    /// The highest number that a generation has had, once one had another than the first. A
+    /// number is never used again.
+    pub(crate) number_max: u32,
+    /// Views that were dropped, and of which nothing is left. One of the name may come back.
+    pub(crate) retired: BTreeSet<String>,
     /// The first source that came, by the resource part of its ARN.
     pub(crate) first: BTreeMap<String, String>,
+    /// The ARNs of those that came later and have the name of a first one.
+    pub(crate) also: BTreeSet<String>,
     /// What this version does not know.
     rest: Item,
 }
@@ -71,7 +75,7 @@ impl Registry {
     pub(crate) fn sources(&self) -> Sources {
         let by_name = self.generations.values().filter(|view| view.by_name);
         let by_name = by_name.map(|view| view.from.clone()).collect();
-        Sources { by_name, first: self.first.clone() }
+        Sources { by_name, first: self.first.clone(), also: self.also.clone() }
     }
 
     /// The generations of a view, in the order of their numbers.
@@ -84,7 +88,9 @@ impl Registry {
     /// Whether a function from before generations may read it.
     fn is_plain(&self) -> bool {
         let is_first = |((_, number), known): (&Id, &Registered)| *number == 1 && known.is_current;
-        self.numbers.is_empty() && self.dropped.is_empty() && self.generations.iter().all(is_first)
+        let was_never_changed =
+            self.number_max <= 1 && self.dropped.is_empty() && self.retired.is_empty();
+        was_never_changed && self.generations.iter().all(is_first)
     }
 }
 
@@ -137,14 +143,20 @@ fn parse(mut row: Item) -> Option<Registry> {
             registry.first.insert(resource.clone(), arn.as_s().ok()?.clone());
         }
     }
-    if let Some(numbers) = row.remove("numbers") {
-        for (source, number) in numbers.as_m().ok()? {
-            registry.numbers.insert(source.clone(), number.as_n().ok()?.parse().ok()?);
-        }
-    }
-    row.retain(|name, _| !matches!(name.as_str(), "rev" | "owner" | LEDGER_KEY));
+    registry.number_max = number_of(&row, "number_max").unwrap_or_default();
+    registry.retired = row.remove("retired").map_or(Some(BTreeSet::new()), texts)?;
+    registry.also = row.remove("also").map_or(Some(BTreeSet::new()), texts)?;
+    row.retain(|name, _| !matches!(name.as_str(), "rev" | "owner" | "number_max" | LEDGER_KEY));
     registry.rest = row;
     Some(registry)
+}
+
+fn texts(list: AttributeValue) -> Option<BTreeSet<String>> {
+    list.as_l().ok()?.iter().map(|it| it.as_s().ok().cloned()).collect()
+}
+
+fn list_of(texts: &BTreeSet<String>) -> AttributeValue {
+    AttributeValue::L(texts.iter().map(text).collect())
 }
 
 fn parse_list(list: &AttributeValue) -> Option<BTreeMap<Id, Registered>> {
@@ -224,10 +236,13 @@ pub(super) fn changes(table: &str, registry: &Registry, serves_others: bool) -> 
         let views = views.map(|(id, known)| (id.0.clone(), AttributeValue::M(entry(id, known))));
         row.insert("views".to_owned(), AttributeValue::M(views.collect()));
     } else {
-        let numbers = registry.numbers.iter().map(|(source, it)| (source.clone(), number(*it)));
         row.insert("served".to_owned(), list(&registry.generations));
         row.insert("dropped".to_owned(), list(&registry.dropped));
-        row.insert("numbers".to_owned(), AttributeValue::M(numbers.collect()));
+        row.insert("number_max".to_owned(), number(registry.number_max));
+        row.insert("retired".to_owned(), list_of(&registry.retired));
+    }
+    if !registry.also.is_empty() {
+        row.insert("also".to_owned(), list_of(&registry.also));
     }
     let registered = Change::put(table, row)
         .only_if("attribute_not_exists(#k) OR #r = :r")

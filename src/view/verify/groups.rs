@@ -349,6 +349,7 @@ impl Walk<'_> {
         Drift {
             what: "group".to_owned(),
             view: definition.name.clone(),
+            generation: self.views.generations[group.view].number,
             group: readable(&group.key),
             expected: group.expected.told(definition),
             found,

@@ -143,7 +143,7 @@ mod tests {
         let first = std::collections::BTreeMap::from([("table/orders".into(), here.into())]);
         for by_name in [vec![], vec!["orders".to_owned()]] {
             let by_name = by_name.into_iter().collect();
-            let sources = Sources { by_name, first: first.clone() };
+            let sources = Sources { by_name, first: first.clone(), ..Sources::default() };
             for arn in [here, there] {
                 let filing = sources.filing(arn).unwrap();
                 let item = || SourceItem { row_key: "S3:O#1".into(), readable: String::new() };

@@ -214,6 +214,7 @@ impl Walk<'_> {
             drift.push(Drift {
                 what: "item".to_owned(),
                 view: definition.name.clone(),
+                generation: self.views.generations[view].number,
                 group: group_of(expected.or(found)),
                 expected: says,
                 found: said,

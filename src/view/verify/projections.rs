@@ -141,6 +141,7 @@ impl Walk<'_> {
         let drift = Drift {
             what: "row".to_owned(),
             view: view.clone(),
+            generation: self.views.generations[pair.view].number,
             group: key,
             expected: what(!is_there),
             found: what(is_there),

@@ -15,7 +15,7 @@ fn setup(seed: u64) -> Setup {
     let troubles = Troubles { throttled: 60, conflict: 40, lost_answer: 60 };
     let hands = small.hands.min(2);
     let items = small.items / 3;
-    Setup { items, hands, changes: 30, ahead_ms: 0, stalls: 25, troubles, ..small }
+    Setup { items, hands, changes: 30, stalls: 25, troubles, ..small }
 }
 
 #[test]
@@ -48,4 +48,9 @@ fn control_a_backfill_that_does_not_wait_leaves_items_out() {
 #[test]
 fn control_a_generation_that_takes_late_copies_of_what_was_finished_before_goes_back() {
     is_caught(Broken::GenerationNotFenced);
+}
+
+#[test]
+fn control_a_drop_that_does_not_wait_leaves_rows_behind() {
+    is_caught(Broken::DropNotAwaited);
 }

@@ -44,6 +44,8 @@ pub(super) enum Broken {
     GenerationNotAwaited,
     /// A new generation takes records that were finished before it was served.
     GenerationNotFenced,
+    /// Rows of what was dropped are deleted at once.
+    DropNotAwaited,
 }
 
 /// How often things fail, one call in so many; 0 is never.
@@ -266,6 +268,14 @@ fn break_write(broken: Broken, put: &mut Value, now: i64) {
             }
             if let Some(item) = put.get_mut("Item") {
                 shift(item, "from_ms", 3_600_000);
+            }
+        }
+        Broken::DropNotAwaited => {
+            let dropped = put.pointer_mut("/Item/dropped/L").and_then(Value::as_array_mut);
+            for entry in dropped.into_iter().flatten() {
+                if let Some(since) = entry.pointer_mut("/M/since_ms/N") {
+                    *since = json!((now - 3_600_000).to_string());
+                }
             }
         }
         _ => {}

@@ -19,10 +19,13 @@ use crate::{
 use clap::Args;
 use std::{path::PathBuf, time::Duration};
 
+/// Calls of a drop in a row that come to nothing.
+const IDLE_MAX: u32 = 20;
+/// What is waited for longer is told of, in milliseconds.
+const LONG_MS: u64 = 5_000;
+
 /// Where definitions are unless told otherwise.
 const VIEWS_DEFAULT: &str = "views";
-/// Calls of a drop in a row that delete nothing and need not wait.
-const IDLE_MAX: u32 = 20;
 
 #[derive(Debug, Args)]
 pub(super) struct DiffArgs {
@@ -59,6 +62,9 @@ pub(super) struct DropArgs {
     /// Nothing is dropped without it.
     #[arg(long)]
     yes: bool,
+    /// Read units a second at most, about.
+    #[arg(long, value_name = "UNITS", default_value_t = UNITS_PER_S_DEFAULT)]
+    read_units_per_s: u32,
     /// Write units a second at most, about.
     #[arg(long, value_name = "UNITS", default_value_t = UNITS_PER_S_DEFAULT)]
     write_units_per_s: u32,
@@ -116,32 +122,46 @@ pub(super) async fn drop(arguments: &DropArgs) -> Result<Exit, Complaint> {
             .with_hint("its rows are deleted, and the view is built anew if it comes back"));
     }
     let asked: Asked<Views> = arguments.owner.asked(false).await?;
-    let wanted = DropView {
+    let mut wanted = DropView {
         view: arguments.name.clone(),
         generation: arguments.generation,
         yes: true,
+        read_units_per_s: Some(arguments.read_units_per_s),
         write_units_per_s: Some(arguments.write_units_per_s),
         timeout_s: Some(arguments.timeout_s),
+        cursor: None,
     };
-    let (mut rows, mut idle) = (0, 0);
-    loop {
-        let told: DroppedView = asked.ask(Operation::DropView(wanted.clone())).await?;
-        rows += told.rows;
-        if told.left.is_empty() {
-            break;
+    let mut told: DroppedView = asked.ask(Operation::DropView(wanted.clone())).await?;
+    let (mut rows, mut idle) = (told.rows, 0);
+    // From now on by number: the view may come back meanwhile.
+    for generation in std::mem::take(&mut told.left) {
+        wanted.generation = Some(generation);
+        wanted.cursor = told.cursor.take();
+        let mut wait_ms = told.wait_ms;
+        loop {
+            if wait_ms > LONG_MS {
+                talk(format_args!(
+                    "dropped; rows are deleted in {} s, when no invocation writes",
+                    wait_ms.div_ceil(1_000)
+                ));
+            }
+            tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+            let part: DroppedView = asked.ask(Operation::DropView(wanted.clone())).await?;
+            rows += part.rows;
+            if part.left.is_empty() {
+                break;
+            }
+            let is_idle = part.cursor == wanted.cursor && part.wait_ms == 0;
+            idle = if is_idle { idle + 1 } else { 0 };
+            if idle == IDLE_MAX {
+                return Err(Complaint::new(format!("{idle} calls in a row deleted nothing"))
+                    .with_hint(
+                        "is the function's timeout long enough to read a page of a table?",
+                    ));
+            }
+            (wanted.cursor, wait_ms) = (part.cursor, part.wait_ms);
         }
-        idle = if told.rows == 0 && told.wait_ms == 0 { idle + 1 } else { 0 };
-        if idle == IDLE_MAX {
-            return Err(Complaint::new(format!("{idle} calls in a row deleted nothing"))
-                .with_hint("is the function's timeout long enough to read a page of its tables?"));
-        }
-        if told.wait_ms > 0 {
-            let seconds = told.wait_ms.div_ceil(1_000);
-            talk(format_args!(
-                "dropped; rows are deleted in {seconds} s, when no invocation writes"
-            ));
-        }
-        tokio::time::sleep(Duration::from_millis(told.wait_ms)).await;
+        (told.cursor, told.wait_ms) = (None, 0);
     }
     print(&format!("view {}: dropped, {rows} rows deleted\n", arguments.name));
     talk(format_args!("if a file still has it, the next start of the function builds it anew"));

@@ -5,8 +5,10 @@
 //! beside what is served, made current, and the former generation is dropped. Meanwhile readers
 //! look at what is current: at every moment it is the SQL over a prefix of each item's changes.
 
+mod readers;
+
 use super::{Broken, DAY_MS, ORDERS, Play, Played, Setup, alone};
-use crate::{oracle, support};
+use crate::support;
 use changefold::{
     call::{Call, Halt},
     handler::Function,
@@ -17,16 +19,13 @@ use changefold::{
     },
     outcome::Answer,
     record::Timestamp,
-    store::Store,
-    view::{Views, building::ViewState, registry::Owner, sql},
+    view::{Views, building::ViewState, sql},
 };
 use serde_json::{Value, json};
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
-    pin::pin,
     rc::Rc,
-    task::{Context, Poll, Waker},
 };
 
 /// The definitions of the later version: all of them are others.
@@ -55,7 +54,12 @@ pub(in crate::backfill) struct Versions {
 }
 
 /// An environment, and the definitions of its version.
-type Running = (&'static str, Rc<Function<Views>>);
+#[derive(Clone)]
+struct Running {
+    text: &'static str,
+    function: Rc<Function<Views>>,
+    ahead_ms: i64,
+}
 
 /// The images that an item has had, the number of the change that made it, and when.
 type History = BTreeMap<usize, Vec<(u64, i64, Option<Value>)>>;
@@ -139,32 +143,32 @@ impl Play {
         {
             text = texts[texts.len() - 1];
         }
-        let deadline = Timestamp(self.world.now() + time_ms);
         let warm = {
             let running = self.versions.running.borrow();
-            let warm: Vec<_> = running.iter().filter(|(of, _)| *of == text).collect();
+            let warm: Vec<_> = running.iter().filter(|it| it.text == text).collect();
             let some = (!warm.is_empty()).then(|| self.world.below(warm.len()));
-            some.map(|at| Rc::clone(&warm[at].1))
+            some.map(|at| warm[at].clone())
         };
-        let function = match warm.filter(|_| !self.world.is_one_in(12)) {
-            Some(function) => function,
-            None => self.starts(text, deadline).await?,
+        let ends = self.world.now() + time_ms;
+        let Running { function, ahead_ms, .. } = match warm.filter(|_| !self.world.is_one_in(12)) {
+            Some(running) => running,
+            None => self.starts(text, ends).await?,
         };
+        // Lambda tells the moment by its own clock.
+        let deadline = Timestamp(ends + ahead_ms);
         function.invoke(&payload, &Call::new("retried", deadline)).await
     }
 
-    /// Starts an environment of a version.
-    async fn starts(
-        &self,
-        text: &'static str,
-        deadline: Timestamp,
-    ) -> Result<Rc<Function<Views>>, Halt> {
-        let store = self.store_of_function(0);
-        let function = Rc::new(self.function_of(text, store, deadline).await?);
+    /// Starts an environment of a version, whose clock may be minutes off.
+    async fn starts(&self, text: &'static str, ends: i64) -> Result<Running, Halt> {
+        let ahead_ms = if self.world.is_one_in(2) { self.setup.ahead_ms } else { 0 };
+        let store = self.store_of_function(ahead_ms);
+        let function = self.function_of(text, store, Timestamp(ends + ahead_ms)).await?;
+        let running = Running { text, function: Rc::new(function), ahead_ms };
         if self.versions.texts.borrow().contains(&text) {
-            self.versions.running.borrow_mut().push((text, Rc::clone(&function)));
+            self.versions.running.borrow_mut().push(running.clone());
         }
-        Ok(function)
+        Ok(running)
     }
 
     fn item(&self, key: usize) -> Option<Value> {
@@ -226,8 +230,8 @@ impl Change {
                 let starting = play.clone();
                 let later = change.later;
                 let started = async move {
-                    let deadline = Timestamp(starting.world.now() + 20_000);
-                    starting.starts(later, deadline).await.map(|_| ())
+                    let ends = starting.world.now() + 20_000;
+                    starting.starts(later, ends).await.map(|_| ())
                 };
                 match play.tasks.attempt(play.fate(), started).await {
                     Some(Ok(())) => break,
@@ -252,7 +256,7 @@ impl Change {
             }
             // The deployment is over.
             play.versions.texts.borrow_mut().retain(|text| *text == change.later);
-            play.versions.running.borrow_mut().retain(|(text, _)| *text == change.later);
+            play.versions.running.borrow_mut().retain(|it| it.text == change.later);
             change.is_over.set(true);
             play.busy.set(play.busy.get() - 1);
         });
@@ -334,181 +338,6 @@ impl Change {
             }
         });
     }
-
-    /// The functions behind the wire: nothing else goes on meanwhile.
-    fn views(&self) -> Views {
-        let files = sql::parse(self.later).unwrap();
-        let owner = Owner::new("test");
-        let store: Store = self.play().calm_store();
-        at_once(Views::attach(files, store, ("ledger", ""), &owner, support::FOREVER)).unwrap()
-    }
-
-    fn text(&self, view: &str, generation: u32) -> String {
-        let text = if generation == 1 { super::VIEWS } else { self.later };
-        let named = format!("VIEW {view} ");
-        let mut statements = oracle::statements(text).into_iter();
-        statements.find(|statement| statement.contains(&named)).unwrap()
-    }
-
-    /// Compares what is current with the SQL over the changes that it knows of each item.
-    fn look(&self, view: &str) {
-        let play = self.play();
-        let key = json!({"TableName": "ledger", "Key": {"pk": {"S": format!("S#{view}")}}});
-        let row = play.ask("GetItem", &key)["Item"].take();
-        let generation = row["generation"]["N"].as_str().map_or(1, |it| it.parse().unwrap());
-        let views = self.views();
-        let listing = views.rows_of((view, generation), usize::MAX);
-        let Some(listing) = at_once(listing).unwrap() else {
-            return self.tell(format!("{view}: generation {generation} is not served"));
-        };
-        let items = match self.items(generation) {
-            Ok(items) => items,
-            Err(error) => return self.tell(format!("{view}: {error}")),
-        };
-        let differs = oracle::compare(&self.text(view, generation), "orders", &items, &listing);
-        if let Err(error) = differs {
-            self.tell(format!("{view}, generation {generation}: {error}"));
-        }
-    }
-
-    fn tell(&self, what: String) {
-        let now = self.play().world.now();
-        self.found.borrow_mut().push(format!("{now}: {what}"));
-    }
-
-    /// The items as a generation knows them: each as some change of it left it.
-    fn items(&self, generation: u32) -> Result<oracle::Items, String> {
-        let kind = if generation == 1 { "#" } else { "~2#" };
-        let prefix = format!("K#{ORDERS}{kind}");
-        let rows = self.play().all_of("ledger").into_iter();
-        let rows: BTreeMap<String, Value> = rows
-            .filter(|row| row["pk"]["S"].as_str().unwrap().starts_with(&prefix))
-            .map(|row| (row["key"]["S"].as_str().unwrap().to_owned(), row))
-            .collect();
-        let since = self.registered_ms();
-        let mut items = oracle::Items::new();
-        for (key, changes) in self.history.borrow().iter() {
-            let name = format!("pk=O#{key}");
-            let image = match rows.get(&name).map(|row| (row, row["v"]["S"].as_str().unwrap())) {
-                Some((row, "")) if generation == 1 => {
-                    let _ = row;
-                    changes[0].2.clone()
-                }
-                None if generation == 1 => None,
-                Some((_, version)) if !version.is_empty() => {
-                    let sequence = version.split(':').nth(version.split(':').count() - 2);
-                    let sequence: u64 = sequence.unwrap().parse().unwrap();
-                    let of = changes.iter().find(|(number, ..)| *number == sequence);
-                    of.ok_or_else(|| format!("{name}: {version} is no change of it"))?.2.clone()
-                }
-                // It was scanned, or was not there to be: as the last change left it that is not
-                // for the generation. All others from before the scan are delivered by now.
-                row => {
-                    let is_before = |at: i64| at / 1_000 * 1_000 < since + 5_000;
-                    let last = changes.iter().rfind(|(_, at, _)| is_before(*at));
-                    let image = last.and_then(|(.., image)| image.clone());
-                    let contributions = row.map(|(row, _)| row["c"]["S"].as_str().unwrap());
-                    if !contributes(image.as_ref(), contributions) {
-                        return Err(format!("{name}: {contributions:?} is not of {image:?}"));
-                    }
-                    image
-                }
-            };
-            items.extend(image.map(|image| (name, image)));
-        }
-        Ok(items)
-    }
-
-    /// When the second generation was seen registered.
-    fn registered_ms(&self) -> i64 {
-        let key = json!({"TableName": "ledger", "Key": {"pk": {"S": "V#"}}});
-        let row = self.play().ask("GetItem", &key)["Item"].take();
-        let served = row["served"]["L"].as_array().cloned().unwrap_or_default();
-        let since = served.iter().filter_map(|it| it["M"]["since_ms"]["N"].as_str()).next_back();
-        let is_shifted = self.play().setup.broken == Some(Broken::GenerationNotFenced);
-        let shift = if is_shifted { 3_600_000 } else { 0 };
-        since.map_or(0, |since| since.parse::<i64>().unwrap() + shift)
-    }
-
-    /// Compares every generation with the table, when nothing goes on.
-    fn is_exact_at_rest(&self, when: &str, has_former: bool) {
-        let items = self.play().all_of("orders").into_iter();
-        let items: oracle::Items = items.map(|item| (item["pk"].to_string(), item)).collect();
-        let views = self.views();
-        for view in ["totals", "everything", "open_orders"] {
-            let is_changed = self.changed().contains(&view);
-            for generation in [1, 2] {
-                let listing = views.rows_of((view, generation), usize::MAX);
-                let listing = at_once(listing).unwrap();
-                let is_there = if generation == 1 { has_former || !is_changed } else { is_changed };
-                match listing {
-                    Some(listing) if is_there => {
-                        let text = self.text(view, generation);
-                        let differs = oracle::compare(&text, "orders", &items, &listing).err();
-                        if let Some(error) = differs {
-                            self.tell(format!("{when}: {view}, generation {generation}: {error}"));
-                        }
-                    }
-                    None if !is_there => {}
-                    _ => self.tell(format!("{when}: {view}: generation {generation}: {is_there}")),
-                }
-            }
-        }
-    }
-
-    /// After the drop nothing of what was before is there.
-    fn nothing_is_left(&self) {
-        for view in self.changed() {
-            let rows = self.play().all_of(view).len();
-            if rows > 0 {
-                self.tell(format!("{view}: {rows} rows of the former generation are left"));
-            }
-        }
-        let own = format!("K#{ORDERS}#");
-        let keys = self.play().all_of("ledger").into_iter();
-        let keys: Vec<String> =
-            keys.map(|row| row["pk"]["S"].as_str().unwrap().to_owned()).collect();
-        let has_own = keys.iter().any(|key| key.starts_with(&own));
-        if has_own != (self.later == SOME_CHANGED) {
-            self.tell(format!("ledger rows of the former generation: {has_own}"));
-        }
-        if let Some(key) = keys.iter().find(|key| key.starts_with("S#") && key.ends_with("~1")) {
-            self.tell(format!("{key} is left"));
-        }
-    }
-}
-
-/// The end of what asks the store past the wire, while the world stands still.
-fn at_once<T>(asked: impl Future<Output = T>) -> T {
-    let mut asked = pin!(asked);
-    let mut context = Context::from_waker(Waker::noop());
-    for _ in 0..10_000 {
-        if let Poll::Ready(told) = asked.as_mut().poll(&mut context) {
-            return told;
-        }
-    }
-    panic!("the store does not answer at once");
-}
-
-/// Whether an image contributes this to the views of the later version.
-fn contributes(image: Option<&Value>, contributions: Option<&str>) -> bool {
-    let (Some(image), Some(contributions)) = (image, contributions) else {
-        return image.is_none() && contributions.is_none();
-    };
-    let told: Value = serde_json::from_str(contributions).unwrap();
-    let status = image["status"]["S"].as_str().unwrap();
-    let number = |value: &Value| -> f64 { value.as_str().unwrap().parse().unwrap() };
-    let is_total = match (&told["totals"], status) {
-        (Value::Null, status) => status != "PAID",
-        (totals, "PAID") => {
-            let region = image["region"]["S"].as_str().unwrap();
-            let amount = number(&image["amount"]["N"]);
-            totals[0] == format!("S{}:{region}", region.len())
-                && (number(&totals[1][1][1]) - amount).abs() < 1e-9
-        }
-        _ => false,
-    };
-    is_total && told["open_orders"].is_boolean() == (status == "OPEN")
 }
 
 /// How long an environment is frozen at the longest, in milliseconds: Lambda ends an invocation
