@@ -83,19 +83,32 @@ pub enum Operation {
     /// Gives parked records up; receipts of them stay.
     Drop(Drop),
     /// Brings items from their source into the views, whatever the ledger says of them.
+    #[cfg_attr(not(feature = "backfill"), serde(deserialize_with = "unread"))]
     Reconcile(ReconcileRequest),
     /// Brings every item of a table into its views, step by step.
+    #[cfg_attr(not(feature = "backfill"), serde(deserialize_with = "unread"))]
     Backfill(Backfill),
     /// Compares views with their ledger, or the ledger with its source.
+    #[cfg_attr(not(feature = "backfill"), serde(deserialize_with = "unread"))]
     Verify(Verify),
     /// Mends what a verification would find.
+    #[cfg_attr(not(feature = "backfill"), serde(deserialize_with = "unread"))]
     Repair(Repair),
     /// Says what a deploy of other definitions would do.
+    #[cfg_attr(not(feature = "backfill"), serde(deserialize_with = "unread"))]
     Diff(Diff),
     /// Makes another generation of a view the one that readers are given.
+    #[cfg_attr(not(feature = "backfill"), serde(deserialize_with = "unread"))]
     Switch(Switch),
     /// Takes a view or a generation of it away.
+    #[cfg_attr(not(feature = "backfill"), serde(deserialize_with = "unread"))]
     DropView(DropView),
+}
+
+/// What a program cannot carry out it does not read either: it is refused by its name.
+#[cfg(not(feature = "backfill"))]
+fn unread<'de, D: serde::Deserializer<'de>, T: Default>(operation: D) -> Result<T, D::Error> {
+    serde::de::IgnoredAny::deserialize(operation).map(|_| T::default())
 }
 
 impl Operation {

@@ -316,13 +316,10 @@ impl Work for Views {
         }
     }
 
+    #[cfg(feature = "backfill")]
     async fn operate(&self, operation: &Operation, call: &Call) -> Result<Value, Halt> {
         let mut served = self.served();
         let asked = generation::Asked { prefix: &self.view_table_prefix };
-        // What is left of the operations then asks for nothing that a change of views changes.
-        if !cfg!(feature = "backfill") {
-            return served.carry_out(operation, asked, call).await;
-        }
         if served.is_outdated(call.deadline).await.map_err(ledger::ledger_unread)? {
             self.reread(&served, call.deadline).await?;
         }
@@ -341,6 +338,13 @@ impl Work for Views {
                 return Err(unchanged(halt, &served.ledger_table));
             }
         }
+    }
+
+    /// What is left of the operations asks for nothing that a change of views changes.
+    #[cfg(not(feature = "backfill"))]
+    async fn operate(&self, operation: &Operation, call: &Call) -> Result<Value, Halt> {
+        let asked = generation::Asked { prefix: &self.view_table_prefix };
+        self.served().carry_out(operation, asked, call).await
     }
 }
 

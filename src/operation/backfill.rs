@@ -36,6 +36,12 @@ pub enum Backfill {
     Status(Which),
 }
 
+impl Default for Backfill {
+    fn default() -> Self {
+        Self::Status(Which::default())
+    }
+}
+
 impl Backfill {
     /// Whether it changes nothing.
     #[must_use]

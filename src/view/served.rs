@@ -7,7 +7,7 @@
 use super::{
     COLUMNS_MAX, OpenError, VIEWS_PER_SOURCE_MAX,
     definition::{Path, View},
-    registry::{self, Registered, Registry, RegistryError},
+    registry::{self, Id, Registered, Registry, RegistryError},
     sources::{self, Filing, Sources, kind_of},
     sql,
 };
@@ -98,9 +98,14 @@ impl Served {
         registry: &Registry,
         known: Known<'_>,
     ) -> Result<Self, OpenError> {
-        let place = |name: &str| known.order.iter().position(|view| view.name == name);
-        let mut all: Vec<_> = registry.generations.iter().collect();
-        all.sort_by_key(|((name, number), _)| (place(name).unwrap_or(usize::MAX), name, *number));
+        let is_of = |view: &View, id: &Id| id.0 == view.name;
+        let ordered = known
+            .order
+            .iter()
+            .flat_map(|view| registry.generations.iter().filter(move |(id, _)| is_of(view, id)));
+        let others = registry.generations.iter();
+        let others = others.filter(|(id, _)| !known.order.iter().any(|view| is_of(view, id)));
+        let all = ordered.chain(others);
         let (mut definitions, mut view_tables, mut generations) = (vec![], vec![], vec![]);
         for ((name, number), registered) in all {
             let table = &kept.ledger_table;
@@ -287,8 +292,12 @@ fn groups_of(views: &[View], generations: &[Generation]) -> Result<Vec<Group>, O
         }
     }
     for group in &mut groups {
-        let names: BTreeSet<&str> =
-            group.views.iter().flat_map(|&view| views[view].attributes()).collect();
+        let mut names: BTreeSet<&str> = BTreeSet::new();
+        for &view in &group.views {
+            for name in views[view].attributes() {
+                names.insert(name);
+            }
+        }
         group.attributes = names.into_iter().map(str::to_owned).collect();
     }
     if let Some(group) = groups.iter().find(|group| group.views.len() > VIEWS_PER_SOURCE_MAX) {

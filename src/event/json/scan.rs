@@ -10,9 +10,10 @@
 //!
 //! `unsafe` stands here and in these files alone, for four things: to call functions compiled
 //! for instructions that the processor has, because all have them or because it was asked; to
-//! load the bytes of an array into a register; and to cut a text beside an ASCII byte, or to call
-//! bytes a text, without looking at them a second time; and to ask for memory ahead. `cargo bench --bench ratios -- decode`
-//! shows what that buys, in the row of keys and sequence numbers.
+//! load the bytes of an array into a register; to cut a text beside an ASCII byte, or to call
+//! bytes a text, without looking at them a second time; and to ask for memory ahead. The bench
+//! `cargo bench --bench ratios -- decode` shows what that buys, in the row of keys and sequence
+//! numbers.
 
 #![expect(unsafe_code, reason = "functions compiled for certain processors are called on them")]
 

@@ -67,14 +67,8 @@ pub(crate) async fn plan(
         let number = if is_first { 1 } else { number_next };
         let table = table_name(place.view_table_prefix, &view.name, number);
         if !is_first {
-            refuse(place, &before, view)?;
-            // Such a program cannot build it either.
-            if !cfg!(feature = "backfill") {
-                let (view, table) = (view.name.clone(), place.ledger_table.to_owned());
-                return Err(RegistryError::NeedsBackfill { view, table });
-            }
-            planned.registry.number_max = number;
-            planned.building.push((view.name.clone(), number));
+            let present = (place, &before);
+            building(present, (view, number), &mut planned)?;
         }
         is_free(&planned.registry, (view, number), &table)?;
         let known = Registered {
@@ -88,6 +82,7 @@ pub(crate) async fn plan(
         };
         planned.registry.generations.insert((view.name.clone(), number), known);
     }
+    #[cfg(feature = "backfill")]
     if planned.registry.generations.len() > before.generations.len() {
         fit(&planned.registry)?;
     }
@@ -113,6 +108,31 @@ pub(super) fn with_texts(mut registry: Registry, place: Place<'_>, files: &[View
         known.table.get_or_insert_with(table);
     }
     Planned { registry, building: Vec::new() }
+}
+
+/// Notes that a generation is to be built, unless it cannot be.
+#[cfg(feature = "backfill")]
+fn building(
+    (place, before): (Place<'_>, &Registry),
+    (view, number): (&View, u32),
+    planned: &mut Planned,
+) -> Result<(), RegistryError> {
+    refuse(place, before, view)?;
+    planned.registry.number_max = number;
+    planned.building.push((view.name.clone(), number));
+    Ok(())
+}
+
+/// Refuses: this program could not build it.
+#[cfg(not(feature = "backfill"))]
+fn building(
+    (place, before): (Place<'_>, &Registry),
+    (view, _): (&View, u32),
+    _: &mut Planned,
+) -> Result<(), RegistryError> {
+    refuse(place, before, view)?;
+    let (view, table) = (view.name.clone(), place.ledger_table.to_owned());
+    Err(RegistryError::NeedsBackfill { view, table })
 }
 
 /// Refuses what cannot be built beside what is served.

@@ -85,6 +85,12 @@ impl Registry {
         self.generations.range(from..=to).map(|((_, number), known)| (*number, known))
     }
 
+    /// Whether everything is dated that has to be.
+    pub(super) fn is_dated(&self) -> bool {
+        let later = self.generations.iter().filter(|((_, number), _)| *number > 1);
+        later.map(|(_, known)| known).chain(self.dropped.values()).all(|it| it.since_ms.is_some())
+    }
+
     /// Whether a function from before generations may read it.
     fn is_plain(&self) -> bool {
         let is_first = |((_, number), known): (&Id, &Registered)| *number == 1 && known.is_current;
@@ -104,6 +110,7 @@ pub(super) async fn read(
 }
 
 /// Reads the row, and tells when that was by the store's clock.
+#[cfg(feature = "backfill")]
 pub(super) async fn read_dated(
     store: &Store,
     table: &str,
@@ -196,65 +203,78 @@ fn parse_entry(entry: &AttributeValue) -> Option<(Id, Registered)> {
 fn entry((_, number_of): &Id, known: &Registered) -> Item {
     let source = if known.by_name { "from" } else { "source" };
     let mut fields = known.rest.clone();
-    fields.insert(source.to_owned(), text(&known.from));
-    fields.insert("fingerprint".to_owned(), text(&known.fingerprint));
-    fields.insert("generation".to_owned(), number(*number_of));
-    let optional = [("sql", &known.sql), ("table", &known.table)];
-    for (name, it) in optional.into_iter().filter_map(|(name, it)| Some((name, it.as_ref()?))) {
-        fields.insert(name.to_owned(), text(it));
+    set(&mut fields, source, text(&known.from));
+    set(&mut fields, "fingerprint", text(&known.fingerprint));
+    set(&mut fields, "generation", number(*number_of));
+    for (name, it) in [("sql", &known.sql), ("table", &known.table)] {
+        if let Some(it) = it {
+            set(&mut fields, name, text(it));
+        }
     }
     fields
 }
 
+/// One copy of an insertion: the program would have thirty.
+#[inline(never)]
+fn set(fields: &mut Item, name: &str, value: AttributeValue) {
+    fields.insert(name.to_owned(), value);
+}
+
 fn list(generations: &BTreeMap<Id, Registered>) -> AttributeValue {
-    let entries = generations.iter().map(|(id, known)| {
+    let mut entries = Vec::with_capacity(generations.len());
+    for (id, known) in generations {
         let mut fields = entry(id, known);
-        fields.insert("view".to_owned(), text(&id.0));
-        fields.insert("current".to_owned(), AttributeValue::Bool(known.is_current));
-        fields.insert("was_current".to_owned(), AttributeValue::Bool(known.was_current));
+        set(&mut fields, "view", text(&id.0));
+        set(&mut fields, "current", AttributeValue::Bool(known.is_current));
+        set(&mut fields, "was_current", AttributeValue::Bool(known.was_current));
         if let Some(since) = known.since_ms {
-            fields.insert("since_ms".to_owned(), number(since));
+            set(&mut fields, "since_ms", number(since));
         }
-        AttributeValue::M(fields)
-    });
-    AttributeValue::L(entries.collect())
+        entries.push(AttributeValue::M(fields));
+    }
+    AttributeValue::L(entries)
 }
 
 /// The changes that replace the row at the revision that was read; `serves_others` is whether
 /// what is served changes with it.
 pub(super) fn changes(table: &str, registry: &Registry, serves_others: bool) -> Vec<Change> {
-    let sources = registry.first.iter().map(|(resource, arn)| (resource.clone(), text(arn)));
+    let mut sources = Item::new();
+    for (resource, arn) in &registry.first {
+        set(&mut sources, resource, text(arn));
+    }
     let mut row = registry.rest.clone();
-    row.extend([
-        (LEDGER_KEY.to_owned(), text(REGISTRY_KEY)),
-        ("rev".to_owned(), number(registry.revision + 1)),
-        ("owner".to_owned(), text(registry.owner.as_deref().unwrap_or_default())),
-        ("sources".to_owned(), AttributeValue::M(sources.collect())),
-    ]);
+    set(&mut row, LEDGER_KEY, text(REGISTRY_KEY));
+    set(&mut row, "rev", number(registry.revision + 1));
+    set(&mut row, "owner", text(registry.owner.as_deref().unwrap_or_default()));
+    set(&mut row, "sources", AttributeValue::M(sources));
     if registry.is_plain() {
-        let views = registry.generations.iter();
-        let views = views.map(|(id, known)| (id.0.clone(), AttributeValue::M(entry(id, known))));
-        row.insert("views".to_owned(), AttributeValue::M(views.collect()));
+        let mut views = Item::new();
+        for (id, known) in &registry.generations {
+            set(&mut views, &id.0, AttributeValue::M(entry(id, known)));
+        }
+        set(&mut row, "views", AttributeValue::M(views));
     } else {
-        row.insert("served".to_owned(), list(&registry.generations));
-        row.insert("dropped".to_owned(), list(&registry.dropped));
-        row.insert("number_max".to_owned(), number(registry.number_max));
-        row.insert("retired".to_owned(), list_of(&registry.retired));
+        set(&mut row, "served", list(&registry.generations));
+        set(&mut row, "dropped", list(&registry.dropped));
+        set(&mut row, "number_max", number(registry.number_max));
+        set(&mut row, "retired", list_of(&registry.retired));
     }
     if !registry.also.is_empty() {
-        row.insert("also".to_owned(), list_of(&registry.also));
+        set(&mut row, "also", list_of(&registry.also));
     }
     let registered = Change::put(table, row)
         .only_if("attribute_not_exists(#k) OR #r = :r")
         .name("#k", LEDGER_KEY)
         .name("#r", "rev")
         .value(":r", number(registry.revision));
-    let served = Item::from([
-        (LEDGER_KEY.to_owned(), text(SERVED_KEY)),
-        ("rev".to_owned(), number(registry.revision + 1)),
-    ]);
-    let served = serves_others.then(|| Change::put(table, served));
-    [registered].into_iter().chain(served).collect()
+    let mut changes = vec![registered];
+    if serves_others {
+        let mut served = Item::new();
+        set(&mut served, LEDGER_KEY, text(SERVED_KEY));
+        set(&mut served, "rev", number(registry.revision + 1));
+        changes.push(Change::put(table, served));
+    }
+    changes
 }
 
 /// Replaces the row at the revision that was read, and makes other changes with it.

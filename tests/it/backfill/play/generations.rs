@@ -95,7 +95,7 @@ pub(in crate::backfill) fn change(setup: Setup) -> Changed {
         play.brings_all_in().await;
         let later = if setup.seed.is_multiple_of(2) { SOME_CHANGED } else { ALL_CHANGED };
         play.versions.texts.borrow_mut().push(super::VIEWS);
-        let change = Change {
+        let mut change = Change {
             later,
             history: Rc::default(),
             found: Rc::default(),
@@ -115,6 +115,8 @@ pub(in crate::backfill) fn change(setup: Setup) -> Changed {
         change.is_exact_at_rest("before the drop", true);
         if change.found.borrow().is_empty() {
             change.is_over.set(false);
+            // Invocations that are frozen now come back when their rows would be gone.
+            change.play.setup.dies = 3;
             change.writes(setup.changes / 3, false);
             change.play.delivers();
             change.reads();
@@ -303,7 +305,11 @@ impl Change {
                     let step = Operation::DropView(drop.clone());
                     match play.operate::<DroppedView>(step, 20_000).await {
                         Some(Ok(told)) if told.left.is_empty() => break,
-                        Some(Ok(told)) => play.world.pass(told.wait_ms.cast_signed()).await,
+                        Some(Ok(told)) => {
+                            let is_hasty = play.setup.broken == Some(Broken::DropNotAwaited);
+                            let wait_ms = if is_hasty { 1_000 } else { told.wait_ms };
+                            play.world.pass(wait_ms.cast_signed()).await;
+                        }
                         Some(Err(halt)) if halt.code == "GenerationUnknown" => break,
                         Some(Err(_)) | None => play.world.pass(300).await,
                     }
