@@ -36,8 +36,8 @@ pub enum RegistryError {
     /// A view is to be built, and the program cannot.
     #[error(
         "view {view} was changed, or added to a source whose items are in the ledger table \
-         {table}: it has to be built beside what is served, and this program was built without the feature \
-         `backfill` (`infra/package.sh lambda lambda,backfill`)"
+         {table}: it has to be built beside what is served, and this program was built without \
+         the feature `backfill` (`infra/package.sh lambda lambda,backfill`)"
     )]
     NeedsBackfill {
         /// The view's name.
@@ -58,9 +58,9 @@ pub enum RegistryError {
     #[error(
         "view {view} was changed or added later, and two sources named {from} feed the ledger \
          table {table}: what the second one has cannot be told apart from what came before the \
-         change. Views of several sources of one name cannot be changed in place: start the function on \
-         new tables (CHANGEFOLD_LEDGER_TABLE and CHANGEFOLD_VIEW_TABLE_PREFIX), or drop what \
-         was added (`view drop {view} --generation`)"
+         change. Views of several sources of one name cannot be changed in place: start the \
+         function on new tables (CHANGEFOLD_LEDGER_TABLE and CHANGEFOLD_VIEW_TABLE_PREFIX), or \
+         drop what was added (`view drop {view} --generation`)"
     )]
     SeveralSources {
         /// The view's name.
