@@ -4,9 +4,11 @@
 //! way they come: one event, one bounded portion of work, one answer that says what is left.
 
 pub mod chain;
+pub mod export;
 
 use crate::view::building::{RunState, ViewState};
 use chain::{Chain, ChainStatus};
+use export::{Export, Given};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -92,6 +94,10 @@ pub struct Begin {
     /// Although the table has no stream that would keep the views up to date.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub without_stream: bool,
+    /// Reads an export of the table instead of the table. The run begins before the export is
+    /// made, and is begun again with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub export: Option<Export>,
 }
 
 /// How many segments a run has unless told otherwise.
@@ -111,6 +117,9 @@ pub struct Portion {
     /// Which segment, from 0; the first that nobody works on unless said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub segment: Option<u32>,
+    /// The items, if the run reads an export.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub given: Option<Given>,
 }
 
 /// How far the stream is.
@@ -170,6 +179,20 @@ pub struct Estimate {
     pub write_units_min: f64,
     /// Write units if every item has a row of its own in each view.
     pub write_units_max: f64,
+    /// Of these, what each item takes, wherever it is read from.
+    #[serde(default)]
+    pub per_item: PerItem,
+}
+
+/// Units that bringing one item in takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct PerItem {
+    /// Read units to look up its ledger rows.
+    pub read_units: f64,
+    /// Write units if each view has few groups.
+    pub write_units_min: f64,
+    /// Write units if every item has a row of its own in each view.
+    pub write_units_max: f64,
 }
 
 /// A run that was begun.
@@ -187,6 +210,13 @@ pub struct Begun {
     /// every invocation first.
     #[serde(default)]
     pub wait_ms: u64,
+    /// What it reads instead of the table, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub export: Option<Export>,
+    /// Of which moment an export has to be at least that it reads, in milliseconds since the
+    /// epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub export_from_ms: Option<i64>,
 }
 
 /// What a call has done.
@@ -211,6 +241,9 @@ pub struct Worked {
     /// The same in whole seconds, for what cannot wait less.
     #[serde(default)]
     pub wait_s: u64,
+    /// How many items of the segment are in, if the run reads an export.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<u64>,
 }
 
 /// Why a call of a backfill ended.
@@ -239,6 +272,9 @@ pub enum Stopped {
     Unanswered,
     /// The generation that is built was registered a moment ago.
     TooEarly,
+    /// The items that were given are in, or are not the next of their segment: those at
+    /// [`position`](Worked::position) are.
+    NextItems,
 }
 
 /// What became of items.
@@ -326,6 +362,9 @@ pub struct RunStatus {
     /// The chain that works on it, if one was started.
     #[serde(default)]
     pub chain: Option<ChainStatus>,
+    /// What it reads instead of the table, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub export: Option<Export>,
     /// Until when the views catch up at the longest, without an iterator age.
     pub ready_by_ms: Option<i64>,
     /// The function's own time.

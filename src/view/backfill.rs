@@ -14,6 +14,7 @@
 
 mod bucket;
 mod chain;
+mod export;
 mod pace;
 mod portion;
 mod run;
@@ -34,8 +35,8 @@ use super::{
 use crate::{
     call::{Call, Halt},
     operation::backfill::{
-        Backfill, Begin, Begun, Estimate, Finish, Portion, SEGMENTS_DEFAULT, Status, Stopped,
-        UNITS_PER_S_DEFAULT, Which, Worked,
+        Backfill, Begin, Begun, Estimate, Finish, PerItem, Portion, SEGMENTS_DEFAULT, Status,
+        Stopped, UNITS_PER_S_DEFAULT, Which, Worked,
     },
     record::Timestamp,
     store::{Store, StoreError, Trouble, Usage, tables::TableStream},
@@ -133,6 +134,7 @@ impl Served {
         if !begin.without_stream {
             check_stream(&source)?;
         }
+        export::check_export(begin, &source)?;
         let (store, table) = self.ledger_place();
         let described = &source.described;
         loop {
@@ -154,6 +156,7 @@ impl Served {
                 Some(mut run) if !is_over(&run) && goes_on(&run) => {
                     check_table(&run, &source)?;
                     (run.state, run.limits) = (RunState::Scanning, limits);
+                    export::check_kind(&run, begin)?;
                     run
                 }
                 former => {
@@ -166,11 +169,19 @@ impl Served {
                     let pace = Pace::new((store, table), &source.arn, limits, "");
                     pace.reset(deadline).await.map_err(|error| self.unanswered(error))?;
                     let how = (segments, limits, wanted);
-                    Run::begun(run, former.as_ref(), how, expected, store.clock().now())
+                    let now = store.clock().now();
+                    let run = Run::begun(run, former.as_ref(), how, expected, now);
+                    export::begun(run, former.as_ref(), begin)
                 }
             };
-            run.from_ms = self.first_read_of(&source, &run.generations);
+            run.from_ms = self.first_read_of(&source, &run.generations).max(export::from(&run));
+            export::bind(&mut run, begin, segments);
             if self.wrote(&run, (&source, OfViews::Built), deadline).await? {
+                if run.export.is_some() && run.dated_ms.is_none() {
+                    // What it may read is known now: looked at again, it takes its export.
+                    self.date(&source, &run.id, deadline).await?;
+                    continue;
+                }
                 let wait_ms = self.wait_ms(&run, deadline).await?;
                 return Ok(begun(&run, wait_ms));
             }
@@ -196,6 +207,7 @@ impl Served {
         if let Some(stopped) = stopped_by(run.state) {
             return Ok(ended(Some(stopped)));
         }
+        export::check_portion(&run, portion)?;
         let wait_ms = self.wait_ms(&run, deadline).await?;
         if wait_ms > 0 {
             return Ok(Worked { wait_ms, ..ended(Some(Stopped::TooEarly)) });
@@ -215,6 +227,10 @@ impl Served {
             let state = self.scanned(&source, &run.id, deadline).await?;
             let stopped = Some(Stopped::AllDone);
             return Ok(Worked { state: Some(state), stopped, ..Worked::default() });
+        }
+        let asked = portion.segment.and_then(|number| segments.get(usize::try_from(number).ok()?));
+        if asked.is_some_and(|segment| segment.is_done) {
+            return Ok(Worked { segment: portion.segment, ..ended(Some(Stopped::SegmentDone)) });
         }
         let now = store.clock().now();
         let is_meant = |number: u32| portion.segment.is_none_or(|segment| segment == number);
@@ -237,7 +253,10 @@ impl Served {
             quarantine_told: 0,
             run,
         };
-        let stopped = work.pages(&owner).await;
+        let stopped = match &portion.given {
+            None => work.pages(&owner).await,
+            Some(given) => work.given(&owner, given).await,
+        };
         self.end(work, stopped).await
     }
 
@@ -461,25 +480,34 @@ pub(super) fn estimate_of(
     #[expect(clippy::cast_precision_loss, reason = "at most 49 of a group")]
     let [rows, all, ledgers] =
         [views.iter().filter(is_rows).count(), views.len(), generations].map(|it| it as f64);
+    let per_item = PerItem {
+        read_units: ledgers,
+        write_units_min: 2.0 * (ledgers + rows + (all - rows) / SHARED_BY),
+        write_units_max: 2.0 * (ledgers + all),
+    };
     Estimate {
         source: source.arn.clone(),
         views: views.iter().map(|view| view.name.clone()).collect(),
         items: described.items,
         bytes: described.bytes,
         has_stream: described.stream == TableStream::WithNewImage,
-        read_units: bytes / 8_192.0 + items * ledgers,
-        write_units_min: items * 2.0 * (ledgers + rows + (all - rows) / SHARED_BY),
-        write_units_max: items * 2.0 * (ledgers + all),
+        read_units: bytes / 8_192.0 + items * per_item.read_units,
+        write_units_min: items * per_item.write_units_min,
+        write_units_max: items * per_item.write_units_max,
+        per_item,
     }
 }
 
 fn begun(run: &Run, wait_ms: u64) -> Begun {
+    let is_of_export = run.export.is_some();
     Begun {
         source: run.source.clone(),
         run: run.id.clone(),
         segments: run.segments,
         state: run.state,
         wait_ms,
+        export: run.export.clone(),
+        export_from_ms: run.from_ms.filter(|_| is_of_export),
     }
 }
 

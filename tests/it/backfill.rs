@@ -69,6 +69,30 @@ fn large_backfills_beside_the_stream_leave_every_view_exact() {
     }
 }
 
+#[test]
+fn a_hundred_backfills_from_an_export_leave_every_view_exact() {
+    let mut known = 0;
+    for seed in seeds() {
+        let played = is_exact(Setup::exported(seed), play::backfill);
+        for view in &played.status.views {
+            assert_eq!(view.state, Some(ViewState::Ready), "SIM_SEED={seed}: {:?}", played.status);
+        }
+        let run = &played.status.runs[0];
+        assert_eq!(run.counts.scanned, run.items_expected, "SIM_SEED={seed}: {run:?}");
+        known += run.counts.known;
+    }
+    assert!(known > SEEDS, "only {known} items were known to the ledger before");
+}
+
+#[test]
+fn control_an_export_from_before_its_run_brings_removed_items_back() {
+    let caught = seeds().any(|seed| {
+        let played = play::backfill(Setup::exported_too_early(seed));
+        !played.differences.is_empty()
+    });
+    assert!(caught, "it went unnoticed in {SEEDS} seeds");
+}
+
 /// A call that comes back after three days, beside those that took its segment over.
 #[test]
 fn what_a_call_from_the_dead_has_read_does_not_bring_removed_items_back() {

@@ -198,7 +198,7 @@ impl Served {
         let mut has_gone_on = false;
         loop {
             let portion =
-                Portion { table: link.table.clone(), run: link.run.clone(), segment: None };
+                Portion { table: link.table.clone(), run: link.run.clone(), ..Portion::default() };
             let worked = Box::pin(self.work_on(&portion, &portion_call)).await?;
             has_gone_on |=
                 worked.counts.scanned > 0 || worked.stopped == Some(Stopped::SegmentDone);
@@ -394,6 +394,10 @@ impl ChainStatus {
 
 /// Says why no link works on a run in this state.
 fn refused_by(run: &Run) -> Option<Reason> {
+    if run.export.is_some() {
+        let message = "the run reads an export, whose items a command gives it";
+        return Some(reason("RunReadsExport", message));
+    }
     Some(match stopped_by(run.state)? {
         Stopped::AllDone => reason("AllDone", "every segment is read to its end"),
         Stopped::Units => reason("UnitsUsedUp", "the run has used up its units"),

@@ -7,6 +7,7 @@
 
 use super::{
     bucket::{Cost, Leave},
+    export::cursor_at,
     pace::Pace,
     run::Run,
     segment::Segment,
@@ -86,26 +87,39 @@ pub(super) fn read_units_per_item(items: u64, bytes: u64) -> f64 {
 }
 
 impl Work<'_> {
+    /// Takes the lease of a segment that is free, or says why there is none to be had.
+    ///
+    /// # Errors
+    /// A store refuses.
+    pub(super) async fn lease(&mut self, owner: &str) -> Result<Option<Stopped>, Halt> {
+        if let Some(stopped) = self.leave(Cost::of_units(CALL_READ, CALL_WRITE)).await? {
+            return Ok(Some(stopped));
+        }
+        loop {
+            let place = self.views.ledger_place();
+            match self.segment.lease(place, owner, self.call.deadline).await {
+                Ok(true) => {
+                    self.told.segment = Some(self.segment.number);
+                    return Ok(None);
+                }
+                Ok(false) => {}
+                Err(error) if error.trouble == Trouble::Rejected => {
+                    return Err(ledger_unread(error));
+                }
+                Err(error) => return self.gave_up(&error).await.map(Some),
+            }
+            let Some(next) = self.free.pop_front() else { return Ok(Some(Stopped::Leased)) };
+            self.segment = next;
+        }
+    }
+
     /// Takes the lease of a segment, and works until its end or until there is a reason to stop.
     ///
     /// # Errors
     /// A store refuses.
     pub(super) async fn pages(&mut self, owner: &str) -> Result<Stopped, Halt> {
-        if let Some(stopped) = self.leave(Cost::of_units(CALL_READ, CALL_WRITE)).await? {
+        if let Some(stopped) = self.lease(owner).await? {
             return Ok(stopped);
-        }
-        loop {
-            let place = self.views.ledger_place();
-            match self.segment.lease(place, owner, self.call.deadline).await {
-                Ok(true) => break self.told.segment = Some(self.segment.number),
-                Ok(false) => {}
-                Err(error) if error.trouble == Trouble::Rejected => {
-                    return Err(ledger_unread(error));
-                }
-                Err(error) => return self.gave_up(&error).await,
-            }
-            let Some(next) = self.free.pop_front() else { return Ok(Stopped::Leased) };
-            self.segment = next;
         }
         loop {
             if let Some(stopped) = self.must_stop().await? {
@@ -139,7 +153,7 @@ impl Work<'_> {
                 let items = page.items.len() as f64;
                 self.read_units_per_item = (page.read_units / items).max(0.01);
             }
-            if let Some(stopped) = self.take_in(page).await? {
+            if let Some(stopped) = self.take_in(page, None).await? {
                 return Ok(stopped);
             }
             if self.segment.is_done {
@@ -161,8 +175,13 @@ impl Work<'_> {
         items.max(1)
     }
 
-    /// Brings the items of a page in, as many at a time as the rates allow.
-    async fn take_in(&mut self, page: SegmentPage) -> Result<Option<Stopped>, Halt> {
+    /// Brings the items of a page in, as many at a time as the rates allow. The cursor behind
+    /// an item is its key, or for a page of given items its position: that of the first.
+    pub(super) async fn take_in(
+        &mut self,
+        page: SegmentPage,
+        first: Option<u64>,
+    ) -> Result<Option<Stopped>, Halt> {
         let mut found = Vec::with_capacity(page.items.len());
         for item in page.items {
             let key = self.source.key_of(&item)?;
@@ -197,7 +216,10 @@ impl Work<'_> {
                 self.segment.is_done = page.next.is_none();
                 self.segment.cursor.clone_from(&page.next);
             } else {
-                self.segment.cursor = Some(keys[at - 1].clone());
+                self.segment.cursor = Some(match first {
+                    None => keys[at - 1].clone(),
+                    Some(first) => cursor_at(first + at as u64),
+                });
             }
             let saved = self.segment.save(self.views.ledger_place(), self.call.deadline).await;
             self.account();
@@ -320,7 +342,7 @@ impl Work<'_> {
     }
 
     /// Whether the call's time is over, or its run.
-    async fn must_stop(&mut self) -> Result<Option<Stopped>, Halt> {
+    pub(super) async fn must_stop(&mut self) -> Result<Option<Stopped>, Halt> {
         if self.is_late() {
             return Ok(Some(Stopped::Deadline));
         }
@@ -360,7 +382,7 @@ impl Work<'_> {
         self.now().0.saturating_add(self.reserve_ms) >= self.call.deadline.0
     }
 
-    fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         self.clock_store().clock().now()
     }
 

@@ -5,7 +5,7 @@
 
 use super::bucket::Limits;
 use crate::{
-    operation::backfill::chain::ChainStatus,
+    operation::backfill::{chain::ChainStatus, export::Export},
     record::Timestamp,
     store::{
         Item, Store, StoreError,
@@ -18,6 +18,7 @@ use crate::{
     },
 };
 use aws_sdk_dynamodb::types::AttributeValue;
+use serde::Serialize;
 use std::collections::BTreeSet;
 
 /// A run over one source.
@@ -42,6 +43,11 @@ pub(super) struct Run {
     pub(super) chain: Option<ChainStatus>,
     /// The generations of the source's views that it builds.
     pub(super) generations: BTreeSet<u32>,
+    /// What it reads instead of the table, if anything.
+    pub(super) export: Option<Export>,
+    /// A moment at which it was there, by the store's clock; only a run that reads an export is
+    /// dated.
+    pub(super) dated_ms: Option<i64>,
 }
 
 /// A view of a run, whose state is written with it.
@@ -84,6 +90,8 @@ impl Run {
             scan_end_ms: None,
             generations,
             chain: None,
+            export: None,
+            dated_ms: None,
         }
     }
 
@@ -121,6 +129,11 @@ impl Run {
             from_ms: number_of(row, "from_ms"),
             scan_end_ms: number_of(row, "scan_end_ms"),
             chain: text_of(row, "chain").and_then(|json| serde_json::from_str(json).ok()),
+            export: match text_of(row, "export") {
+                None => None,
+                Some(json) => Some(serde_json::from_str(json).ok()?),
+            },
+            dated_ms: number_of(row, "dated_ms"),
             generations: match text_of(row, "generations") {
                 None => [1].into(),
                 Some(text) => text.split(',').map(|it| it.parse().ok()).collect::<Option<_>>()?,
@@ -161,6 +174,8 @@ impl Run {
             ("generations", (self.generations != [1].into()).then(|| text(generations))),
             ("table_id", self.table_id.as_deref().map(text)),
             ("chain", self.chain.as_ref().map(json)),
+            ("export", self.export.as_ref().map(json)),
+            ("dated_ms", self.dated_ms.map(number)),
         ];
         row.extend(optional.into_iter().filter_map(|(name, it)| Some((name.to_owned(), it?))));
         let run = Change::put(table, row)
@@ -196,6 +211,6 @@ impl Run {
     }
 }
 
-fn json(chain: &ChainStatus) -> AttributeValue {
-    text(serde_json::to_string(chain).expect("texts and numbers are JSON"))
+fn json(told: &impl Serialize) -> AttributeValue {
+    text(serde_json::to_string(told).expect("texts and numbers are JSON"))
 }

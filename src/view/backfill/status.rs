@@ -97,6 +97,7 @@ impl Served {
             ready_by_ms: run.scan_end_ms.map(|end| end.saturating_add(self.retention_ms())),
             now_ms: store.clock().now().0,
             chain: run.chain.clone(),
+            export: run.export.clone(),
         })
     }
 }

@@ -6,6 +6,7 @@
 //! views are what `SQLite` computes over the table.
 
 pub(super) mod checks;
+pub(super) mod export;
 pub(super) mod generations;
 
 use super::{
@@ -29,6 +30,7 @@ use changefold::{
     store::{Store, embedded::Embedded},
     view::{Views, registry::Owner, sql},
 };
+use export::{Exported, Shared};
 use generations::{FROZEN_MS, Versions};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -76,6 +78,10 @@ pub(super) struct Setup {
     pub(super) scan_limit: usize,
     /// One call in so many takes seconds; 0 is none.
     pub(super) stalls: u32,
+    /// The writer waits so long at most between two changes.
+    pub(super) pause_ms: i64,
+    /// Whether an export of the table is read instead, and which.
+    pub(super) export: Option<Exported>,
 }
 
 impl Setup {
@@ -97,6 +103,8 @@ impl Setup {
             broken: None,
             scan_limit: 0,
             stalls: 0,
+            pause_ms: 400,
+            export: None,
         }
     }
 
@@ -169,8 +177,15 @@ pub(super) fn backfill(setup: Setup) -> Played {
         play.writes(setup.changes, 0);
         play.delivers();
         play.sweeps();
+        let shared = Rc::new(RefCell::new(Shared::default()));
+        if let Some(which) = setup.export {
+            play.exports(which, Rc::clone(&shared));
+        }
         for hand in 0..setup.hands {
-            play.works(hand, Rc::clone(&begun));
+            match setup.export {
+                None => play.works(hand, Rc::clone(&begun)),
+                Some(_) => play.gives(Rc::clone(&shared)),
+            }
         }
         play.tasks.run();
         play.finish(true).await
@@ -387,7 +402,7 @@ impl Play {
                 let segment = (hand > 0 && play.world.is_one_in(2)).then(|| {
                     u32::try_from(play.world.below(play.setup.segments as usize)).unwrap()
                 });
-                let portion = Portion { table: ORDERS.to_owned(), run, segment };
+                let portion = Portion { table: ORDERS.to_owned(), run, segment, given: None };
                 let work = Operation::Backfill(Backfill::Work(portion));
                 let time_ms = 2_000 + play.world.ms_below(18_000);
                 match play.operate::<Worked>(work, time_ms).await {

@@ -93,7 +93,7 @@ impl Shop {
 
     async fn work(&self, run: &str, segment: Option<u32>) -> Result<Worked, Halt> {
         let run = run.to_owned();
-        let portion = Portion { table: "orders".to_owned(), run, segment };
+        let portion = Portion { table: "orders".to_owned(), run, segment, given: None };
         self.step(Backfill::Work(portion), &call()).await
     }
 
@@ -154,7 +154,7 @@ async fn a_store_is_backfilled(store: Store) {
     let mut added = 0;
     loop {
         let (table, run) = (SOURCE.to_owned(), begun.run.clone());
-        let work = Backfill::Work(Portion { table, run, segment: None });
+        let work = Backfill::Work(Portion { table, run, ..Portion::default() });
         let worked: Worked = operate(&function, Operation::Backfill(work), &call()).await.unwrap();
         added += worked.counts.added;
         if worked.stopped == Some(Stopped::AllDone) {
@@ -303,7 +303,7 @@ fn a_call_stops_before_its_deadline_and_the_next_goes_on() {
         };
         let portion = || {
             let (table, run) = ("orders".to_owned(), begun.run.clone());
-            Backfill::Work(Portion { table, run, segment: Some(0) })
+            Backfill::Work(Portion { table, run, segment: Some(0), given: None })
         };
         let first: Worked = shop.step(portion(), &short()).await.unwrap();
         assert!(matches!(first.stopped, Some(Stopped::Rate | Stopped::Deadline)), "{first:?}");

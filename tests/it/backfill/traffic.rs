@@ -30,7 +30,7 @@ impl Play {
         self.writers.set(self.writers.get() + 1);
         self.tasks.spawn(false, async move {
             for _ in 0..changes {
-                play.world.pass(play.world.ms_below(400)).await;
+                play.world.pass(play.world.ms_below(play.setup.pause_ms)).await;
                 let keys = play.setup.items + play.setup.items / 2 + 1;
                 let key = play.world.below(keys);
                 let image = (!play.world.is_one_in(3)).then(|| play.image(key));

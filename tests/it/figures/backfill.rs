@@ -43,7 +43,7 @@ async fn units(groups: usize, units_per_s: u32) -> (f64, f64) {
         ..Begin::default()
     });
     let begun: Begun = ask(&function, step).await;
-    let portion = Portion { table: table(), run: begun.run, segment: None };
+    let portion = Portion { table: table(), run: begun.run, ..Portion::default() };
     let worked: Worked = ask(&function, Backfill::Work(portion)).await;
     assert_eq!((worked.stopped, worked.counts.added), (Some(Stopped::SegmentDone), 1_000));
     (worked.read_units, worked.write_units)

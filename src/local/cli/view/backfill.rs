@@ -225,6 +225,7 @@ pub(super) async fn backfill(arguments: &BackfillArgs) -> Result<Exit, Complaint
         units_max: arguments.units_max,
         again: arguments.again,
         without_stream: arguments.without_stream,
+        export: None,
     };
     let begun: Begun = ask(&asked, Backfill::Begin(wanted)).await?;
     if begun.wait_ms > 0 {
@@ -311,7 +312,7 @@ impl Running<'_> {
         let mut unanswered = 0;
         while self.ended.get().is_none() {
             let (table, run) = (self.table.to_owned(), self.begun.run.clone());
-            let portion = Portion { table, run, segment: None };
+            let portion = Portion { table, run, ..Portion::default() };
             let worked: Worked = ask(self.asked, Backfill::Work(portion)).await?;
             self.counts.borrow_mut().add(worked.counts);
             self.bar.set_position(self.counts.borrow().scanned);

@@ -252,7 +252,8 @@ impl ChainShop {
     /// was.
     pub(in crate::backfill) async fn work_until(&self, segment: u32, calls: i64) -> Option<Value> {
         let run = self.run().await.run;
-        let portion = Portion { table: "orders".to_owned(), run, segment: Some(segment) };
+        let portion =
+            Portion { table: "orders".to_owned(), run, segment: Some(segment), given: None };
         let event = operation::event(Operation::Backfill(Backfill::Work(portion)));
         self.wire.left.store(calls, Relaxed);
         let told = tokio::time::timeout(KILLED_AFTER, self.answer(&event)).await;
