@@ -27,7 +27,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use endpoint::{CA_BUNDLE, function_endpoint, function_url, roots};
+pub use endpoint::{
+    CA_BUNDLE, bucket_endpoint, bucket_url, function_endpoint, function_url, roots,
+};
 pub use fault::{ConfigError, Fault};
 
 /// Where the view definitions are: a directory of `.sql` files, or one file.

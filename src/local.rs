@@ -9,6 +9,10 @@ pub mod cli;
 
 pub mod source;
 
+pub mod place;
+
+pub mod export;
+
 pub mod template;
 
 pub mod mapping;

@@ -20,6 +20,8 @@ pub mod durable;
 #[cfg(feature = "destinations")]
 pub mod fetch;
 pub mod notice;
+#[cfg(feature = "destinations")]
+pub mod objects;
 pub mod park;
 pub mod progress;
 pub(crate) mod redrive;

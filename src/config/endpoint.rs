@@ -49,6 +49,26 @@ pub fn roots(pairs: impl IntoIterator<Item = (String, String)>) -> Result<Roots,
     reader.finish(roots)
 }
 
+/// Where S3 is, for a command that reads a bucket. A profile's credentials take the place of the
+/// environment's.
+///
+/// # Errors
+/// Region or credentials are missing.
+pub fn bucket_endpoint(
+    pairs: impl IntoIterator<Item = (String, String)>,
+    credentials: Option<SharedCredentialsProvider>,
+) -> Result<Endpoint, ConfigError> {
+    let mut reader = Reader::new(pairs);
+    reader.credentials = credentials;
+    let endpoint = reader.endpoint_of("S3");
+    reader.finish(endpoint)
+}
+
+/// Another endpoint than the Region's for S3, if the environment says one.
+pub fn bucket_url(pairs: impl IntoIterator<Item = (String, String)>) -> Option<String> {
+    Reader::new(pairs).url_of("S3").map(|(_, url)| url)
+}
+
 /// Another endpoint than the Region's for Lambda's API, if the environment says one.
 pub fn function_url(pairs: impl IntoIterator<Item = (String, String)>) -> Option<String> {
     Reader::new(pairs).url_of("LAMBDA").map(|(_, url)| url)
@@ -108,6 +128,7 @@ impl Reader {
     pub(super) fn url_of(&self, service: &'static str) -> Option<(&'static str, String)> {
         let own = match service {
             "LAMBDA" => "AWS_ENDPOINT_URL_LAMBDA",
+            "S3" => "AWS_ENDPOINT_URL_S3",
             _ => "AWS_ENDPOINT_URL_DYNAMODB",
         };
         [own, "AWS_ENDPOINT_URL"]

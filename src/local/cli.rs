@@ -10,6 +10,7 @@ mod bench;
 mod exec;
 mod invoke;
 mod parked;
+mod place;
 mod replay;
 mod simulate;
 mod view;
@@ -19,6 +20,7 @@ use crate::{
     processor::{self, Context, Failure},
     record::Change,
 };
+use aws_smithy_types::date_time::{DateTime, Format as TimeFormat};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::de::IgnoredAny;
 use std::{
@@ -169,6 +171,15 @@ fn assignment(text: &str) -> Result<(String, String), String> {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("expected Name=Value, as in BatchSize=10".to_owned()),
     }
+}
+
+/// A moment as AWS writes it.
+fn moment(text: &str) -> Result<i64, Complaint> {
+    let moment = DateTime::from_str(text, TimeFormat::DateTimeWithOffset);
+    moment.ok().and_then(|moment| moment.to_millis().ok()).ok_or_else(|| {
+        Complaint::new(format!("`{text}` is not a moment"))
+            .with_hint("write it like 2026-11-21T10:00:00Z")
+    })
 }
 
 /// Runs `changefold` with the arguments of its process, program name first.

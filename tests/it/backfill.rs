@@ -5,6 +5,7 @@
 mod chain;
 mod checks;
 mod command;
+pub(crate) mod exported;
 mod generations;
 #[cfg(feature = "lambda")]
 mod links;

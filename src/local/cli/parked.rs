@@ -7,7 +7,7 @@ mod arguments;
 
 pub(super) use arguments::ParkedArgs;
 
-use super::{Complaint, Exit, Format, asked::Asked, bench, invoke::Deployed, print, talk};
+use super::{Complaint, Exit, Format, asked::Asked, bench, invoke::Deployed, moment, print, talk};
 use crate::{
     batch::{Order, Setup, Work},
     local::report,
@@ -18,7 +18,6 @@ use crate::{
     recovery::park::envelope::HELD,
 };
 use arguments::{DropArgs, ListArgs, ParkedVerb, RedriveArgs, SelectionArgs, ShowArgs};
-use aws_smithy_types::date_time::{DateTime, Format as TimeFormat};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use std::io::IsTerminal;
@@ -250,15 +249,6 @@ fn selection(arguments: &SelectionArgs) -> Result<Selection, Complaint> {
         until_ms: arguments.until.as_deref().map(moment).transpose()?,
         limit: arguments.limit,
         ..Selection::default()
-    })
-}
-
-/// A moment as AWS writes it.
-fn moment(text: &str) -> Result<i64, Complaint> {
-    let moment = DateTime::from_str(text, TimeFormat::DateTimeWithOffset);
-    moment.ok().and_then(|moment| moment.to_millis().ok()).ok_or_else(|| {
-        Complaint::new(format!("`{text}` is not a moment"))
-            .with_hint("write it like 2026-11-21T10:00:00Z")
     })
 }
 

@@ -5,6 +5,7 @@
 //! each with a bound, until the ledger's end.
 
 mod backfill;
+mod export;
 mod generations;
 mod verify;
 
@@ -110,7 +111,10 @@ pub(super) fn view(arguments: ViewVerbArgs) -> Result<Exit, Complaint> {
     runtime.block_on(async {
         match arguments.verb {
             ViewVerb::Quarantined(arguments) => quarantined(&arguments).await,
-            ViewVerb::Backfill(arguments) => backfill::backfill(&arguments).await,
+            ViewVerb::Backfill(arguments) => match arguments.export() {
+                None => backfill::backfill(&arguments).await,
+                Some(named) => export::backfill(&arguments, named).await,
+            },
             ViewVerb::Status(arguments) => backfill::status(&arguments).await,
             ViewVerb::Ready(arguments) => backfill::ready(&arguments).await,
             ViewVerb::Stop(arguments) => backfill::stop(&arguments).await,

@@ -32,7 +32,7 @@
 //! What it gives up: the function believes whoever may begin a run what moment an export is of,
 //! and that the items are the export's. An operator can break views by other operations as well.
 
-use super::{Look, OfViews, portion::Work, run::Run};
+use super::{Look, OfViews, portion::Work, run::Run, segment::cursor_at};
 use crate::{
     call::Halt,
     operation::backfill::{
@@ -40,12 +40,7 @@ use crate::{
         export::{Export, ExportMade, GIVEN_MAX, Given},
     },
     record::Timestamp,
-    store::{
-        Item,
-        json::item_from_json,
-        rows::{number, number_of},
-        tables::SegmentPage,
-    },
+    store::{Item, json::item_from_json, tables::SegmentPage},
     view::{
         building::{self, RunState},
         generation,
@@ -54,14 +49,6 @@ use crate::{
         source_table::SourceTable,
     },
 };
-
-/// Attribute of a cursor.
-const POSITION: &str = "position";
-
-/// The cursor behind so many items of a segment.
-pub(super) fn cursor_at(position: u64) -> Item {
-    Item::from([(POSITION.to_owned(), number(position))])
-}
 
 /// Refuses an export of another table.
 ///
@@ -191,7 +178,7 @@ impl Work<'_> {
     pub(super) async fn given(&mut self, owner: &str, given: &Given) -> Result<Stopped, Halt> {
         let stopped = self.next_given(owner, given).await;
         if self.told.segment.is_some() {
-            self.told.position = Some(self.position());
+            self.told.position = Some(self.segment.position());
         }
         stopped
     }
@@ -203,7 +190,7 @@ impl Work<'_> {
         if let Some(stopped) = self.must_stop().await? {
             return Ok(stopped);
         }
-        let position = self.position();
+        let position = self.segment.position();
         // What is in already is passed over; behind a gap nothing is taken.
         let known = position.checked_sub(given.from).and_then(|known| usize::try_from(known).ok());
         let Some(next) = known.and_then(|known| given.items.get(known..)) else {
@@ -225,11 +212,5 @@ impl Work<'_> {
             return Ok(stopped);
         }
         Ok(if self.segment.is_done { Stopped::SegmentDone } else { Stopped::NextItems })
-    }
-
-    /// How many items of the segment are in.
-    fn position(&self) -> u64 {
-        let cursor = self.segment.cursor.as_ref();
-        cursor.and_then(|cursor| number_of(cursor, POSITION)).unwrap_or(0)
     }
 }

@@ -7,10 +7,9 @@
 
 use super::{
     bucket::{Cost, Leave},
-    export::cursor_at,
     pace::Pace,
     run::Run,
-    segment::Segment,
+    segment::{Segment, cursor_at},
 };
 use crate::{
     call::{Call, Halt},

@@ -28,13 +28,22 @@ const NOT_DONE_MAX: usize = 20;
 /// More characters of a text are not kept.
 const CHARS_MAX: usize = 300;
 
+/// Attribute of the cursor of a segment of an export.
+const POSITION: &str = "position";
+
+/// The cursor behind so many items of a segment of an export.
+pub(super) fn cursor_at(position: u64) -> Item {
+    Item::from([(POSITION.to_owned(), number(position))])
+}
+
 /// A segment of a run.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Segment {
     key: String,
     pub(super) number: u32,
     revision: u64,
-    /// Behind which key its scan goes on; `None` at the beginning.
+    /// Behind which key its scan goes on, or behind how many items of an export; `None` at the
+    /// beginning.
     pub(super) cursor: Option<Item>,
     pub(super) is_done: bool,
     pub(super) counts: Counts,
@@ -89,6 +98,12 @@ impl Segment {
         self.lease_until_ms = number_of(row, "lease_until").unwrap_or_default();
         self.counts = json(row, "counts").unwrap_or_default();
         self.not_done = json(row, "not_done").unwrap_or_default();
+    }
+
+    /// How many items of an export are in.
+    pub(super) fn position(&self) -> u64 {
+        let cursor = self.cursor.as_ref();
+        cursor.and_then(|cursor| number_of(cursor, POSITION)).unwrap_or(0)
     }
 
     /// Whether it could be worked on.

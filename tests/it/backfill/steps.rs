@@ -33,7 +33,7 @@ pub(super) const VIEWS: &str = "
     CREATE MATERIALIZED VIEW pages AS SELECT page, count(*) AS n FROM clicks GROUP BY page;";
 
 /// A function over a table with so many items and a stream.
-pub(super) struct Shop {
+pub(crate) struct Shop {
     pub(super) embedded: Embedded,
     store: Store,
     pub(super) function: Function<Views>,

@@ -19,6 +19,7 @@ use crate::{
             chain::{
                 Chain, ChainStatus, Chained, LINKS_MAX_DEFAULT, LinkFailure, Reason, StartChain,
             },
+            export::Export,
         },
     },
     view::{Views, building::RunState},
@@ -42,7 +43,7 @@ const WRITE_PRICE: f64 = 0.625;
 const CALLS_DEFAULT: u32 = 4;
 
 /// How long a call waits for a segment that others work on.
-const LEASED_MS: u64 = 2_000;
+pub(super) const LEASED_MS: u64 = 2_000;
 /// So many calls of one kind in a row may come to nothing because a store does not answer.
 const UNANSWERED_MAX: u32 = 20;
 
@@ -91,6 +92,13 @@ pub(super) struct BackfillArgs {
     /// Although the table has no stream that would keep the views up to date.
     #[arg(long)]
     without_stream: bool,
+    /// Reads an export of the table to S3, or a copy of it, and no capacity of the table. Without
+    /// a value the run begins, and the command says how to export the table.
+    #[arg(
+        long, value_name = "s3://BUCKET/PREFIX/AWSDynamoDB/EXPORT_ID|DIRECTORY",
+        num_args = 0..=1, default_missing_value = "", conflicts_with = "chain"
+    )]
+    export: Option<String>,
     #[command(flatten)]
     chain: ChainArgs,
     /// Does not ask before it begins.
@@ -166,7 +174,10 @@ impl OwnerArgs {
     }
 }
 
-async fn ask<T: DeserializeOwned>(asked: &Asked<Views>, step: Backfill) -> Result<T, Complaint> {
+pub(super) async fn ask<T: DeserializeOwned>(
+    asked: &Asked<Views>,
+    step: Backfill,
+) -> Result<T, Complaint> {
     asked.ask(Operation::Backfill(step)).await
 }
 
@@ -209,25 +220,13 @@ pub(super) async fn stop(arguments: &StopArgs) -> Result<Exit, Complaint> {
 }
 
 pub(super) async fn backfill(arguments: &BackfillArgs) -> Result<Exit, Complaint> {
-    let asked = arguments.owner.asked(true).await?;
-    let of = OfTable { table: arguments.table.clone() };
-    let estimate: Estimate = ask(&asked, Backfill::Estimate(of)).await?;
+    let asked = arguments.asked().await?;
+    let estimate = arguments.estimate(&asked).await?;
     tell(&estimate, arguments);
-    if !arguments.yes && !agreed()? {
-        talk(format_args!("nothing was begun"));
+    if !arguments.is_agreed()? {
         return Ok(Exit::BadInput);
     }
-    let wanted = Begin {
-        table: arguments.table.clone(),
-        segments: Some(arguments.segments),
-        read_units_per_s: Some(arguments.read_units_per_s),
-        write_units_per_s: Some(arguments.write_units_per_s),
-        units_max: arguments.units_max,
-        again: arguments.again,
-        without_stream: arguments.without_stream,
-        export: None,
-    };
-    let begun: Begun = ask(&asked, Backfill::Begin(wanted)).await?;
+    let begun: Begun = ask(&asked, Backfill::Begin(arguments.begin(None))).await?;
     if begun.wait_ms > 0 {
         let seconds = begun.wait_ms.div_ceil(1_000);
         talk(format_args!(
@@ -237,27 +236,22 @@ pub(super) async fn backfill(arguments: &BackfillArgs) -> Result<Exit, Complaint
     if arguments.chain.chain {
         return chain(&asked, arguments).await;
     }
-    let calls = match &asked {
-        Asked::Deployed(_) => arguments.calls.clamp(1, begun.segments.max(1)),
-        // One process has one call at a time, as an execution environment has.
-        Asked::Here(_) => 1,
-    };
-    let running = Running {
-        asked: &asked,
-        table: &arguments.table,
-        begun: &begun,
-        bar: progress(estimate.items),
-        counts: RefCell::default(),
-        ended: Cell::new(None),
-    };
-    let hands = futures_util::future::join_all((0..calls).map(|_| running.work())).await;
-    running.bar.finish_and_clear();
-    hands.into_iter().collect::<Result<Vec<()>, _>>().map_err(|complaint| {
-        complaint.with_hint("what is done stays done: run the command again, and it goes on")
-    })?;
+    let running = Running::new(&asked, arguments, &begun, estimate.items);
+    let hands = (0..running.calls(arguments)).map(|_| running.work());
+    running.ends(futures_util::future::join_all(hands).await)?;
+    told_end(&asked, &begun, (running.ended(), false), arguments).await
+}
+
+/// Says how a command has ended that worked on a run, or only began one.
+pub(super) async fn told_end(
+    asked: &Asked<Views>,
+    begun: &Begun,
+    (ended, is_begun): (Option<Stopped>, bool),
+    arguments: &BackfillArgs,
+) -> Result<Exit, Complaint> {
     let which = Which { table: Some(begun.source.clone()) };
-    let status: Status = ask(&asked, Backfill::Status(which)).await?;
-    match running.ended.get() {
+    let status: Status = ask(asked, Backfill::Status(which)).await?;
+    match ended {
         Some(Stopped::Units) => talk(format_args!(
             "paused: its units are used up; run it again with more --units-max and it goes on"
         )),
@@ -265,7 +259,7 @@ pub(super) async fn backfill(arguments: &BackfillArgs) -> Result<Exit, Complaint
         _ => tell_what_is_next(&status),
     }
     let exit = told(&status, arguments.format)?;
-    let is_ended = matches!(running.ended.get(), Some(Stopped::AllDone));
+    let is_ended = is_begun || matches!(ended, Some(Stopped::AllDone));
     Ok(if is_ended { exit } else { Exit::CheckFailed })
 }
 
@@ -296,17 +290,114 @@ async fn chain(asked: &Asked<Views>, arguments: &BackfillArgs) -> Result<Exit, C
 }
 
 /// A run, as the calls that work on it share it.
-struct Running<'r> {
-    asked: &'r Asked<Views>,
-    table: &'r str,
-    begun: &'r Begun,
+pub(super) struct Running<'r> {
+    pub(super) asked: &'r Asked<Views>,
+    pub(super) table: &'r str,
+    pub(super) begun: &'r Begun,
     bar: ProgressBar,
     counts: RefCell<Counts>,
     /// Why there is nothing more to do.
     ended: Cell<Option<Stopped>>,
 }
 
-impl Running<'_> {
+impl BackfillArgs {
+    /// Which export is read, if one is; without a name it is yet to be made.
+    pub(super) fn export(&self) -> Option<&str> {
+        self.export.as_deref()
+    }
+
+    pub(super) async fn asked(&self) -> Result<Asked<Views>, Complaint> {
+        self.owner.asked(true).await
+    }
+
+    pub(super) async fn estimate(&self, asked: &Asked<Views>) -> Result<Estimate, Complaint> {
+        let of = OfTable { table: self.table.clone() };
+        ask(asked, Backfill::Estimate(of)).await
+    }
+
+    /// Whether to begin, if need be by asking.
+    pub(super) fn is_agreed(&self) -> Result<bool, Complaint> {
+        if self.yes || agreed()? {
+            return Ok(true);
+        }
+        talk(format_args!("nothing was begun"));
+        Ok(false)
+    }
+
+    /// How the run is to go, and what it reads instead of the table.
+    pub(super) fn begin(&self, export: Option<Export>) -> Begin {
+        Begin {
+            table: self.table.clone(),
+            segments: Some(self.segments),
+            read_units_per_s: Some(self.read_units_per_s),
+            write_units_per_s: Some(self.write_units_per_s),
+            units_max: self.units_max,
+            again: self.again,
+            without_stream: self.without_stream,
+            export,
+        }
+    }
+
+    /// Dollars for a million units, read and written.
+    pub(super) fn prices(&self) -> (f64, f64) {
+        (self.read_price, self.write_price)
+    }
+}
+
+impl<'r> Running<'r> {
+    pub(super) fn new(
+        asked: &'r Asked<Views>,
+        arguments: &'r BackfillArgs,
+        begun: &'r Begun,
+        items: u64,
+    ) -> Self {
+        let (counts, ended) = (RefCell::default(), Cell::new(None));
+        Self { asked, table: &arguments.table, begun, bar: progress(items), counts, ended }
+    }
+
+    /// How many calls work at a time.
+    pub(super) fn calls(&self, arguments: &BackfillArgs) -> u32 {
+        match self.asked {
+            Asked::Deployed(_) => arguments.calls.clamp(1, self.begun.segments.max(1)),
+            // One process has one call at a time, as an execution environment has.
+            Asked::Here(_) => 1,
+        }
+    }
+
+    /// Why there is nothing more to do.
+    pub(super) fn ended(&self) -> Option<Stopped> {
+        self.ended.get()
+    }
+
+    /// The first of the complaints of those who worked, if there is one.
+    pub(super) fn ends(&self, hands: Vec<Result<(), Complaint>>) -> Result<(), Complaint> {
+        self.bar.finish_and_clear();
+        let ended: Result<Vec<()>, Complaint> = hands.into_iter().collect();
+        ended.map(drop).map_err(|complaint| {
+            complaint.with_hint("what is done stays done: run the command again, and it goes on")
+        })
+    }
+
+    /// Takes note of what a call has done; how long to wait before the next, in milliseconds.
+    pub(super) fn after(&self, worked: &Worked, unanswered: &mut u32) -> Result<u64, Complaint> {
+        self.counts.borrow_mut().add(worked.counts);
+        self.bar.set_position(self.counts.borrow().scanned);
+        let is_unanswered =
+            matches!(worked.stopped, Some(Stopped::Unanswered | Stopped::Throttled));
+        *unanswered = if is_unanswered { *unanswered + 1 } else { 0 };
+        if *unanswered == UNANSWERED_MAX {
+            return Err(Complaint::new("the tables do not answer, or are throttled"));
+        }
+        Ok(match worked.stopped {
+            Some(stopped @ (Stopped::AllDone | Stopped::Units | Stopped::Stopped)) => {
+                self.ended.set(Some(stopped));
+                0
+            }
+            Some(Stopped::Leased) => LEASED_MS,
+            _ => worked.wait_ms,
+        })
+    }
+
     /// Asks for one portion after another until nothing is left.
     async fn work(&self) -> Result<(), Complaint> {
         let mut unanswered = 0;
@@ -314,22 +405,7 @@ impl Running<'_> {
             let (table, run) = (self.table.to_owned(), self.begun.run.clone());
             let portion = Portion { table, run, ..Portion::default() };
             let worked: Worked = ask(self.asked, Backfill::Work(portion)).await?;
-            self.counts.borrow_mut().add(worked.counts);
-            self.bar.set_position(self.counts.borrow().scanned);
-            let is_unanswered =
-                matches!(worked.stopped, Some(Stopped::Unanswered | Stopped::Throttled));
-            unanswered = if is_unanswered { unanswered + 1 } else { 0 };
-            if unanswered == UNANSWERED_MAX {
-                return Err(Complaint::new("the tables do not answer, or are throttled"));
-            }
-            let pause = match worked.stopped {
-                Some(stopped @ (Stopped::AllDone | Stopped::Units | Stopped::Stopped)) => {
-                    self.ended.set(Some(stopped));
-                    0
-                }
-                Some(Stopped::Leased) => LEASED_MS,
-                _ => worked.wait_ms,
-            };
+            let pause = self.after(&worked, &mut unanswered)?;
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
         Ok(())
@@ -349,7 +425,7 @@ fn tell_units(estimate: &Estimate) {
     talk(format_args!("{read_units:.0} read units, {least:.0} to {most:.0} write units"));
 }
 
-fn tell_money(estimate: &Estimate, (read_price, write_price): (f64, f64)) {
+pub(super) fn tell_money(estimate: &Estimate, (read_price, write_price): (f64, f64)) {
     let money = |write: f64| (estimate.read_units * read_price + write * write_price) / 1e6;
     talk(format_args!(
         "${:.2} to ${:.2}, at ${read_price} and ${write_price} for a million units",
@@ -360,10 +436,18 @@ fn tell_money(estimate: &Estimate, (read_price, write_price): (f64, f64)) {
 
 /// Says what there is and what it takes.
 fn tell(estimate: &Estimate, arguments: &BackfillArgs) {
-    let (read_units, least) = (estimate.read_units, estimate.write_units_min);
-    let most = estimate.write_units_max;
     tell_units(estimate);
-    tell_money(estimate, (arguments.read_price, arguments.write_price));
+    tell_money(estimate, arguments.prices());
+    tell_time(estimate, arguments);
+    if !estimate.has_stream {
+        talk(format_args!("the table has no stream with new images: later changes are not seen"));
+    }
+}
+
+/// Says how long it takes at the limits.
+pub(super) fn tell_time(estimate: &Estimate, arguments: &BackfillArgs) {
+    let read_units = estimate.read_units;
+    let (least, most) = (estimate.write_units_min, estimate.write_units_max);
     let (reads, writes) = (arguments.read_units_per_s, arguments.write_units_per_s);
     // A run uses eight tenths of its limit on the average.
     let time = |write: f64| {
@@ -375,9 +459,6 @@ fn tell(estimate: &Estimate, arguments: &BackfillArgs) {
         time(least),
         time(most)
     ));
-    if !estimate.has_stream {
-        talk(format_args!("the table has no stream with new images: later changes are not seen"));
-    }
 }
 
 /// Asks whether to begin.
