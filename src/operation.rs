@@ -14,11 +14,13 @@
 
 pub mod backfill;
 pub mod generations;
+pub mod replay;
 pub mod verify;
 
 use crate::recovery::park::envelope::Envelope;
 use backfill::{Backfill, ReconcileRequest};
 use generations::{Diff, DropView, Switch};
+use replay::Replay;
 use serde::{Deserialize, Serialize};
 use verify::{Repair, Verify};
 
@@ -63,7 +65,8 @@ impl Operations {
                 | Operation::Reconcile(_)
                 | Operation::Repair(_)
                 | Operation::Switch(_)
-                | Operation::DropView(_),
+                | Operation::DropView(_)
+                | Operation::Replay(_),
             )
             | (Self::Off, _) => false,
         }
@@ -103,6 +106,8 @@ pub enum Operation {
     /// Takes a view or a generation of it away.
     #[cfg_attr(not(feature = "backfill"), serde(deserialize_with = "unread"))]
     DropView(DropView),
+    /// Takes records of an archive into the views.
+    Replay(Replay),
 }
 
 /// What a program cannot carry out it does not read either: it is refused by its name.
@@ -127,6 +132,7 @@ impl Operation {
             Self::Diff(_) => "diff",
             Self::Switch(_) => "switch",
             Self::DropView(_) => "drop_view",
+            Self::Replay(_) => "replay",
         }
     }
 }

@@ -21,6 +21,7 @@ mod operate;
 pub mod quarantine;
 mod reconcile;
 pub mod registry;
+mod replay;
 pub mod rows;
 pub mod scalar;
 mod served;
@@ -305,7 +306,10 @@ impl Work for Views {
     ) -> Result<(), Halt> {
         loop {
             let served = self.served();
-            let halt = match served.work(records, outcomes, measures, call).await {
+            let halt = match served
+                .work(records, outcomes, measures, (call, work::Origin::Stream))
+                .await
+            {
                 Err(halt) if is_outdated(&halt) => halt,
                 ended => return ended,
             };

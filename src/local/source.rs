@@ -7,11 +7,13 @@
 //! applied, and memory does not grow with the number of records. What it gives up: a fixture
 //! has to be a file, not a pipe.
 
+mod archive;
 mod envelope;
 mod feed;
 mod fixture;
 
 use crate::record::{SequenceNumber, Source, Timestamp};
+pub use archive::{Archive, Archived};
 use envelope::Envelope;
 pub use feed::Feed;
 use fixture::Reader;

@@ -137,7 +137,8 @@ impl<R: Runner> Operator<'_, R> {
             | Operation::Repair(_)
             | Operation::Diff(_)
             | Operation::Switch(_)
-            | Operation::DropView(_) => Err(Halt::no_views()),
+            | Operation::DropView(_)
+            | Operation::Replay(_) => Err(Halt::no_views()),
         }
     }
 

@@ -72,6 +72,13 @@ pub(crate) struct Candidate {
     pub(crate) expiry: Option<Expiry>,
 }
 
+impl Candidate {
+    /// Its row stays: nothing else remembers for as long that an archive was read.
+    pub(crate) fn keep_for_good(&mut self) {
+        self.expiry = None;
+    }
+}
+
 /// Where an item is known from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Basis {

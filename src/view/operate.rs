@@ -41,6 +41,8 @@ impl Served {
             Operation::Switch(switch) => self.switch(switch, call).await.map(told),
             #[cfg(feature = "backfill")]
             Operation::DropView(drop) => self.drop_view(drop, call).await.map(told),
+            #[cfg(feature = "backfill")]
+            Operation::Replay(replay) => self.replay(replay, call).await.map(told),
             #[cfg(not(feature = "backfill"))]
             Operation::Diff(_)
             | Operation::Switch(_)
@@ -48,7 +50,8 @@ impl Served {
             | Operation::Reconcile(_)
             | Operation::Backfill(_)
             | Operation::Verify(_)
-            | Operation::Repair(_) => Err(Halt::new(
+            | Operation::Repair(_)
+            | Operation::Replay(_) => Err(Halt::new(
                 "OperationUnsupported",
                 "this function was built without the feature `backfill`: build it with \
                  `infra/package.sh lambda lambda,backfill`",

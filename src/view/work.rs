@@ -6,7 +6,7 @@
 
 use super::{
     LEDGER_SLACK_S, NO_VIEW_FOR_SOURCE, RECORD_BYTES_MAX, building,
-    definition::Path,
+    definition::{Path, RETENTION_HOURS_DEFAULT},
     evaluate::{Contribution, Poison, evaluate, path_value},
     image,
     ledger::{Basis, Candidate, Expiry, Fate, Ledger, fence::fence_key, ledger_unread},
@@ -31,6 +31,15 @@ use std::{cmp::Reverse, collections::BTreeMap, rc::Rc};
 /// Log lines of one invocation about quarantined items. A deployment that makes every item
 /// unfit would else write as many lines as there are changes; the rest is counted.
 const QUARANTINE_LINES_MAX: usize = 20;
+
+/// Where records come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Their stream.
+    Stream,
+    /// An archive of it ([`replay`](super::replay)).
+    Archive,
+}
 
 /// One delivered change of an item, for one group.
 #[derive(Debug)]
@@ -122,9 +131,7 @@ impl Served {
             }
         } else if removed || appended {
             let arrival = record.approximate_arrival().unwrap_or(now).max(now);
-            let retention_hours =
-                group.views.iter().map(|&view| self.definitions[view].retention_hours).max();
-            let retention_s = i64::from(retention_hours.unwrap_or(24)) * 3_600;
+            let retention_s = i64::from(self.retention_hours(group)) * 3_600;
             let run = record.source_arn().map(building::run_key);
             candidate.expiry = Some(Expiry {
                 at_s: arrival.0 / 1_000 + retention_s + LEDGER_SLACK_S,
@@ -228,8 +235,14 @@ impl Served {
         items
     }
 
+    /// How long the stream of a group keeps records, in hours.
+    pub(super) fn retention_hours(&self, group: &Group) -> u32 {
+        let views = group.views.iter().map(|&view| self.definitions[view].retention_hours);
+        views.max().unwrap_or(RETENTION_HOURS_DEFAULT)
+    }
+
     /// The groups that read the stream a record comes from.
-    fn groups_of(&self, record: &Record<'_>) -> Result<Vec<usize>, Halt> {
+    pub(super) fn groups_of(&self, record: &Record<'_>) -> Result<Vec<usize>, Halt> {
         let stream = record.stream_name().ok_or_else(|| source_unknown(record))?;
         let groups: Vec<usize> =
             (0..self.groups.len()).filter(|&index| self.groups[index].stream == stream).collect();
@@ -305,7 +318,7 @@ impl Served {
         records: &[Record<'_>],
         outcomes: &mut [Outcome],
         measures: &mut Measures,
-        call: &Call,
+        (call, origin): (&Call, Origin),
     ) -> Result<(), Halt> {
         if records.iter().any(|record| record.source().is_queue()) {
             return Err(queue_refused());
@@ -347,7 +360,10 @@ impl Served {
             for delivered in changes {
                 let record = &records[delivered.index];
                 match self.candidate(&delivered, record, now) {
-                    Ok(candidate) => {
+                    Ok(mut candidate) => {
+                        if origin == Origin::Archive && record.source() == Source::Kinesis {
+                            candidate.keep_for_good();
+                        }
                         candidates.push(candidate);
                         break;
                     }

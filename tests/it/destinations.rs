@@ -4,6 +4,7 @@
 //! `tests/destinations.sh` starts the servers and names them in the environment; without it
 //! there is nothing to run against.
 
+mod objects;
 mod rescue;
 mod streams;
 

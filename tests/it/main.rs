@@ -10,6 +10,7 @@
 mod account;
 #[cfg(feature = "local")]
 mod alarms;
+mod archive;
 #[cfg(feature = "local")]
 mod backfill;
 #[cfg(feature = "local")]

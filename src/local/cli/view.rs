@@ -7,6 +7,7 @@
 mod backfill;
 mod export;
 mod generations;
+mod replay;
 mod verify;
 
 use super::{Complaint, Exit, Format, PlaceArgs, bench, invoke::Deployed, print, talk};
@@ -37,6 +38,9 @@ enum ViewVerb {
     /// The stream has to be mapped to the function first, from `TRIM_HORIZON`. Broken off, it goes
     /// on where it stood when it is run again.
     Backfill(backfill::BackfillArgs),
+    /// Takes an archive of a stream into the views, for streams that no table is behind; says how
+    /// many records were applied, and how many the ledger knew.
+    Replay(replay::ReplayArgs),
     /// Says how far the views are built.
     Status(backfill::StatusArgs),
     /// Says views ready that catch up, if the stream has passed the end of the scan.
@@ -115,6 +119,7 @@ pub(super) fn view(arguments: ViewVerbArgs) -> Result<Exit, Complaint> {
                 None => backfill::backfill(&arguments).await,
                 Some(named) => export::backfill(&arguments, named).await,
             },
+            ViewVerb::Replay(arguments) => replay::replay(&arguments).await,
             ViewVerb::Status(arguments) => backfill::status(&arguments).await,
             ViewVerb::Ready(arguments) => backfill::ready(&arguments).await,
             ViewVerb::Stop(arguments) => backfill::stop(&arguments).await,
