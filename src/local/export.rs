@@ -6,7 +6,7 @@
 //! to anybody: half an export would look like a table from which items were removed.
 //!
 //! Source: "DynamoDB table export output format" in the DynamoDB developer guide. That the MD5 is
-//! the compressed file's follows from the guide's own example: its hash is the one in the ETag.
+//! the compressed file's follows from the guide's own example: its hash is the one in the `etag`.
 
 mod manifest;
 

@@ -29,7 +29,7 @@ pub enum Place {
     #[cfg(feature = "destinations")]
     Bucket {
         /// How to reach it.
-        objects: Objects,
+        objects: Box<Objects>,
         /// The bucket.
         bucket: String,
         /// The prefix, which ends in `/` unless it is empty.

@@ -75,7 +75,7 @@ pub(crate) fn items(records: &[Value], is_changelog: bool) -> oracle::Items {
 }
 
 fn lines(records: &[Value]) -> String {
-    records.iter().map(|record| format!("{record}\n")).collect()
+    records.iter().map(|record| record.to_string() + "\n").collect()
 }
 
 fn write_packed(path: &Path, text: &str) {

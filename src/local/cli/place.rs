@@ -56,6 +56,6 @@ pub(super) async fn of_bucket(bucket: &str, prefix: String) -> Result<Place, Com
     let network = config::roots(config::process_environment())?.network();
     let seed = SystemClock.now().0.cast_unsigned();
     let services = Services::new(network, endpoints, Arc::new(SystemClock), seed);
-    let (objects, bucket) = (Objects::new(&services), bucket.to_owned());
+    let (objects, bucket) = (Box::new(Objects::new(&services)), bucket.to_owned());
     Ok(Place::Bucket { objects, bucket, prefix })
 }

@@ -7,7 +7,7 @@
 
 use super::{FixtureError, Problem, envelope::Envelope, fixture::Reader};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A record of an archive.
 #[derive(Debug)]
@@ -35,8 +35,8 @@ impl Archive {
     /// record a line, and `.gz` after either is taken off.
     #[must_use]
     pub fn is_read(name: &str) -> bool {
-        let name = name.strip_suffix(".gz").unwrap_or(name);
-        name.ends_with(".json") || name.ends_with(".jsonl")
+        let name = Path::new(name.strip_suffix(".gz").unwrap_or(name));
+        name.extension().is_some_and(|ending| ending == "json" || ending == "jsonl")
     }
 
     /// The next record; none at the end of the last file.

@@ -158,7 +158,7 @@ impl Served {
         let key = building::run_key(&source.arn);
         let dated = store.row_dated(table, (LEDGER_KEY, &key), deadline).await;
         let (_, Timestamp(moment)) = dated.map_err(|error| self.unanswered(error))?;
-        let dates = |run: &mut Run| {
+        let set_date = |run: &mut Run| {
             if run.dated_ms.is_some() {
                 return Look::Keep(());
             }
@@ -166,7 +166,7 @@ impl Served {
             Look::Write(())
         };
         // A run that is not the current one any more needs no date.
-        self.update((source, id), OfViews::None, dates, deadline).await.map(|_| ())
+        self.update((source, id), OfViews::None, set_date, deadline).await.map(|_| ())
     }
 }
 

@@ -303,6 +303,58 @@ fn a_deployed_function_is_given_the_items_of_an_export() {
     assert!(given.filter(|work| work["given"]["items"][0].is_object()).count() >= 2);
 }
 
+/// The first command dies when the function has done what it was asked; then two are at it.
+#[test]
+fn a_command_that_died_and_two_at_once_bring_nothing_in_twice() {
+    const ITEMS: usize = 2_500;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let embedded = Embedded::open(None).unwrap();
+    let shop = runtime.block_on(Shop::in_store(embedded.clone(), ITEMS));
+    let mut portions = 0;
+    let (url, end) = scripted(move |_, body| {
+        let event = body.to_string().into_bytes();
+        let Ok(Answer::Operation(answer)) = runtime.block_on(shop.function.invoke(&event, &call()))
+        else {
+            panic!("no answer to {body}");
+        };
+        let given = &body["changefold"]["backfill"]["work"]["given"]["items"];
+        portions += u32::from(given[0].is_object());
+        if portions == 1 && given[0].is_object() {
+            return (400, json!({"message": "nobody reads this"}));
+        }
+        (200, answer)
+    });
+    let folder = Folder::new();
+    let named = folder.path().to_str().unwrap();
+    let start = ["view", "backfill", "--function", "views:live", "--table", "orders", "--yes"];
+    let limits = ["--write-units-per-s", "9999999", "--read-units-per-s", "9999999"];
+    let run = |more: &[&str]| {
+        let arguments = [&start, &limits[..], &["--segments", "1", "--format", "json"], more];
+        changefold(&arguments.concat(), &[("AWS_ENDPOINT_URL_LAMBDA", &*url)])
+    };
+    assert_eq!(run(&["--export"]).0, Some(0));
+    age_the_run(&embedded);
+    write_export(folder.path(), &items_of(&embedded), ORDERS, &now());
+    let (code, _, said) = run(&["--export", named]);
+    assert!(code == Some(2) && said.contains("what is done stays done"), "{said}");
+    let ended = std::thread::scope(|scope| {
+        let both = [(); 2].map(|()| scope.spawn(|| run(&["--export", named])));
+        both.map(|command| command.join().unwrap())
+    });
+    for (code, told, said) in ended {
+        assert_eq!(code, Some(0), "{said}");
+        let told: Value = serde_json::from_str(&told).unwrap();
+        let counts = &told["runs"][0]["counts"];
+        assert_eq!((&counts["scanned"], &counts["added"]), (&json!(ITEMS), &json!(ITEMS)));
+    }
+    let given = |body: &Value| {
+        let given = &body["changefold"]["backfill"]["work"]["given"];
+        given["items"].as_array().filter(|items| !items.is_empty()).map(|_| given["from"].clone())
+    };
+    let from: Vec<Value> = end().iter().filter_map(|(_, body)| given(body)).collect();
+    assert_eq!((&from[0], &from[1]), (&json!(0), &json!(1000)), "it goes on where the run stands");
+}
+
 /// Reads an export whole, or says why not.
 async fn read(folder: &Folder) -> Result<u64, String> {
     let told = |error: &dyn std::error::Error| {
