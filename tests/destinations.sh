@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Sends records set aside to a queue, a topic and a bucket, and reads ranges of two streams.
+# Sends records set aside to a queue, a topic and a bucket; reads ranges of two streams, and exports
+# and archives in buckets.
 #
 # ministack plays SQS, SNS and S3; kinesis-local Kinesis; AWS's own DynamoDB Local the table
 # and its stream. None of them ever trims a stream: what is lost is shown by positions and

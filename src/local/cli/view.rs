@@ -8,6 +8,7 @@ mod backfill;
 mod export;
 mod generations;
 mod replay;
+mod running;
 mod verify;
 
 use super::{Complaint, Exit, Format, PlaceArgs, bench, invoke::Deployed, print, talk};

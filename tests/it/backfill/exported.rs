@@ -213,6 +213,8 @@ fn a_table_is_backfilled_from_its_export() {
         assert_eq!(code, Some(1), "{said}");
         assert!(said.contains("would come back") && said.contains(&line), "{said}");
         assert_eq!(desk.counts()["scanned"], 0);
+        let (_, _, said) = desk.run(&["status"]);
+        assert!(said.contains("awaits an export"), "{said}");
         age_the_run(&embedded);
         // Since the export an item has changed and another was removed, and the stream says so. A
         // third came past the stream: whoever reads the table finds it.

@@ -126,7 +126,8 @@ impl Play {
         let play = self.clone();
         self.tasks.spawn(false, async move {
             // A sweep reads the whole ledger.
-            let every_ms = if play.setup.items > 1_000 { DAY_MS } else { 3_600_000 };
+            let is_seldom = play.setup.items > 1_000 || play.setup.export.is_some();
+            let every_ms = if is_seldom { DAY_MS } else { 3_600_000 };
             for _ in 0..5 * DAY_MS / every_ms {
                 play.world.pass(every_ms).await;
                 for row in play.all_of("ledger") {

@@ -4,6 +4,7 @@
 //! for one portion after another, several at a time of a deployed function. Broken off, it goes
 //! on where the run stands. What it costs is said before, in units and money.
 
+use super::running::{Running, ask};
 use crate::{
     local::{
         cli::{
@@ -11,27 +12,18 @@ use crate::{
         },
         report,
     },
-    operation::{
-        Operation,
-        backfill::{
-            Backfill, Begin, Begun, Counts, Estimate, Finish, OfTable, Portion, SEGMENTS_DEFAULT,
-            Status, Stopped, Tidied, Tidy, UNITS_PER_S_DEFAULT, Which, Worked,
-            chain::{
-                Chain, ChainStatus, Chained, LINKS_MAX_DEFAULT, LinkFailure, Reason, StartChain,
-            },
-            export::Export,
-        },
+    operation::backfill::{
+        Backfill, Begin, Begun, Estimate, Finish, OfTable, RunStatus, SEGMENTS_DEFAULT, Status,
+        Stopped, Tidied, Tidy, UNITS_PER_S_DEFAULT, Which,
+        chain::{Chain, ChainStatus, Chained, LINKS_MAX_DEFAULT, LinkFailure, Reason, StartChain},
+        export::Export,
     },
     view::{Views, building::RunState},
 };
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
-use serde::de::DeserializeOwned;
 use std::{
-    cell::{Cell, RefCell},
     io::{BufRead as _, IsTerminal as _, Write as _},
     path::PathBuf,
-    time::Duration,
 };
 
 /// Dollars for a million units of on-demand capacity, read and written: AWS's list price in
@@ -41,11 +33,6 @@ const WRITE_PRICE: f64 = 0.625;
 
 /// Calls of a deployed function at a time, unless told otherwise.
 const CALLS_DEFAULT: u32 = 4;
-
-/// How long a call waits for a segment that others work on.
-pub(super) const LEASED_MS: u64 = 2_000;
-/// So many calls of one kind in a row may come to nothing because a store does not answer.
-const UNANSWERED_MAX: u32 = 20;
 
 /// Whose views, and where their definitions are if this process keeps them.
 #[derive(Debug, Args)]
@@ -174,17 +161,19 @@ impl OwnerArgs {
     }
 }
 
-pub(super) async fn ask<T: DeserializeOwned>(
-    asked: &Asked<Views>,
-    step: Backfill,
-) -> Result<T, Complaint> {
-    asked.ask(Operation::Backfill(step)).await
-}
-
 pub(super) async fn status(arguments: &StatusArgs) -> Result<Exit, Complaint> {
     let asked = arguments.owner.asked(false).await?;
     let which = Which { table: arguments.table.clone() };
-    told(&ask(&asked, Backfill::Status(which)).await?, arguments.format)
+    let status: Status = ask(&asked, Backfill::Status(which)).await?;
+    let exit = told(&status, arguments.format)?;
+    let awaits =
+        |run: &RunStatus| run.state == RunState::Scanning && run.export == Some(Export::Awaited);
+    if status.runs.iter().any(awaits) {
+        talk(format_args!(
+            "a run awaits an export of its table: `view backfill --export` says how to make one"
+        ));
+    }
+    Ok(exit)
 }
 
 pub(super) async fn ready(arguments: &ReadyArgs) -> Result<Exit, Complaint> {
@@ -236,8 +225,8 @@ pub(super) async fn backfill(arguments: &BackfillArgs) -> Result<Exit, Complaint
     if arguments.chain.chain {
         return chain(&asked, arguments).await;
     }
-    let running = Running::new(&asked, arguments, &begun, estimate.items);
-    let hands = (0..running.calls(arguments)).map(|_| running.work());
+    let running = Running::new(&asked, &arguments.table, &begun, estimate.items);
+    let hands = (0..running.calls(arguments.calls)).map(|_| running.work());
     running.ends(futures_util::future::join_all(hands).await)?;
     told_end(&asked, &begun, (running.ended(), false), arguments).await
 }
@@ -289,21 +278,20 @@ async fn chain(asked: &Asked<Views>, arguments: &BackfillArgs) -> Result<Exit, C
     Ok(Exit::Done)
 }
 
-/// A run, as the calls that work on it share it.
-pub(super) struct Running<'r> {
-    pub(super) asked: &'r Asked<Views>,
-    pub(super) table: &'r str,
-    pub(super) begun: &'r Begun,
-    bar: ProgressBar,
-    counts: RefCell<Counts>,
-    /// Why there is nothing more to do.
-    ended: Cell<Option<Stopped>>,
-}
-
 impl BackfillArgs {
     /// Which export is read, if one is; without a name it is yet to be made.
     pub(super) fn export(&self) -> Option<&str> {
         self.export.as_deref()
+    }
+
+    /// The table, by name or ARN.
+    pub(super) fn table(&self) -> &str {
+        &self.table
+    }
+
+    /// How many calls of a deployed function may work at a time.
+    pub(super) fn calls(&self) -> u32 {
+        self.calls
     }
 
     pub(super) async fn asked(&self) -> Result<Asked<Views>, Complaint> {
@@ -341,74 +329,6 @@ impl BackfillArgs {
     /// Dollars for a million units, read and written.
     pub(super) fn prices(&self) -> (f64, f64) {
         (self.read_price, self.write_price)
-    }
-}
-
-impl<'r> Running<'r> {
-    pub(super) fn new(
-        asked: &'r Asked<Views>,
-        arguments: &'r BackfillArgs,
-        begun: &'r Begun,
-        items: u64,
-    ) -> Self {
-        let (counts, ended) = (RefCell::default(), Cell::new(None));
-        Self { asked, table: &arguments.table, begun, bar: progress(items), counts, ended }
-    }
-
-    /// How many calls work at a time.
-    pub(super) fn calls(&self, arguments: &BackfillArgs) -> u32 {
-        match self.asked {
-            Asked::Deployed(_) => arguments.calls.clamp(1, self.begun.segments.max(1)),
-            // One process has one call at a time, as an execution environment has.
-            Asked::Here(_) => 1,
-        }
-    }
-
-    /// Why there is nothing more to do.
-    pub(super) fn ended(&self) -> Option<Stopped> {
-        self.ended.get()
-    }
-
-    /// The first of the complaints of those who worked, if there is one.
-    pub(super) fn ends(&self, hands: Vec<Result<(), Complaint>>) -> Result<(), Complaint> {
-        self.bar.finish_and_clear();
-        let ended: Result<Vec<()>, Complaint> = hands.into_iter().collect();
-        ended.map(drop).map_err(|complaint| {
-            complaint.with_hint("what is done stays done: run the command again, and it goes on")
-        })
-    }
-
-    /// Takes note of what a call has done; how long to wait before the next, in milliseconds.
-    pub(super) fn after(&self, worked: &Worked, unanswered: &mut u32) -> Result<u64, Complaint> {
-        self.counts.borrow_mut().add(worked.counts);
-        self.bar.set_position(self.counts.borrow().scanned);
-        let is_unanswered =
-            matches!(worked.stopped, Some(Stopped::Unanswered | Stopped::Throttled));
-        *unanswered = if is_unanswered { *unanswered + 1 } else { 0 };
-        if *unanswered == UNANSWERED_MAX {
-            return Err(Complaint::new("the tables do not answer, or are throttled"));
-        }
-        Ok(match worked.stopped {
-            Some(stopped @ (Stopped::AllDone | Stopped::Units | Stopped::Stopped)) => {
-                self.ended.set(Some(stopped));
-                0
-            }
-            Some(Stopped::Leased) => LEASED_MS,
-            _ => worked.wait_ms,
-        })
-    }
-
-    /// Asks for one portion after another until nothing is left.
-    async fn work(&self) -> Result<(), Complaint> {
-        let mut unanswered = 0;
-        while self.ended.get().is_none() {
-            let (table, run) = (self.table.to_owned(), self.begun.run.clone());
-            let portion = Portion { table, run, ..Portion::default() };
-            let worked: Worked = ask(self.asked, Backfill::Work(portion)).await?;
-            let pause = self.after(&worked, &mut unanswered)?;
-            tokio::time::sleep(Duration::from_millis(pause)).await;
-        }
-        Ok(())
     }
 }
 
@@ -511,13 +431,4 @@ fn tell_chain(chain: &ChainStatus) {
     for LinkFailure { code, reason, count, link } in failures {
         talk(format_args!("{count} times, last in link {link}: {code}: {reason}"));
     }
-}
-
-fn progress(items: u64) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} items, {per_sec}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(items).with_style(style)
 }

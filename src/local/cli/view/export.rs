@@ -5,7 +5,10 @@
 //! The function counts of each segment how many items are in. The command looks there, and never
 //! at what an earlier command has done.
 
-use super::backfill::{BackfillArgs, LEASED_MS, Running, ask, tell_money, tell_time, told_end};
+use super::{
+    backfill::{BackfillArgs, tell_money, tell_time, told_end},
+    running::{LEASED_MS, Running, ask},
+};
 use crate::{
     local::{
         cli::{Complaint, Exit, place, talk},
@@ -55,11 +58,11 @@ pub(super) async fn backfill(arguments: &BackfillArgs, named: &str) -> Result<Ex
             return told_end(&asked, &begun, (None, export.is_none()), arguments).await;
         }
     };
-    let running = Running::new(&asked, arguments, &begun, export.made().items);
+    let running = Running::new(&asked, arguments.table(), &begun, export.made().items);
     let segments = export.segments(begun.segments);
     let queue = (0..begun.segments).collect();
     let giving = Giving { running, export, segments, queue: RefCell::new(queue) };
-    let hands = (0..giving.running.calls(arguments)).map(|_| giving.work());
+    let hands = (0..giving.running.calls(arguments.calls())).map(|_| giving.work());
     let hands = futures_util::future::join_all(hands).await;
     giving.running.ends(hands)?;
     giving.end().await?;

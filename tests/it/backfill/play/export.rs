@@ -36,7 +36,7 @@ impl Setup {
     /// A small table that changes for minutes, while an export of it is made and read.
     pub(in crate::backfill) fn exported(seed: u64) -> Self {
         let export = Some(Exported::Fresh);
-        Self { export, changes: 60, pause_ms: 6_000, ..Self::small(seed) }
+        Self { export, changes: 40, pause_ms: 8_000, ..Self::small(seed) }
     }
 
     /// Nothing fails, and the run begins days after the items were removed.
@@ -144,7 +144,7 @@ impl Play {
         let all = &shared.segments[segment];
         let ahead = if self.world.is_one_in(8) { self.world.below(3) } else { 0 };
         let from = (usize::try_from(position).unwrap() + ahead).min(all.len());
-        let items: Vec<Value> = all[from..].iter().take(self.world.below(12)).cloned().collect();
+        let items: Vec<Value> = all[from..].iter().take(self.world.below(20)).cloned().collect();
         let is_end = from + items.len() == all.len();
         Portion {
             table: ORDERS.to_owned(),
