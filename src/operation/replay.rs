@@ -18,8 +18,8 @@ pub struct Replay {
     /// The records as Lambda delivers them, of tables or of Kinesis streams; their order does not
     /// matter. [`RECORDS_MAX`] at most.
     pub records: Vec<Value>,
-    /// What arrived before this moment, in milliseconds since the epoch, the stream has never
-    /// brought to these views. Without it records are refused of which the ledger may have
+    /// What arrived before this moment, in milliseconds since the epoch, the Kinesis stream has
+    /// never brought to these views. Without it records are refused of which the ledger may have
     /// forgotten that they were applied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivered_from_ms: Option<i64>,

@@ -4,14 +4,14 @@
 //! ledger skips it where it knows it, or a newer change of its item. One thing is different: an
 //! archive keeps records for longer than the ledger remembers them.
 //!
-//! A record that is appended has a row of its own in the ledger,
-//! and so has an item that was removed, until no copy can come any more: a day longer than the
-//! stream keeps records. Of one that is older than the stream's retention the ledger cannot say
-//! whether it was applied and forgotten, or never came. To apply it again would count it twice, or
-//! bring a removed item back. So it is refused, unless it arrived before everything that the
-//! mapping has delivered here; whoever asks says from when that is. The rows of records that an
-//! archive of a Kinesis stream brings are kept for good: a second run skips them whenever it
-//! comes. The items of a changelog are never forgotten.
+//! A record that is appended has a row of its own in the ledger, and so has an item that was
+//! removed, until no copy can come any more: a day longer than the stream keeps records. Of one
+//! that is older than the stream's retention the ledger cannot say whether it was applied and
+//! forgotten, or never came. To apply it again would count it twice, or bring a removed item back.
+//! So it is refused. A table can be backfilled instead. A record of Kinesis is taken if it arrived
+//! before everything that the mapping has delivered here; whoever asks says from when that is. The
+//! rows of records that an archive of a Kinesis stream brings are kept for good: a second run
+//! skips them whenever it comes. The items of a changelog are never forgotten.
 //!
 //! What it gives up: nothing tells whether an archive is whole.
 
@@ -83,7 +83,8 @@ impl Served {
             let kept_ms = i64::from(self.retention_hours(group)) * 3_600_000;
             let arrival = record.approximate_arrival();
             let is_old = arrival.is_none_or(|arrival| arrival.0 < now.saturating_sub(kept_ms));
-            let is_of_before = arrival.zip(delivered_from_ms).is_some_and(|(it, from)| it.0 < from);
+            let is_of_before =
+                is_kinesis && arrival.zip(delivered_from_ms).is_some_and(|(it, from)| it.0 < from);
             if is_forgotten && is_old && !is_of_before {
                 let remedy = if is_kinesis {
                     "if it arrived before everything that the mapping of this function has \

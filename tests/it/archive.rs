@@ -227,7 +227,7 @@ fn records_that_the_ledger_may_have_forgotten_are_refused_unless_they_never_came
         // An item of a table could have been removed since.
         let order = support::order(7, "INSERT", "o-1", Some(("EU", "5", "OPEN")));
         fs::write(&archive, order + "\n").unwrap();
-        let (code, _, said) = desk.replay(&archive, &[]);
+        let (code, _, said) = desk.replay(&archive, &never);
         assert!(code == Some(2) && said.contains("`view backfill`"), "{said}");
     });
 }

@@ -52,7 +52,7 @@ pub(super) async fn replay(arguments: &ReplayArgs) -> Result<Exit, Complaint> {
     for archive in &arguments.archives {
         folders.push(files_of(archive).await?);
     }
-    let asked = arguments.owner.asked(true).await?;
+    let asked = arguments.owner.asked(false).await?;
     let from = arguments.delivered_from.as_deref().map(moment).transpose()?;
     let mut running = Running { asked: &asked, delivered_from_ms: from, applied: 0, skipped: 0 };
     for (folder, files) in folders {
