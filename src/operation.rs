@@ -107,6 +107,7 @@ pub enum Operation {
     #[cfg_attr(not(feature = "backfill"), serde(deserialize_with = "unread"))]
     DropView(DropView),
     /// Takes records of an archive into the views.
+    #[cfg_attr(not(feature = "backfill"), serde(deserialize_with = "unread"))]
     Replay(Replay),
 }
 

@@ -15,14 +15,14 @@ mod plan;
 mod row;
 
 #[cfg(feature = "backfill")]
-use crate::view::building;
+use crate::view::{building, rows::ROW_KEY};
 use crate::{
     record::Timestamp,
     store::{
         Store, StoreError, Trouble,
         rows::{Change, number_of, text_of},
     },
-    view::{definition::View, rows::ROW_KEY, source_item::LEDGER_KEY, sources::Sources},
+    view::{definition::View, source_item::LEDGER_KEY, sources::Sources},
 };
 pub use error::RegistryError;
 pub(crate) use plan::{absent, plan, table_name};
@@ -216,10 +216,10 @@ async fn stamped(
     registry: Registry,
     _: Timestamp,
 ) -> Result<Registry, RegistryError> {
-    match registry.is_dated() {
-        true => Ok(registry),
-        false => Err(RegistryError::Undated { table: table.to_owned() }),
+    if registry.is_dated() {
+        return Ok(registry);
     }
+    Err(RegistryError::Undated { table: table.to_owned() })
 }
 
 /// Refuses where a generation has no table.

@@ -55,14 +55,13 @@ pub(crate) async fn plan(
         }
         let (kind, from) = (kind_of(view, 1), view.from.as_str());
         let is_first = !before.has_had(view)
-            && match asked.get(&(from, kind.clone())) {
-                Some(has_items) => !has_items,
-                None => {
-                    let table = (place.store, place.ledger_table);
-                    let has_items = has_items(table, (from, &kind), deadline).await?;
-                    asked.insert((from, kind), has_items);
-                    !has_items
-                }
+            && if let Some(has_items) = asked.get(&(from, kind.clone())) {
+                !has_items
+            } else {
+                let table = (place.store, place.ledger_table);
+                let has_items = has_items(table, (from, &kind), deadline).await?;
+                asked.insert((from, kind), has_items);
+                !has_items
             };
         let number = if is_first { 1 } else { number_next };
         let table = table_name(place.view_table_prefix, &view.name, number);

@@ -151,14 +151,14 @@ fn parse(mut row: Item) -> Option<Registry> {
         }
     }
     registry.number_max = number_of(&row, "number_max").unwrap_or_default();
-    registry.retired = row.remove("retired").map_or(Some(BTreeSet::new()), texts)?;
-    registry.also = row.remove("also").map_or(Some(BTreeSet::new()), texts)?;
+    registry.retired = row.remove("retired").map_or(Some(BTreeSet::new()), |list| texts(&list))?;
+    registry.also = row.remove("also").map_or(Some(BTreeSet::new()), |list| texts(&list))?;
     row.retain(|name, _| !matches!(name.as_str(), "rev" | "owner" | "number_max" | LEDGER_KEY));
     registry.rest = row;
     Some(registry)
 }
 
-fn texts(list: AttributeValue) -> Option<BTreeSet<String>> {
+fn texts(list: &AttributeValue) -> Option<BTreeSet<String>> {
     list.as_l().ok()?.iter().map(|it| it.as_s().ok().cloned()).collect()
 }
 
