@@ -294,6 +294,8 @@ impl Change {
         let play = self.play().clone();
         play.busy.set(play.busy.get() + 1);
         self.play.tasks.spawn(false, async move {
+            // When some invocations are under way.
+            play.world.pass(play.world.ms_below(40_000)).await;
             for view in change.changed() {
                 let drop = DropView {
                     view: (*view).to_owned(),
