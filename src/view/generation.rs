@@ -9,19 +9,19 @@
 //! registry and begins again. So an invocation that does not know a generation has looked before
 //! it was registered, and all its records were created before that. The generation's date is the
 //! store's own, of a moment at which it was registered, and nobody serves it before it is dated.
-//! Hence every record that is created [`CLOCKS_MS`] after that date or later goes through
+//! Hence every record that is created `CLOCKS_MS` after that date or later goes through
 //! functions that know the generation.
 //!
 //! What was created before may have been finished by a function that does not know it, and a late
 //! copy may still come. So the generation takes no such record (unless it has a newer one of the
 //! item by then, in which case versions decide), and its backfill reads the table later, at
-//! [`READ_AFTER_MS`] after the date: what it reads contains all of them. The generation is thus
+//! `READ_AFTER_MS` after the date: what it reads contains all of them. The generation is thus
 //! what a new ledger is whose mapping began at its date, and the rest is the proof of any backfill
 //! (`backfill`). To wait alone would not do: a late copy of an item's older record would replace
 //! what the scan brought in, and the newer record, finished long ago, would not come again.
 //!
 //! **What a drop may rely on.** An invocation that is under way may still write rows of what was
-//! dropped, and Lambda ends it within 900 s. So rows are deleted [`IN_FLIGHT_MS`] later. Numbers
+//! dropped, and Lambda ends it within 900 s. So rows are deleted `IN_FLIGHT_MS` later. Numbers
 //! of generations, and so their tables and ledger rows, are never used again.
 //!
 //! What it gives up: while two generations are served, every change costs the write units of both.
