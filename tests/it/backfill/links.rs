@@ -259,9 +259,11 @@ fn the_deployed_program_continues_itself() {
 #[expect(clippy::print_stdout, reason = "who waits wants to read what happened")]
 fn a_large_table_is_backfilled_by_links_of_five_seconds() {
     const ITEMS: usize = 50_000;
+    const UNITS_PER_S: u32 = 10_000;
     block_on(async {
         let mut deployed = Deployed::open(ITEMS, 5_000, "large").await;
-        deployed.begin(100_000).await;
+        // About 150,000 write units: four links at least, on whatever machine.
+        deployed.begin(UNITS_PER_S).await;
         let began = SystemClock.now().0;
         assert_eq!(deployed.start().await.next, Some(1));
         let (mut links, mut late) = (0, None);
@@ -289,7 +291,7 @@ fn a_large_table_is_backfilled_by_links_of_five_seconds() {
                     let _: Status = deployed.ask(Backfill::Stop(of)).await;
                     let told: Chained = deployed.invoke(&event).await;
                     assert_eq!(told.refused.unwrap().code, "RunStopped");
-                    deployed.begin(100_000).await;
+                    deployed.begin(UNITS_PER_S).await;
                     assert!(deployed.start().await.next.is_some());
                     late = Some(event);
                 }
