@@ -7,9 +7,15 @@
 
 use super::{BATCH_GET_KEYS_MAX, Item, Page, Store, StoreError, Tries, Trouble, tables::Dated};
 use crate::{concurrent, record::Timestamp};
-use aws_sdk_dynamodb::types::{
-    AttributeValue, KeysAndAttributes, Put, ReturnConsumedCapacity, ReturnValue, TransactWriteItem,
-    Update,
+use aws_sdk_dynamodb::{
+    error::SdkError,
+    operation::batch_get_item::{
+        BatchGetItemError, BatchGetItemOutput, builders::BatchGetItemFluentBuilder,
+    },
+    types::{
+        AttributeValue, KeysAndAttributes, Put, ReturnConsumedCapacity, ReturnValue,
+        TransactWriteItem, Update,
+    },
 };
 use std::collections::BTreeMap;
 
@@ -170,7 +176,8 @@ impl Store {
         deadline: Timestamp,
     ) -> Result<Vec<(String, Item)>, StoreError> {
         let chunks = keys.chunks(BATCH_GET_KEYS_MAX);
-        let calls = chunks.map(|keys| self.read_some(keys, None, deadline));
+        let calls =
+            chunks.map(|keys| self.read_some(keys, BatchGetItemFluentBuilder::send, deadline));
         Ok(concurrent::all_or_error(calls).await?.into_iter().flatten().collect())
     }
 
@@ -187,16 +194,23 @@ impl Store {
     ) -> Result<(Option<Item>, Timestamp), StoreError> {
         let (dated, asked) = (Dated::default(), self.clock().now());
         let row = RowKey { table, key: Item::from([(name.to_owned(), text(key))]) };
-        let mut found = self.read_some(&[row], Some(&dated), deadline).await?;
+        let send = |request: BatchGetItemFluentBuilder| {
+            let request = request.customize().interceptor(dated.clone());
+            async { request.send().await }
+        };
+        let mut found = self.read_some(&[row], send, deadline).await?;
         Ok((found.pop().map(|(_, row)| row), dated.moment().unwrap_or(asked)))
     }
 
-    async fn read_some(
+    async fn read_some<S>(
         &self,
         keys: &[RowKey<'_>],
-        dated: Option<&Dated>,
+        send: impl Fn(BatchGetItemFluentBuilder) -> S,
         deadline: Timestamp,
-    ) -> Result<Vec<(String, Item)>, StoreError> {
+    ) -> Result<Vec<(String, Item)>, StoreError>
+    where
+        S: Future<Output = Result<BatchGetItemOutput, SdkError<BatchGetItemError>>>,
+    {
         const OPERATION: &str = "BatchGetItem";
         let mut wanted: BTreeMap<String, Vec<Item>> = BTreeMap::new();
         for RowKey { table, key } in keys {
@@ -217,15 +231,8 @@ impl Store {
                     .map_err(|error| self.rejected(OPERATION, &error.to_string()))?;
                 request = request.request_items(table, keys);
             }
-            #[cfg(feature = "backfill")]
-            let sent = match dated {
-                None => request.send().await,
-                Some(dated) => request.customize().interceptor(dated.clone()).send().await,
-            };
-            // Nobody asks for a date then, and to be able to costs an eighth of a megabyte.
-            #[cfg(not(feature = "backfill"))]
-            let (sent, None | Some(_)) = (request.send().await, dated);
-            let error = match self.answered(OPERATION, sent) {
+            let answer = send(request).await;
+            let error = match self.answered(OPERATION, answer) {
                 Ok(output) => {
                     self.count_read(output.consumed_capacity());
                     for (table, items) in output.responses.unwrap_or_default() {

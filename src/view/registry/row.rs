@@ -110,7 +110,6 @@ pub(super) async fn read(
 }
 
 /// Reads the row, and tells when that was by the store's clock.
-#[cfg(feature = "backfill")]
 pub(super) async fn read_dated(
     store: &Store,
     table: &str,
