@@ -22,10 +22,12 @@ use crate::{
 };
 use aws_smithy_types::date_time::{DateTime, Format as TimeFormat};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::de::IgnoredAny;
 use std::{
     ffi::OsString,
     fmt,
+    io::IsTerminal as _,
     path::PathBuf,
     process::{ExitCode, Termination},
 };
@@ -171,6 +173,17 @@ fn assignment(text: &str) -> Result<(String, String), String> {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("expected Name=Value, as in BatchSize=10".to_owned()),
     }
+}
+
+/// How far a long work is, on the terminal of whoever waits: so many of these in all.
+fn progress(total: u64, of: &str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style =
+        ProgressStyle::with_template(&format!("{{bar:40}} {{pos}}/{{len}} {of}, {{per_sec}}"))
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(total).with_style(style)
 }
 
 /// A moment as AWS writes it.

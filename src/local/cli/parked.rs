@@ -7,7 +7,9 @@ mod arguments;
 
 pub(super) use arguments::ParkedArgs;
 
-use super::{Complaint, Exit, Format, asked::Asked, bench, invoke::Deployed, moment, print, talk};
+use super::{
+    Complaint, Exit, Format, asked::Asked, bench, invoke::Deployed, moment, print, progress, talk,
+};
 use crate::{
     batch::{Order, Setup, Work},
     local::report,
@@ -18,9 +20,8 @@ use crate::{
     recovery::park::envelope::HELD,
 };
 use arguments::{DropArgs, ListArgs, ParkedVerb, RedriveArgs, SelectionArgs, ShowArgs};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::Value;
-use std::io::IsTerminal;
 
 /// Records of one call: a small part of a function's time, so that progress is seen.
 const PORTION: usize = 200;
@@ -198,7 +199,7 @@ async fn in_portions<W: Work>(
         total.left_behind += part.left_behind;
         total.failed.extend(part.failed);
         (total.dry_run, total.stopped, total.cursor) = (part.dry_run, part.stopped, part.cursor);
-        let bar = bar.get_or_insert_with(|| progress(total.done + total.left));
+        let bar = bar.get_or_insert_with(|| progress(total.done + total.left, "records"));
         bar.set_position(total.done);
         if total.cursor.is_none() || total.stopped == Some(Stopped::CircuitOpen) {
             break;
@@ -250,13 +251,4 @@ fn selection(arguments: &SelectionArgs) -> Result<Selection, Complaint> {
         limit: arguments.limit,
         ..Selection::default()
     })
-}
-
-fn progress(records: u64) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} records, {per_sec}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(records).with_style(style)
 }

@@ -3,7 +3,7 @@
 use super::{
     Complaint, Exit, Format, ReplayArgs,
     bench::{Bench, Piece, Stage},
-    print, talk,
+    print, progress, talk,
 };
 use crate::{
     local::{
@@ -19,9 +19,9 @@ use crate::{
     },
     record::Source,
 };
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::Value;
-use std::{io::IsTerminal, path::Path};
+use std::path::Path;
 
 /// Shorter runs are over before anybody looks at a bar.
 const LONG_RUN_RECORDS: u64 = 10_000;
@@ -131,12 +131,7 @@ fn function_arn(stream_arn: &str, function: &str) -> String {
 }
 
 fn bar(records: u64) -> ProgressBar {
-    if records < LONG_RUN_RECORDS || !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} records, {per_sec}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(records).with_style(style)
+    if records < LONG_RUN_RECORDS { ProgressBar::hidden() } else { progress(records, "records") }
 }
 
 /// What a person should know beside the report.

@@ -1,18 +1,17 @@
 //! A run at work: what the calls of one command share, whatever the run reads.
 
 use crate::{
-    local::cli::{Complaint, asked::Asked},
+    local::cli::{Complaint, asked::Asked, progress},
     operation::{
         Operation,
         backfill::{Backfill, Begun, Counts, Portion, Stopped, Worked},
     },
     view::Views,
 };
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde::de::DeserializeOwned;
 use std::{
     cell::{Cell, RefCell},
-    io::IsTerminal as _,
     time::Duration,
 };
 
@@ -47,7 +46,7 @@ impl<'r> Running<'r> {
         items: u64,
     ) -> Self {
         let (counts, ended) = (RefCell::default(), Cell::new(None));
-        Self { asked, table, begun, bar: progress(items), counts, ended }
+        Self { asked, table, begun, bar: progress(items, "items"), counts, ended }
     }
 
     /// How many calls work at a time, if so many may.
@@ -105,13 +104,4 @@ impl<'r> Running<'r> {
         }
         Ok(())
     }
-}
-
-fn progress(items: u64) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} items, {per_sec}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(items).with_style(style)
 }
