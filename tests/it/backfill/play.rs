@@ -379,6 +379,13 @@ impl Play {
         };
     }
 
+    /// Waits as long as a call of the backfill says, which has left nothing out.
+    async fn rests_after(&self, told: &Worked) {
+        assert!(told.not_done.is_empty(), "{told:?}");
+        let leased = i64::from(told.stopped == Some(Stopped::Leased)) * 5_000;
+        self.world.pass(leased + told.wait_ms.cast_signed()).await;
+    }
+
     /// Works on segments until there are none.
     fn works(&self, hand: usize, begun: Rc<RefCell<Option<Begun>>>) {
         let play = self.clone();
@@ -411,9 +418,7 @@ impl Play {
                 match play.operate::<Worked>(work, time_ms).await {
                     Some(Ok(Worked { stopped: Some(Stopped::AllDone), .. })) => break,
                     Some(Ok(told)) => {
-                        assert!(told.not_done.is_empty(), "{told:?}");
-                        let leased = i64::from(told.stopped == Some(Stopped::Leased)) * 5_000;
-                        play.world.pass(leased + told.wait_ms.cast_signed()).await;
+                        play.rests_after(&told).await;
                     }
                     Some(Err(_)) | None => play.world.pass(500).await,
                 }

@@ -127,10 +127,8 @@ impl Play {
                 match play.operate::<Worked>(work, time_ms).await {
                     Some(Ok(Worked { stopped: Some(Stopped::AllDone), .. })) => break,
                     Some(Ok(told)) => {
-                        assert!(told.not_done.is_empty(), "{told:?}");
                         positions[segment] = told.position.unwrap_or(positions[segment]);
-                        let leased = i64::from(told.stopped == Some(Stopped::Leased)) * 5_000;
-                        play.world.pass(leased + told.wait_ms.cast_signed()).await;
+                        play.rests_after(&told).await;
                     }
                     Some(Err(_)) | None => play.world.pass(500).await,
                 }
