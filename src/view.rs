@@ -50,7 +50,7 @@ use crate::{
 use definition::View;
 use registry::{Owner, Place, RegistryError};
 use serde_json::Value;
-use served::{Kept, Known, Served};
+use served::{Known, Served};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Views of one source: each item touches up to two rows of each, and one transaction holds
@@ -165,14 +165,8 @@ impl Views {
             telemetry::generation_registered(view, *generation);
         }
         let known = Known { definitions: &files, order: &files };
-        let kept = Kept {
-            store,
-            source_store: None,
-            invoker: None,
-            ledger_table: ledger_table.to_owned(),
-            owner: owner.name().to_owned(),
-        };
-        let served = Served::new(kept, &checked.registry, known)?;
+        let served = Served::nothing(store, ledger_table, owner.name());
+        let served = served.with(&checked.registry, known)?;
         let view_table_prefix = view_table_prefix.to_owned();
         Ok(Self { view_table_prefix, files, served: Mutex::new(Arc::new(served)) })
     }
@@ -281,14 +275,7 @@ impl Views {
         let registry = registry::served(store, table, &former.owner, deadline).await;
         let registry = registry.map_err(|error| Halt::new(error.code(), error.to_string()))?;
         let known = Known { definitions: &former.definitions, order: &self.files };
-        let kept = Kept {
-            store: former.store.clone(),
-            source_store: former.source_store.clone(),
-            invoker: former.invoker.clone(),
-            ledger_table: former.ledger_table.clone(),
-            owner: former.owner.clone(),
-        };
-        let served = Served::new(kept, &registry, known);
+        let served = former.with(&registry, known);
         let served = served.map_err(|error| Halt::new(error.code(), error.to_string()))?;
         let has_changed = served.revision > former.revision;
         *self.served.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(served);
@@ -332,7 +319,9 @@ impl Work for Views {
             let halt = match served.carry_out(operation, asked, call).await {
                 Err(halt) if halt.code == VIEWS_CHANGED => halt,
                 ended => {
-                    if matches!(operation, Operation::Switch(_) | Operation::DropView(_)) {
+                    let changes =
+                        matches!(operation, Operation::Switch(_) | Operation::DropView(_));
+                    if changes && ended.is_ok() {
                         self.reread(&served, call.deadline).await?;
                     }
                     return ended;

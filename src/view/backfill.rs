@@ -26,7 +26,7 @@ mod wanted;
 use super::{
     VIEWS_CHANGED,
     building::RunState,
-    definition::{Shape, View},
+    definition::{RETENTION_HOURS_DEFAULT, Shape, View},
     ledger::ledger_unread,
     registry,
     served::Served,
@@ -437,7 +437,12 @@ impl Served {
 
     /// How long the streams of these views keep records at the longest.
     fn retention_ms(&self) -> i64 {
-        let hours = self.definitions.iter().map(|view| view.retention_hours).max().unwrap_or(24);
+        let hours = self
+            .definitions
+            .iter()
+            .map(|view| view.retention_hours)
+            .max()
+            .unwrap_or(RETENTION_HOURS_DEFAULT);
         i64::from(hours) * 3_600_000
     }
 

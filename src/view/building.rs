@@ -139,7 +139,7 @@ pub fn generation_key(view: &str, generation: u32) -> String {
 
 /// The row of a view that readers are given no generation of. It has the number of none, so that a
 /// run that knows the view as current does not replace it.
-pub(crate) fn untold_row(view: &str, state: &str) -> Item {
+pub(crate) fn row_without_generation(view: &str, state: &str) -> Item {
     Item::from([
         (LEDGER_KEY.to_owned(), text(state_key(view))),
         ("view".to_owned(), text(view)),

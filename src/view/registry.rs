@@ -175,7 +175,11 @@ pub(crate) async fn served(
 fn added(table: &str, planned: &plan::Planned) -> Vec<Change> {
     let is_added = |(view, _): &&Id| !planned.registry.of(view).any(|(_, it)| it.is_current);
     let added = planned.building.iter().filter(is_added);
-    added.map(|(view, _)| Change::put(table, building::untold_row(view, building::ADDED))).collect()
+    added
+        .map(|(view, _)| {
+            Change::put(table, building::row_without_generation(view, building::ADDED))
+        })
+        .collect()
 }
 
 #[cfg(not(feature = "backfill"))]

@@ -21,7 +21,7 @@ use crate::{
 use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// Views, on their tables.
@@ -70,17 +70,6 @@ pub(crate) struct Group {
     pub(super) from: Option<Timestamp>,
 }
 
-/// What stays when the registry is read again.
-#[derive(Debug)]
-pub(super) struct Kept {
-    pub(super) store: Store,
-    pub(super) source_store: Option<Store>,
-    /// Who invokes the function again, where a backfill is to continue itself.
-    pub(super) invoker: Option<Arc<dyn Invoke>>,
-    pub(super) ledger_table: String,
-    pub(super) owner: String,
-}
-
 /// Definitions that are known already, and those whose order is kept.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Known<'k> {
@@ -89,15 +78,28 @@ pub(super) struct Known<'k> {
 }
 
 impl Served {
-    /// Serves what is registered.
+    /// Serves nothing yet.
+    pub(super) fn nothing(store: Store, ledger_table: &str, owner: &str) -> Self {
+        Self {
+            store,
+            source_store: None,
+            invoker: None,
+            ledger_table: ledger_table.to_owned(),
+            owner: owner.to_owned(),
+            revision: 0,
+            definitions: Vec::new(),
+            view_tables: Vec::new(),
+            generations: Vec::new(),
+            groups: Vec::new(),
+            sources: Mutex::default(),
+        }
+    }
+
+    /// The same stores, serving what is registered now.
     ///
     /// # Errors
     /// A text cannot be read by this version, or the views cannot be kept together.
-    pub(super) fn new(
-        kept: Kept,
-        registry: &Registry,
-        known: Known<'_>,
-    ) -> Result<Self, OpenError> {
+    pub(super) fn with(&self, registry: &Registry, known: Known<'_>) -> Result<Self, OpenError> {
         let is_of = |view: &View, id: &Id| id.0 == view.name;
         let ordered = known
             .order
@@ -108,7 +110,7 @@ impl Served {
         let all = ordered.chain(others);
         let (mut definitions, mut view_tables, mut generations) = (vec![], vec![], vec![]);
         for ((name, number), registered) in all {
-            let table = &kept.ledger_table;
+            let table = &self.ledger_table;
             let Some(view) = definition(name, registered, known.definitions, table)? else {
                 continue;
             };
@@ -121,13 +123,12 @@ impl Served {
             });
         }
         let groups = groups_of(&definitions, &generations)?;
-        let Kept { store, source_store, invoker, ledger_table, owner } = kept;
         Ok(Self {
-            store,
-            source_store,
-            invoker,
-            ledger_table,
-            owner,
+            store: self.store.clone(),
+            source_store: self.source_store.clone(),
+            invoker: self.invoker.clone(),
+            ledger_table: self.ledger_table.clone(),
+            owner: self.owner.clone(),
             revision: registry.revision,
             definitions,
             view_tables,
@@ -199,11 +200,8 @@ impl Served {
         arn: &str,
         deadline: Timestamp,
     ) -> Result<Filing, RegistryError> {
-        let known = self.sources.lock().unwrap_or_else(PoisonError::into_inner).filing(arn);
-        match known {
-            Some(filing) => Ok(filing),
-            None => self.bind(arn, deadline).await,
-        }
+        let known = self.sources().filing(arn);
+        self.or_bound(known, arn, deadline).await
     }
 
     /// How the items of a source are filed whose records have come. That they have is written
@@ -214,23 +212,34 @@ impl Served {
         deadline: Timestamp,
     ) -> Result<Filing, RegistryError> {
         let known = {
-            let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+            let sources = self.sources();
             sources.filing(arn).filter(|_| sources.has_come(arn))
         };
-        match known {
-            Some(filing) => Ok(filing),
-            None => self.bind(arn, deadline).await,
-        }
+        self.or_bound(known, arn, deadline).await
     }
 
-    async fn bind(&self, arn: &str, deadline: Timestamp) -> Result<Filing, RegistryError> {
+    /// What is known, or else what the registry says once it has the source.
+    async fn or_bound(
+        &self,
+        known: Option<Filing>,
+        arn: &str,
+        deadline: Timestamp,
+    ) -> Result<Filing, RegistryError> {
+        if let Some(filing) = known {
+            return Ok(filing);
+        }
         let unreadable = || RegistryError::Unreadable { table: self.ledger_table.clone() };
         let source = (arn, sources::resource(arn).ok_or_else(unreadable)?);
         let (table, owner) = (&self.ledger_table, &self.owner);
         let bound = registry::bind(&self.store, table, owner, source, deadline).await?;
         let filing = bound.filing(arn).ok_or_else(unreadable);
-        *self.sources.lock().unwrap_or_else(PoisonError::into_inner) = bound;
+        *self.sources() = bound;
         filing
+    }
+
+    /// The sources that have come. Never held over a call.
+    fn sources(&self) -> MutexGuard<'_, Sources> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -142,7 +142,10 @@ impl Served {
                 }
             }
             if is_whole {
-                changes.push(Change::put(table, building::untold_row(&drop.view, DROPPED)));
+                changes.push(Change::put(
+                    table,
+                    building::row_without_generation(&drop.view, DROPPED),
+                ));
             }
             let written = registry::wrote(store, table, (&registry, true), changes, deadline).await;
             written.map_err(|error| self.unanswered(error))?;

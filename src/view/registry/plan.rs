@@ -109,29 +109,25 @@ pub(super) fn with_texts(mut registry: Registry, place: Place<'_>, files: &[View
     Planned { registry, building: Vec::new() }
 }
 
-/// Notes that a generation is to be built, unless it cannot be.
-#[cfg(feature = "backfill")]
+/// Notes that a generation is to be built, unless it cannot be: by nobody, or not by this program.
+#[cfg_attr(not(feature = "backfill"), expect(unused_variables, reason = "it notes nothing"))]
 fn building(
     (place, before): (Place<'_>, &Registry),
     (view, number): (&View, u32),
     planned: &mut Planned,
 ) -> Result<(), RegistryError> {
     refuse(place, before, view)?;
-    planned.registry.number_max = number;
-    planned.building.push((view.name.clone(), number));
-    Ok(())
-}
-
-/// Refuses: this program could not build it.
-#[cfg(not(feature = "backfill"))]
-fn building(
-    (place, before): (Place<'_>, &Registry),
-    (view, _): (&View, u32),
-    _: &mut Planned,
-) -> Result<(), RegistryError> {
-    refuse(place, before, view)?;
-    let (view, table) = (view.name.clone(), place.ledger_table.to_owned());
-    Err(RegistryError::NeedsBackfill { view, table })
+    #[cfg(not(feature = "backfill"))]
+    return Err(RegistryError::NeedsBackfill {
+        view: view.name.clone(),
+        table: place.ledger_table.to_owned(),
+    });
+    #[cfg(feature = "backfill")]
+    {
+        planned.registry.number_max = number;
+        planned.building.push((view.name.clone(), number));
+        Ok(())
+    }
 }
 
 /// Refuses what cannot be built beside what is served.
