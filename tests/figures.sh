@@ -5,6 +5,7 @@
 #   tests/figures.sh              # all of them, with 200 kills
 #   DESK_TEST_KILLS=1000 tests/figures.sh kills
 #   tests/figures.sh backfill     # units of 1,000 items that a table has already
+#   tests/figures.sh memory       # of a backfill of 200,000 and of 1,000,000 items; minutes
 #   tests/figures.sh scale        # 1,000 shards against DynamoDB's limits of one item; minutes
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,7 +14,7 @@ cargo=(cargo test --locked --all-features)
 # A test of one name alone would not build what it starts.
 cargo build --locked --all-features --examples --bins
 ignored=()
-[[ ${1-} == scale* ]] && ignored=(--include-ignored)
+[[ ${1-} == @(memory|scale)* ]] && ignored=(--include-ignored)
 if ! output=$("${cargo[@]}" --test it "figures::${1-}" -- --nocapture --test-threads=1 \
     "${ignored[@]}" 2>&1); then
     printf '%s\n' "$output" >&2

@@ -11,6 +11,7 @@ mod consumers;
 mod crashes;
 mod healthy;
 mod kills;
+mod memory;
 mod program;
 mod replay;
 mod scale;
