@@ -15,6 +15,7 @@
 pub mod backfill;
 pub mod generations;
 pub mod replay;
+pub mod verified;
 pub mod verify;
 
 use crate::recovery::park::envelope::Envelope;

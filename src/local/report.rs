@@ -8,7 +8,13 @@ use super::{
     run::{LISTED_MAX, Summary},
 };
 use crate::{
-    operation::{Listed, backfill::Status, generations::Differences, verify::Drift},
+    operation::{
+        Listed,
+        backfill::{Status, ViewStatus},
+        generations::Differences,
+        verified::LastVerified,
+        verify::Drift,
+    },
     store::Usage,
     view::{
         building::ViewState,
@@ -16,6 +22,7 @@ use crate::{
         scalar::Scalar,
     },
 };
+use aws_smithy_types::date_time::{DateTime, Format};
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::RawValue;
@@ -279,6 +286,7 @@ pub fn building_table(status: &Status) -> Table {
         "items/s",
         "quarantined",
         "not done",
+        "drift",
     ];
     let mut table = table(header);
     for view in &status.views {
@@ -289,7 +297,7 @@ pub fn building_table(status: &Status) -> Table {
         let run = run.filter(|run| run.generations.contains(&view.generation));
         let mut row = vec![view.view.clone(), generation, view.table.clone(), state.to_owned()];
         match run {
-            None => row.resize(header.len(), String::new()),
+            None => row.resize(header.len() - 1, String::new()),
             Some(run) => {
                 let counts = run.counts;
                 let is_scanned = run.scan_end_ms.is_some();
@@ -306,6 +314,7 @@ pub fn building_table(status: &Status) -> Table {
                 row.extend(numbers.map(|number| number.to_string()));
             }
         }
+        row.push(drift_of(view, &status.verified));
         table.add_row(row);
     }
     for column in 4..header.len() {
@@ -314,6 +323,22 @@ pub fn building_table(status: &Status) -> Table {
         }
     }
     table
+}
+
+/// A moment as people read it, of milliseconds since 1970.
+#[must_use]
+pub fn moment(ms: i64) -> String {
+    DateTime::from_millis(ms).fmt(Format::DateTime).unwrap_or_else(|_| format!("{ms} ms"))
+}
+
+/// What the last verifications have found of a view: nothing if there was none.
+fn drift_of(view: &ViewStatus, verified: &[LastVerified]) -> String {
+    if verified.is_empty() {
+        return String::new();
+    }
+    let found = verified.iter().flat_map(|last| &last.found.drift);
+    let of_view = found.filter(|it| it.view == view.view && it.generation == view.generation);
+    of_view.map(|it| it.drift).sum::<u64>().to_string()
 }
 
 /// What a deploy would do, as a table for people.

@@ -6,6 +6,7 @@
 pub mod chain;
 pub mod export;
 
+use super::verified::LastVerified;
 use crate::view::building::{RunState, ViewState};
 use chain::{Chain, ChainStatus};
 use export::{Export, Given};
@@ -310,6 +311,9 @@ pub struct Status {
     pub views: Vec<ViewStatus>,
     /// The runs over their sources.
     pub runs: Vec<RunStatus>,
+    /// What the last verifications have found.
+    #[serde(default)]
+    pub verified: Vec<LastVerified>,
 }
 
 /// How far a view is built.

@@ -25,6 +25,10 @@ pub const STATE_PREFIX: &str = "S#";
 /// What the keys of a run's rows begin with; the ARN of the source follows.
 const RUN_PREFIX: &str = "B#";
 
+/// What the keys of the rows begin with that say what the last verifications have found; what
+/// was compared follows, of a source its ARN.
+const VERIFIED_PREFIX: &str = "C#";
+
 /// Attribute of both rows.
 pub(crate) const STATE: &str = "state";
 /// What the row of a view says that was dropped.
@@ -169,6 +173,12 @@ pub(crate) fn run_of(row: &Item) -> Option<(&str, bool)> {
     let key = text_of(row, LEDGER_KEY).filter(|key| key.starts_with(RUN_PREFIX))?;
     let state = text_of(row, STATE).and_then(RunState::read);
     Some((key, state != Some(RunState::Ready)))
+}
+
+/// The key of the row that says what the last verification has found: of rows and ledger, or of
+/// this source.
+pub(crate) fn verified_key(source_arn: Option<&str>) -> String {
+    format!("{VERIFIED_PREFIX}{}", source_arn.unwrap_or("rows"))
 }
 
 #[cfg(test)]

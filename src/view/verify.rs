@@ -21,6 +21,7 @@
 
 mod groups;
 mod keys;
+mod last;
 mod look;
 mod mend;
 mod projections;
@@ -31,6 +32,7 @@ use crate::{
     call::{Call, Halt},
     operation::{
         backfill::NotDone,
+        verified::Found,
         verify::{
             Check, DRIFT_MAX_DEFAULT, Drift, ITERATOR_AGE_DEFAULT_MS, Repair, Stopped, Verified,
             Verify,
@@ -72,8 +74,14 @@ struct Walk<'w> {
     call: &'w Call,
     request: &'w Verify,
     mode: Mode,
+    /// Where the walk stood before the call, if it had begun.
+    place: Option<&'w str>,
+    /// What the calls before have found.
+    found: Found,
     told: Verified,
     told_bytes: usize,
+    /// The source that the ledger is compared with, by its ARN.
+    source_arn: Option<String>,
     /// Whether a step was taken: a call takes one, whatever it costs.
     has_begun: bool,
     /// When the call began, by this machine: the iterator age is of then at the latest.
@@ -132,13 +140,17 @@ impl Served {
     async fn walk(&self, request: &Verify, mode: Mode, call: &Call) -> Result<Verified, Halt> {
         let Timestamp(now) = self.store.clock().now();
         let left = call.deadline.0.saturating_sub(now);
+        let (found, place) = self.cursor_of(request)?;
         let mut walk = Walk {
             views: self,
             call,
             request,
             mode,
+            place,
+            found,
             told: Verified::default(),
             told_bytes: 0,
+            source_arn: None,
             has_begun: false,
             began_ms: now,
             reserve_ms: (left / 4).clamp(0, RESERVE_MS),
@@ -148,36 +160,54 @@ impl Served {
             Check::Rows => walk.rows().await,
             Check::Source => walk.source().await,
         };
-        let mut told = walk.told;
-        match ended {
-            Ok(()) => told.cursor = None,
-            Err(End::Stopped(stopped)) => told.stopped = Some(stopped),
+        last::add(&mut walk.found, &walk.told);
+        let stopped = match ended {
+            Ok(()) => None,
+            Err(End::Stopped(stopped)) => Some(stopped),
             Err(End::Halted(halt)) => return Err(halt),
+        };
+        if mode == Mode::Verify && matches!(stopped, None | Some(Stopped::Limit)) {
+            walk.remember(stopped.is_none()).await?;
         }
+        let mut told = walk.told;
+        told.cursor = told.cursor.filter(|_| stopped.is_some());
+        if let Some(place) = &mut told.cursor {
+            let found = serde_json::to_string(&walk.found).expect("texts and numbers are JSON");
+            *place = format!("{} {found}\n{place}", self.mark());
+        }
+        told.stopped = stopped;
         let Usage { read_units, write_units, .. } = self.usage().since(walk.began);
         (told.read_units, told.write_units) = (read_units, write_units);
         Ok(told)
     }
+
+    /// What a cursor says: what was found until then, and where the walk stood.
+    fn cursor_of<'r>(&self, request: &'r Verify) -> Result<(Found, Option<&'r str>), Halt> {
+        let Some(text) = &request.cursor else { return Ok((Found::default(), None)) };
+        let (head, place) = text.split_once('\n').unwrap_or((text, ""));
+        let (mark, found) = head.split_once(' ').unwrap_or(("", head));
+        if !mark.is_empty() && mark != self.mark() {
+            let message = "other views are served by now: begin the walk again, without a cursor";
+            return Err(Halt::new("CursorOutdated", message));
+        }
+        Ok((serde_json::from_str(found).map_err(unreadable)?, Some(place)))
+    }
+}
+
+fn unreadable(error: serde_json::Error) -> Halt {
+    let message = "the cursor is not one of this check: begin without";
+    Halt::new("CursorUnreadable", message).caused_by(error)
 }
 
 impl Walk<'_> {
     /// Where the walk stands.
     fn cursor<C: DeserializeOwned>(&self) -> Result<Option<C>, Halt> {
-        let Some(text) = &self.request.cursor else { return Ok(None) };
-        let (mark, text) = text.split_once(' ').unwrap_or(("", text));
-        if !mark.is_empty() && mark != self.views.mark() {
-            let message = "other views are served by now: begin the walk again, without a cursor";
-            return Err(Halt::new("CursorOutdated", message));
-        }
-        serde_json::from_str(text).map(Some).map_err(|error| {
-            let message = "the cursor is not one of this check: begin without";
-            Halt::new("CursorUnreadable", message).caused_by(error)
-        })
+        self.place.map(serde_json::from_str).transpose().map_err(unreadable)
     }
 
-    fn stands(&mut self, cursor: &impl Serialize) {
-        let text = serde_json::to_string(cursor).expect("texts and numbers are JSON");
-        self.told.cursor = Some(format!("{} {text}", self.views.mark()));
+    fn stands(&mut self, place: &impl Serialize) {
+        let place = serde_json::to_string(place).expect("texts and numbers are JSON");
+        self.told.cursor = Some(place);
     }
 
     /// Ends the call where it has to end.

@@ -15,6 +15,8 @@ use changefold::{
     local::store_server::StoreServer,
     operation::{
         self, Operation, Operations,
+        backfill::{Backfill, Status, Which},
+        verified::{LastVerified, ViewDrift},
         verify::{Check, Drift, Repair, Stopped, Verified, Verify},
     },
     outcome::Answer,
@@ -29,6 +31,15 @@ async fn ask(shop: &Shop, operation: Operation) -> Result<Verified, Halt> {
         panic!("a reply to an operation");
     };
     Ok(serde_json::from_value(answer).unwrap())
+}
+
+/// What `view status` says of the last verifications.
+async fn last_verified(shop: &Shop) -> Vec<LastVerified> {
+    let event = operation::event(Operation::Backfill(Backfill::Status(Which::default())));
+    let Answer::Operation(answer) = shop.function.invoke(&event, &call()).await.unwrap() else {
+        panic!("a reply to an operation");
+    };
+    serde_json::from_value::<Status>(answer).unwrap().verified
 }
 
 /// Asks until the end, as nobody writes.
@@ -303,8 +314,21 @@ fn groups_beyond_the_bound_take_another_pass_and_none_is_left_out() {
         let request = Verify { read_units_max: Some(1), groups_max: Some(6), ..rows() };
         let verified = verify(&shop, &request).await;
         assert_eq!((verified.checked, verified.drift.len()), (20, 4));
+        // What the calls have found together is kept.
+        let last = last_verified(&shop).await;
+        assert_eq!((last[0].found.checked, last[0].sample), (20, None));
+        let totals = ViewDrift { view: "totals".to_owned(), generation: 1, drift: 4 };
+        assert_eq!((last[0].is_whole, &last[0].found.drift), (true, &vec![totals]));
         let verified = verify(&shop, &Verify { sample: Some(5), ..rows() }).await;
         assert_eq!(verified.checked, 5);
+        let last = last_verified(&shop).await;
+        assert_eq!((last.len(), last[0].found.checked, last[0].sample), (1, 5, Some(5)));
+        // A walk that is given up at its limit has said what it found until then.
+        let request = Verify { limit: Some(1), groups_max: Some(1), at_rest: true, ..rows() };
+        let told = ask(&shop, Operation::Verify(request)).await.unwrap();
+        assert_eq!((told.stopped, told.drift.len()), (Some(Stopped::Limit), 1));
+        let last = last_verified(&shop).await;
+        assert_eq!((last[0].is_whole, last[0].found.drift[0].drift), (false, 1));
     });
 }
 
@@ -362,8 +386,9 @@ fn what_differs_is_told_with_exit_code_1_and_mended_at_an_endpoint() {
         let (url, path) = (server.url(), views.to_str().unwrap().to_owned());
         let run = async |arguments: &[&str]| {
             let end = ["--endpoint-url", &url, "--views", &path, "--at-rest"];
+            let end = if arguments[0] == "status" { &end[..4] } else { &end };
             let arguments: Vec<String> =
-                [&["view"], arguments, &end].concat().into_iter().map(str::to_owned).collect();
+                [&["view"], arguments, end].concat().into_iter().map(str::to_owned).collect();
             let run = move || {
                 let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
                 let tables = [
@@ -383,6 +408,12 @@ fn what_differs_is_told_with_exit_code_1_and_mended_at_an_endpoint() {
         let (code, told, _) = run(&["verify", "--table", ORDERS, "--format", "json"]).await;
         let all: Verified = serde_json::from_str(&told).unwrap();
         assert_eq!((code, all.drift.len()), (Some(1), 2), "{told}");
+        let (_, told, said) = run(&["status"]).await;
+        let row = |view: &str| told.lines().find(|line| line.contains(view)).unwrap_or_default();
+        assert!(row(" totals").contains(" 2 │"), "{told}");
+        assert!(row(" open_orders").contains(" 0 │"), "{told}");
+        assert!(said.contains("rows and ledger: 4 compared, 1 drifted, 0 undecided"), "{said}");
+        assert!(said.contains(&format!("ledger and {ORDERS}: ")), "{said}");
         let (code, told, said) = run(&["repair", "--table", ORDERS, "--dry-run"]).await;
         assert_eq!(code, Some(0), "{said}");
         assert!(told.contains("pk=O#3") && said.contains("2 would be mended"), "{told}{said}");
@@ -390,6 +421,12 @@ fn what_differs_is_told_with_exit_code_1_and_mended_at_an_endpoint() {
         assert_eq!((code, said.contains("2 mended")), (Some(0), true), "{said}");
         let (code, _, said) = run(&["verify", "--table", ORDERS]).await;
         assert_eq!(code, Some(0), "{said}");
+        let (_, told, _) = run(&["status", "--format", "json"]).await;
+        let status: Status = serde_json::from_str(&told).unwrap();
+        assert_eq!(status.verified.len(), 2, "{told}");
+        for last in status.verified {
+            assert!(last.is_whole && last.found.checked > 0 && last.found.drift.is_empty());
+        }
         shop.check("EU 3 17.5", "O#1 10; O#3 7").await;
         std::fs::remove_file(views).unwrap();
     });

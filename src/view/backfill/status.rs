@@ -54,6 +54,7 @@ impl Served {
                 });
             }
         }
+        status.verified = self.last_verified(&sources, call.deadline).await?;
         for source in sources {
             if let Some(run) = self.run_of(&source, call.deadline).await? {
                 status.runs.push(self.run_status(&run, call.deadline).await?);

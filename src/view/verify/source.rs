@@ -98,6 +98,7 @@ impl Walk<'_> {
             Halt::new("TableMissing", "the source to compare with is a table: name it as `table`")
         })?;
         let source = self.views.source_table(table, self.call.deadline).await?;
+        self.source_arn = Some(source.arn.clone());
         let groups = self.views.built_groups(&source, self.call.deadline).await?;
         if groups.is_empty() {
             return Err(building(&source));

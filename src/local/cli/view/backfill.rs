@@ -12,11 +12,16 @@ use crate::{
         },
         report,
     },
-    operation::backfill::{
-        Backfill, Begin, Begun, Estimate, Finish, OfTable, RunStatus, SEGMENTS_DEFAULT, Status,
-        Stopped, Tidied, Tidy, UNITS_PER_S_DEFAULT, Which,
-        chain::{Chain, ChainStatus, Chained, LINKS_MAX_DEFAULT, LinkFailure, Reason, StartChain},
-        export::Export,
+    operation::{
+        backfill::{
+            Backfill, Begin, Begun, Estimate, Finish, OfTable, RunStatus, SEGMENTS_DEFAULT, Status,
+            Stopped, Tidied, Tidy, UNITS_PER_S_DEFAULT, Which,
+            chain::{
+                Chain, ChainStatus, Chained, LINKS_MAX_DEFAULT, LinkFailure, Reason, StartChain,
+            },
+            export::Export,
+        },
+        verified::LastVerified,
     },
     view::{Views, building::RunState},
 };
@@ -420,8 +425,28 @@ fn told(status: &Status, format: Format) -> Result<Exit, Complaint> {
     for chain in status.runs.iter().filter_map(|run| run.chain.as_ref()) {
         tell_chain(chain);
     }
+    for last in &status.verified {
+        tell_verified(last);
+    }
     let is_whole = status.runs.iter().all(|run| run.counts.not_done == 0);
     Ok(if is_whole { Exit::Done } else { Exit::CheckFailed })
+}
+
+fn tell_verified(last: &LastVerified) {
+    let LastVerified { source, ended_ms, is_whole, sample, found } = last;
+    let compared =
+        source.as_ref().map_or("rows and ledger".to_owned(), |it| format!("ledger and {it}"));
+    let sample = sample.map_or(String::new(), |it| format!(", a sample of {it}"));
+    let end = if *is_whole { "" } else { ", not to the end" };
+    let drift: u64 = found.drift.iter().map(|it| it.drift).sum();
+    talk(format_args!(
+        "verified {}, {compared}{sample}{end}: {} compared, {drift} drifted, {} undecided, \
+         {} not done",
+        report::moment(*ended_ms),
+        found.checked,
+        found.undecided,
+        found.not_done
+    ));
 }
 
 fn tell_chain(chain: &ChainStatus) {

@@ -13,6 +13,7 @@ use crate::{
     local::{
         cli::{Complaint, Exit, place, talk},
         export::{Export, Items},
+        report::moment,
     },
     operation::backfill::{
         Backfill, Begun, Estimate, Portion, Stopped, Worked,
@@ -20,7 +21,7 @@ use crate::{
     },
     view::building::RunState,
 };
-use aws_smithy_types::date_time::{DateTime, Format};
+
 use serde_json::Value;
 use std::{cell::RefCell, collections::VecDeque, time::Duration};
 
@@ -126,10 +127,6 @@ fn tell_how_to_export(begun: &Begun, refused: Option<&ExportMade>) {
         begun.source
     ));
     talk(format_args!("  … --export s3://BUCKET/PREFIX/AWSDynamoDB/EXPORT_ID"));
-}
-
-fn moment(ms: i64) -> String {
-    DateTime::from_millis(ms).fmt(Format::DateTime).unwrap_or_else(|_| format!("{ms} ms"))
 }
 
 /// A command that gives the items of an export.
