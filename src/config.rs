@@ -10,6 +10,8 @@ mod endpoint;
 mod fault;
 pub mod rescue;
 
+#[cfg(feature = "backfill")]
+use crate::store::role::Role;
 use crate::{
     batch::lanes::CONCURRENCY_DEFAULT,
     invoke::FunctionEndpoint,
@@ -55,13 +57,16 @@ pub const SOURCE_ENDPOINT_URL: &str = "CHANGEFOLD_SOURCE_ENDPOINT_URL";
 /// The Region of the tables that views are computed from, if it is not the function's.
 pub const SOURCE_REGION: &str = "CHANGEFOLD_SOURCE_REGION";
 
+/// The role that the function assumes to read those tables: its ARN. It may be in another account.
+pub const SOURCE_ROLE: &str = "CHANGEFOLD_SOURCE_ROLE_ARN";
+
 /// How much of an error is logged: `bounded` or `codes`.
 pub const LOG_ERRORS: &str = "CHANGEFOLD_LOG_ERRORS";
 
 /// Which operations the function carries out: `off`, `read`, `all`.
 pub const OPERATIONS: &str = "CHANGEFOLD_OPERATIONS";
 
-const KNOWN: [&str; 11] = [
+const KNOWN: [&str; 12] = [
     VIEWS,
     LEDGER_TABLE,
     LEDGER_TAKE_FROM,
@@ -73,6 +78,7 @@ const KNOWN: [&str; 11] = [
     OPERATIONS,
     SOURCE_ENDPOINT_URL,
     SOURCE_REGION,
+    SOURCE_ROLE,
 ];
 
 /// The template's timeout.
@@ -129,6 +135,9 @@ pub struct ViewConfig {
     pub endpoint: Endpoint,
     /// How to reach the tables that views are computed from, if they are elsewhere.
     pub source_endpoint: Option<Endpoint>,
+    /// The role that reads them, if it is not the function's own.
+    #[cfg(feature = "backfill")]
+    pub source_role: Option<Role>,
     /// How to reach Lambda, for a backfill that continues itself; none if nothing says it.
     pub function_endpoint: Option<FunctionEndpoint>,
 }
@@ -196,7 +205,11 @@ impl ViewConfig {
     ) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(pairs);
         let function = reader.config(None);
+        #[cfg(not(feature = "backfill"))]
+        reader.refuse_source_role();
         let config = Self {
+            #[cfg(feature = "backfill")]
+            source_role: reader.source_role(&function.function_name),
             owner: reader.owner(&function.function_name),
             function,
             views: reader.views(home),

@@ -11,6 +11,8 @@ pub mod embedded;
 mod failure;
 pub(crate) mod json;
 mod network;
+#[cfg(feature = "backfill")]
+pub mod role;
 pub(crate) mod rows;
 pub(crate) mod tables;
 

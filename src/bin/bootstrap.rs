@@ -1,13 +1,16 @@
 //! The Lambda entry: keeps the views bundled beside it.
 
-#[cfg(feature = "backfill")]
-use changefold::invoke::{Invoke, LambdaApi};
 use changefold::{
     config::ViewConfig,
     lambda::{self, Refusal},
     record::Timestamp,
     store::Store,
     view::{Views, load::load},
+};
+#[cfg(feature = "backfill")]
+use changefold::{
+    invoke::{Invoke, LambdaApi},
+    store::Endpoint,
 };
 use std::{process::ExitCode, sync::Arc};
 
@@ -23,9 +26,17 @@ fn main() -> ExitCode {
             let deadline = Timestamp(clock.now().0 + OPEN_MS);
             let seed = clock.now().0.cast_unsigned();
             let network = config.function.roots.network_to(&config.endpoint);
-            let sources = config.source_endpoint.as_ref().map(|endpoint| {
-                let network = config.function.roots.network_to(endpoint);
-                Store::new(network, endpoint, Arc::clone(&clock), seed)
+            let sources = config.source_endpoint.map(|endpoint| {
+                #[cfg(feature = "backfill")]
+                let endpoint = match &config.source_role {
+                    Some(role) => {
+                        let network = config.function.roots.network_to(&role.endpoint);
+                        Endpoint { credentials: role.credentials(network), ..endpoint }
+                    }
+                    None => endpoint,
+                };
+                let network = config.function.roots.network_to(&endpoint);
+                Store::new(network, &endpoint, Arc::clone(&clock), seed)
             });
             #[cfg(feature = "backfill")]
             let invoker = config.function_endpoint.map(|endpoint| {

@@ -1,6 +1,8 @@
 //! Settings of what is reached over the network: endpoints, credentials, certificates.
 
-use super::{ConfigError, Fault, Reader, SOURCE_ENDPOINT_URL, SOURCE_REGION};
+use super::{ConfigError, Fault, Reader, SOURCE_ENDPOINT_URL, SOURCE_REGION, SOURCE_ROLE};
+#[cfg(feature = "backfill")]
+use crate::store::role::Role;
 use crate::{
     invoke::FunctionEndpoint,
     store::{Bundle, Endpoint, Roots},
@@ -96,12 +98,12 @@ impl Reader {
         self.endpoint_of("DYNAMODB")
     }
 
-    /// Where the sources of views are, if a setting says so. Who signs is the same: another
-    /// account lets the function's role in by a policy on its table.
+    /// Where the sources of views are, if a setting says so. Who signs is the same, unless
+    /// [`source_role`](Self::source_role) names another.
     pub(super) fn source_endpoint(&mut self) -> Option<Endpoint> {
         let url = self.get(SOURCE_ENDPOINT_URL).map(str::to_owned);
         let region = self.get(SOURCE_REGION).map(str::to_owned);
-        if url.is_none() && region.is_none() {
+        if url.is_none() && region.is_none() && self.get(SOURCE_ROLE).is_none() {
             return None;
         }
         if let Some(url) = &url
@@ -113,6 +115,29 @@ impl Reader {
         // A Region of its own has an endpoint of its own.
         let url = if region.is_some() { url } else { url.or(own.url) };
         Some(Endpoint { region: region.unwrap_or(own.region), url, credentials: own.credentials })
+    }
+
+    /// The role that reads the sources of views. The function's own credentials sign at STS, in
+    /// its own Region.
+    #[cfg(feature = "backfill")]
+    pub(super) fn source_role(&mut self, function: &str) -> Option<Role> {
+        let arn = self.get(SOURCE_ROLE)?.to_owned();
+        let mut parts = arn.splitn(6, ':');
+        let is_role = parts.next() == Some("arn")
+            && parts.nth(1) == Some("iam")
+            && parts.nth(2).is_some_and(|resource| resource.starts_with("role/"));
+        if !is_role {
+            self.invalid(SOURCE_ROLE, "arn:aws:iam::ACCOUNT:role/NAME");
+        }
+        let session = format!("changefold-{function}");
+        Some(Role { arn, endpoint: self.endpoint_of("STS"), session })
+    }
+
+    #[cfg(not(feature = "backfill"))]
+    pub(super) fn refuse_source_role(&mut self) {
+        if self.get(SOURCE_ROLE).is_some() {
+            self.invalid(SOURCE_ROLE, "a build with the feature `backfill`");
+        }
     }
 
     /// How a function reaches Lambda to invoke itself: as everything else, in its own Region.
@@ -129,6 +154,7 @@ impl Reader {
         let own = match service {
             "LAMBDA" => "AWS_ENDPOINT_URL_LAMBDA",
             "S3" => "AWS_ENDPOINT_URL_S3",
+            "STS" => "AWS_ENDPOINT_URL_STS",
             _ => "AWS_ENDPOINT_URL_DYNAMODB",
         };
         [own, "AWS_ENDPOINT_URL"]

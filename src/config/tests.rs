@@ -90,6 +90,25 @@ fn a_source_may_be_elsewhere() {
     check(&[(SOURCE_ENDPOINT_URL, "here")], &["CHANGEFOLD_SOURCE_ENDPOINT_URL is not valid"]);
 }
 
+#[cfg(feature = "backfill")]
+#[test]
+fn a_role_may_read_the_source() {
+    let arn = "arn:aws:iam::210987654321:role/reads-orders";
+    let config = read(&[(SOURCE_ROLE, arn)]).unwrap();
+    let role = config.source_role.unwrap();
+    assert_eq!((&*role.arn, &*role.session), (arn, "changefold-local"));
+    assert_eq!((&*role.endpoint.region, role.endpoint.url), ("eu-central-1", None));
+    assert_eq!(config.source_endpoint.unwrap().region, "eu-central-1");
+    let url = ("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:3");
+    let role = read(&[(SOURCE_ROLE, arn), url]).unwrap().source_role.unwrap();
+    assert_eq!(role.endpoint.url.as_deref(), Some("http://127.0.0.1:3"));
+    for wrong in
+        ["reads-orders", "arn:aws:iam::210987654321:user/somebody", "arn:aws:sts::1:role/x"]
+    {
+        check(&[(SOURCE_ROLE, wrong)], &["CHANGEFOLD_SOURCE_ROLE_ARN is not valid"]);
+    }
+}
+
 #[test]
 fn the_log_follows_lambda_unless_told_otherwise() {
     let log = |changes: &[(&str, &str)]| read(changes).unwrap().function.log;

@@ -51,6 +51,7 @@ mod readme;
 #[cfg(feature = "local")]
 mod reconcile;
 #[cfg(all(feature = "local", feature = "lambda"))]
+mod role;
 mod runtime_api;
 #[cfg(feature = "local")]
 mod secrets;

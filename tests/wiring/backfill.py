@@ -5,6 +5,8 @@ The template is deployed with the parameters that are off otherwise. The functio
 through the emulator's Lambda, and the emulator's Step Functions executes the state machine that
 the template names, with the function's ARN put into its definition.
 
+The table is read by a role that the function assumes, so the emulator's STS has answered rightly.
+
 It proves wiring and the definition's way through, with an interpreter that is not ours. It proves
 nothing about rights, retries or limits: ministack ignores them. The state machine is followed until
 every item is in; then it would wait for hours.
@@ -27,7 +29,11 @@ def main():
     def client(service):
         return boto3.client(service, endpoint_url=endpoint)
 
-    resources = wiring.deploy(client, package, PARAMETERS)
+    trust = {"Version": "2012-10-17", "Statement": []}
+    role = client("iam").create_role(
+        RoleName="reads-orders", AssumeRolePolicyDocument=json.dumps(trust)
+    )["Role"]["Arn"]
+    resources = wiring.deploy(client, package, PARAMETERS | {"BackfillRole": role})
 
     def ask(step):
         event = {"changefold": {"version": 1, "backfill": step}}
