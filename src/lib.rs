@@ -46,6 +46,7 @@ pub mod clock;
 
 mod backoff;
 
+mod civil;
 mod concurrent;
 mod encoding;
 mod hex;

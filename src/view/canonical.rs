@@ -3,13 +3,9 @@
 //! Separate because it is what fingerprints hash and what people read in reports. Invariant:
 //! parsing the text gives the same definition, so different definitions have different texts.
 
-use crate::view::{
-    definition::{
-        Aggregate, Comparison, Expression, Function, Groups, Operation, Output, Path, Shape, View,
-    },
-    number,
-    scalar::Scalar,
-};
+mod expression;
+
+use crate::view::definition::{Aggregate, Function, Groups, Output, Path, Shape, View};
 use std::fmt;
 
 impl fmt::Display for View {
@@ -113,88 +109,5 @@ impl fmt::Display for Function {
             Self::Sum => "sum",
             Self::Avg => "avg",
         })
-    }
-}
-
-impl fmt::Display for Comparison {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Equal => "=",
-            Self::NotEqual => "<>",
-            Self::Less => "<",
-            Self::LessOrEqual => "<=",
-            Self::Greater => ">",
-            Self::GreaterOrEqual => ">=",
-        })
-    }
-}
-
-impl fmt::Display for Operation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Add => "+",
-            Self::Subtract => "-",
-            Self::Multiply => "*",
-        })
-    }
-}
-
-impl fmt::Display for Expression {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let own = self.binding();
-        match self {
-            Self::Path(path) => path.fmt(f),
-            Self::Literal(literal) => fmt_literal(f, literal),
-            // A comparison is no operand of another one without parentheses.
-            Self::Compare(comparison, left, right) => {
-                write!(f, "{} {comparison} {}", At(left, own + 1), At(right, own + 1))
-            }
-            // `a - b - c` is `(a - b) - c`.
-            Self::Arithmetic(operation, left, right) => {
-                write!(f, "{} {operation} {}", At(left, own), At(right, own + 1))
-            }
-            // `--` would begin a comment.
-            Self::Negate(inner) => write!(f, "-{}", At(inner, own + 1)),
-            Self::And(parts) => fmt_joined(f, parts, " AND ", own + 1),
-            Self::Or(parts) => fmt_joined(f, parts, " OR ", own + 1),
-            Self::Not(inner) => match inner.as_ref() {
-                Self::IsNull(tested) => write!(f, "{} IS NOT NULL", At(tested, 5)),
-                _ => write!(f, "NOT {}", At(inner, own)),
-            },
-            Self::IsNull(inner) => write!(f, "{} IS NULL", At(inner, own + 1)),
-        }
-    }
-}
-
-/// An operand at a place that asks for at least this binding.
-struct At<'a>(&'a Expression, u8);
-
-impl fmt::Display for At<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.binding() < self.1 { write!(f, "({})", self.0) } else { self.0.fmt(f) }
-    }
-}
-
-fn fmt_joined(
-    f: &mut fmt::Formatter<'_>,
-    parts: &[Expression],
-    operator: &str,
-    binding: u8,
-) -> fmt::Result {
-    for (index, part) in parts.iter().enumerate() {
-        if index > 0 {
-            f.write_str(operator)?;
-        }
-        write!(f, "{}", At(part, binding))?;
-    }
-    Ok(())
-}
-
-fn fmt_literal(f: &mut fmt::Formatter<'_>, literal: &Scalar) -> fmt::Result {
-    match literal {
-        Scalar::Null => f.write_str("NULL"),
-        Scalar::Bool(value) => f.write_str(if *value { "TRUE" } else { "FALSE" }),
-        Scalar::Number(value) => f.write_str(&number::plain(value)),
-        Scalar::Text(text) => write!(f, "'{}'", text.replace('\'', "''")),
     }
 }

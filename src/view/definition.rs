@@ -5,8 +5,19 @@
 //! a hash of it tells definitions apart, and parsing it gives the definition back. What it
 //! gives up: the author's spelling, comments and layout.
 
-use crate::{hex::hex, view::scalar::Scalar};
-use bigdecimal::num_bigint::Sign;
+mod expression;
+mod types;
+
+pub(super) use types::common_type;
+pub use {
+    expression::{
+        Between, Call, Case, Comparison, Element, Expression, Field, Offset, Operation, Part,
+        Pattern, Step, Target, Time, TimeUnit,
+    },
+    types::Type,
+};
+
+use crate::hex::hex;
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeSet, fmt};
 
@@ -158,57 +169,6 @@ impl Path {
     }
 }
 
-/// An expression over one item. Types that cannot meet were refused when it was parsed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Expression {
-    /// An attribute's value, NULL where it is missing.
-    Path(Path),
-    /// A constant.
-    Literal(Scalar),
-    /// Two values of one type compared.
-    Compare(Comparison, Box<Expression>, Box<Expression>),
-    /// Two numbers combined.
-    Arithmetic(Operation, Box<Expression>, Box<Expression>),
-    /// A number with the other sign.
-    Negate(Box<Expression>),
-    /// TRUE where all are; at least two, read left to right up to the first FALSE.
-    And(Vec<Expression>),
-    /// TRUE where one is; at least two, read left to right up to the first TRUE.
-    Or(Vec<Expression>),
-    /// The opposite; of NULL, NULL.
-    Not(Box<Expression>),
-    /// Whether there is no value, of any type.
-    IsNull(Box<Expression>),
-}
-
-/// How two values are compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Comparison {
-    /// `=`
-    Equal,
-    /// `<>` and `!=`
-    NotEqual,
-    /// `<`
-    Less,
-    /// `<=`
-    LessOrEqual,
-    /// `>`
-    Greater,
-    /// `>=`
-    GreaterOrEqual,
-}
-
-/// How two numbers are combined.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation {
-    /// `+`
-    Add,
-    /// `-`
-    Subtract,
-    /// `*`
-    Multiply,
-}
-
 impl View {
     /// Hex SHA-256 of the definition: equal for texts that differ only in layout, comments,
     /// case of keywords, aliases of the source, and in defaults written out.
@@ -260,43 +220,5 @@ impl View {
             }
         }
         all
-    }
-}
-
-impl Expression {
-    /// Calls `visit` with every path in it, left to right.
-    pub fn visit_paths<'e>(&'e self, visit: &mut impl FnMut(&'e Path)) {
-        match self {
-            Self::Path(path) => visit(path),
-            Self::Literal(_) => {}
-            Self::Compare(_, left, right) | Self::Arithmetic(_, left, right) => {
-                left.visit_paths(visit);
-                right.visit_paths(visit);
-            }
-            Self::And(parts) | Self::Or(parts) => {
-                for part in parts {
-                    part.visit_paths(visit);
-                }
-            }
-            Self::Negate(inner) | Self::Not(inner) | Self::IsNull(inner) => {
-                inner.visit_paths(visit);
-            }
-        }
-    }
-
-    /// How tightly the outermost operator binds, as in the grammar: an operand that binds
-    /// less tightly than its place asks for stands in parentheses.
-    pub(super) fn binding(&self) -> u8 {
-        match self {
-            Self::Or(_) => 1,
-            Self::And(_) => 2,
-            Self::Not(_) => 3,
-            Self::Compare(..) | Self::IsNull(_) => 4,
-            Self::Arithmetic(Operation::Add | Operation::Subtract, ..) => 5,
-            Self::Arithmetic(Operation::Multiply, ..) => 6,
-            Self::Negate(_) => 7,
-            Self::Literal(Scalar::Number(value)) if value.sign() == Sign::Minus => 7,
-            Self::Path(_) | Self::Literal(_) => 8,
-        }
     }
 }

@@ -9,14 +9,21 @@
 //! The order of evaluation is fixed: WHERE first, and only where it is TRUE the columns, keys
 //! and arguments, in the order of the text. AND stops at its first FALSE, OR at its first
 //! TRUE, from left to right (as `SQLite` does): `kind = 'sale' AND amount > 10` never looks at
-//! the amount of another kind. Every other operator looks at both operands before it decides.
+//! the amount of another kind. CASE, coalesce, IN and BETWEEN stop where the AND, OR and
+//! conditions they stand for would. Every other operator looks at all operands before it
+//! decides.
+
+mod collection;
+mod computed;
+mod text;
+mod time;
 
 use crate::{
     event::Value,
     view::{
         definition::{
-            Aggregate, Comparison, DecimalBound, Expression, Function, Groups, Operation, Path,
-            Shape, View,
+            Aggregate, Call, Comparison, DecimalBound, Expression, Function, Groups, Operation,
+            Path, Shape, Type, View,
         },
         number,
         scalar::{Scalar, encode_key},
@@ -30,6 +37,9 @@ use std::{borrow::Cow, cmp::Ordering};
 ///
 /// Source: `DynamoDB` developer guide, "Constraints", partition key: 1 to 2,048 bytes.
 pub const KEY_BYTES_MAX: usize = 2048;
+
+/// The types a value can have where its place has none, for a report.
+const ANY_TYPE: &str = "N, S or BOOL";
 
 /// What one item means to a view.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,51 +111,13 @@ pub fn path_value(path: &Path, item: &Value<'_>) -> Result<Scalar, Poison> {
     Item::new(item)?.scalar(&Expression::Path(path.clone()))
 }
 
-/// The types SQL's operators work on here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Type {
-    Bool,
-    Number,
-    Text,
-}
-
-impl Type {
-    /// `DynamoDB`'s name for it.
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Bool => "BOOL",
-            Self::Number => "N",
-            Self::Text => "S",
-        }
-    }
-}
-
-impl Expression {
-    /// The type known without an item: `None` for paths and NULL.
-    pub(super) fn known_type(&self) -> Option<Type> {
-        match self {
-            Self::Path(_) | Self::Literal(Scalar::Null) => None,
-            Self::Literal(Scalar::Number(_)) | Self::Arithmetic(..) | Self::Negate(_) => {
-                Some(Type::Number)
-            }
-            Self::Literal(Scalar::Text(_)) => Some(Type::Text),
-            Self::Literal(Scalar::Bool(_))
-            | Self::Compare(..)
-            | Self::And(_)
-            | Self::Or(_)
-            | Self::Not(_)
-            | Self::IsNull(_) => Some(Type::Bool),
-        }
-    }
-}
-
-/// A value on its way through an expression; text stays borrowed.
+/// A value on its way through an expression; what an item or a literal holds stays borrowed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Operand<'v> {
     Null,
     Bool(bool),
     Number(Cow<'v, BigDecimal>),
-    Text(&'v str),
+    Text(Cow<'v, str>),
 }
 
 impl Operand<'_> {
@@ -163,7 +135,7 @@ impl Operand<'_> {
             Self::Null => Scalar::Null,
             Self::Bool(value) => Scalar::Bool(value),
             Self::Number(value) => Scalar::Number(value.normalized()),
-            Self::Text(text) => Scalar::Text(text.to_owned()),
+            Self::Text(text) => Scalar::Text(text.into_owned()),
         }
     }
 }
@@ -181,6 +153,23 @@ const fn type_name(value: &Value<'_>) -> &'static str {
         Value::TextSet(_) => "SS",
         Value::NumberSet(_) => "NS",
         Value::BinarySet(_) => "BS",
+    }
+}
+
+/// A value as an operand; `place` is where it was found, for the report.
+fn operand_of<'v>(
+    value: &'v Value<'v>,
+    place: &impl ToString,
+    expected: &str,
+) -> Result<Operand<'v>, Poison> {
+    match value {
+        Value::Null => Ok(Operand::Null),
+        Value::Bool(value) => Ok(Operand::Bool(*value)),
+        Value::Text(text) => Ok(Operand::Text(Cow::Borrowed(text))),
+        Value::Number(text) => number::read(text)
+            .map(|value| Operand::Number(Cow::Owned(value)))
+            .map_err(|fault| Poison::new(place, fault.expected(), fault.found())),
+        other => Err(Poison::new(place, expected, type_name(other))),
     }
 }
 
@@ -222,26 +211,18 @@ impl<'v> Item<'v> {
 
     /// An attribute as an operand; `expected` says what its place needs, for the report.
     fn attribute(&self, path: &Path, expected: &str) -> Result<Operand<'v>, Poison> {
-        match self.find(path)? {
-            None => Ok(Operand::Null),
-            Some(Value::Bool(value)) => Ok(Operand::Bool(*value)),
-            Some(Value::Text(text)) => Ok(Operand::Text(text)),
-            Some(Value::Number(text)) => number::read(text)
-                .map(|value| Operand::Number(Cow::Owned(value)))
-                .map_err(|fault| Poison::new(path, fault.expected(), fault.found())),
-            Some(other) => Err(Poison::new(path, expected, type_name(other))),
-        }
+        self.find(path)?.map_or(Ok(Operand::Null), |value| operand_of(value, path, expected))
     }
 
     /// Evaluates to a value of any type SQL knows.
     fn operand<'s>(&'s self, expression: &'s Expression) -> Result<Operand<'s>, Poison> {
         match expression {
-            Expression::Path(path) => self.attribute(path, "N, S or BOOL"),
+            Expression::Path(path) => self.attribute(path, ANY_TYPE),
             Expression::Literal(literal) => Ok(match literal {
                 Scalar::Null => Operand::Null,
                 Scalar::Bool(value) => Operand::Bool(*value),
                 Scalar::Number(value) => Operand::Number(Cow::Borrowed(value)),
-                Scalar::Text(text) => Operand::Text(text),
+                Scalar::Text(text) => Operand::Text(Cow::Borrowed(text)),
             }),
             Expression::Arithmetic(..) | Expression::Negate(_) => Ok(self
                 .number(expression)?
@@ -253,6 +234,7 @@ impl<'v> Item<'v> {
             | Expression::IsNull(_) => {
                 Ok(self.truth(expression)?.map_or(Operand::Null, Operand::Bool))
             }
+            other => self.computed(other, None),
         }
     }
 
@@ -268,6 +250,9 @@ impl<'v> Item<'v> {
     ) -> Result<Operand<'s>, Poison> {
         let operand = match expression {
             Expression::Path(path) => self.attribute(path, expected.name())?,
+            Expression::Case(_) | Expression::Call(..) | Expression::Element(_) => {
+                self.computed(expression, Some(expected))?
+            }
             other => self.operand(other)?,
         };
         match operand.found() {
@@ -312,12 +297,7 @@ impl<'v> Item<'v> {
         left: &Expression,
         right: &Expression,
     ) -> Result<Option<bool>, Poison> {
-        let known = left.known_type().or_else(|| right.known_type());
-        let left = known.map_or_else(|| self.operand(left), |known| self.typed(left, known))?;
-        let right = match known.or_else(|| left.found()) {
-            Some(needed) => self.typed(right, needed)?,
-            None => self.operand(right)?,
-        };
+        let (left, right) = self.alike(left, right)?;
         if left == Operand::Null || right == Operand::Null {
             return Ok(None);
         }
@@ -334,10 +314,45 @@ impl<'v> Item<'v> {
         }))
     }
 
+    /// Two operands that must have one type.
+    fn alike<'s>(
+        &'s self,
+        left: &'s Expression,
+        right: &'s Expression,
+    ) -> Result<(Operand<'s>, Operand<'s>), Poison> {
+        let known = left.known_type().or_else(|| right.known_type());
+        let left = self.maybe_typed(left, known)?;
+        let right = self.maybe_typed(right, known.or_else(|| left.found()))?;
+        Ok((left, right))
+    }
+
+    /// Evaluates to a value of this type, where its place has one.
+    fn maybe_typed<'s>(
+        &'s self,
+        expression: &'s Expression,
+        expected: Option<Type>,
+    ) -> Result<Operand<'s>, Poison> {
+        expected
+            .map_or_else(|| self.operand(expression), |expected| self.typed(expression, expected))
+    }
+
     /// Whether there is a value, of any type, also one no operator could use.
     fn is_present(&self, expression: &Expression) -> Result<bool, Poison> {
         match expression {
             Expression::Path(path) => Ok(self.find(path)?.is_some()),
+            Expression::Element(element) => Ok(self.find_element(element)?.is_some()),
+            Expression::Case(case) => match self.branch(case)? {
+                Some(value) => self.is_present(value),
+                None => Ok(false),
+            },
+            Expression::Call(Call::Coalesce, values) => {
+                for value in values {
+                    if self.is_present(value)? {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
             other => Ok(self.operand(other)? != Operand::Null),
         }
     }
@@ -351,6 +366,11 @@ impl<'v> Item<'v> {
                         Operation::Add => left + right,
                         Operation::Subtract => left - right,
                         Operation::Multiply => left * right,
+                        Operation::Remainder => {
+                            number::remainder(&left, &right).ok_or_else(|| {
+                                Poison::new(expression, "whole numbers", "a fraction")
+                            })?
+                        }
                     },
                     _ => return Ok(None),
                 }

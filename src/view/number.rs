@@ -6,7 +6,10 @@
 //! exponent of a text is checked *before* anything of its size is built. What it gives up:
 //! numbers that `DynamoDB` could not hold either.
 
-use bigdecimal::{BigDecimal, RoundingMode, Zero, num_bigint::BigInt};
+use bigdecimal::{
+    BigDecimal, RoundingMode, Zero,
+    num_bigint::{BigInt, Sign},
+};
 
 /// The most significant digits a number may have.
 ///
@@ -168,6 +171,50 @@ pub fn digits_around_point(value: &BigDecimal) -> (u64, u64) {
     (whole, fraction)
 }
 
+/// How a number is made whole, or cut to digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rounding {
+    /// To the nearest, half away from zero: as `round` in SQL's engines.
+    Nearest,
+    /// Down, away from zero where it is negative.
+    Floor,
+    /// Up, towards zero where it is negative.
+    Ceil,
+}
+
+/// The value with at most `scale` digits after the point.
+#[must_use]
+pub fn rounded(value: &BigDecimal, scale: u32, rounding: Rounding) -> BigDecimal {
+    let (digits, own) = value.normalized().into_bigint_and_scale();
+    let Ok(excess) = u32::try_from(own - i64::from(scale)) else {
+        return BigDecimal::new(digits, own);
+    };
+    let divisor = BigInt::from(10).pow(excess);
+    let (quotient, rest) = (&digits / &divisor, &digits % &divisor);
+    let step = match (rounding, rest.sign()) {
+        (_, Sign::NoSign) | (Rounding::Floor, Sign::Plus) | (Rounding::Ceil, Sign::Minus) => 0,
+        (Rounding::Floor, Sign::Minus) => -1,
+        (Rounding::Ceil, Sign::Plus) => 1,
+        (Rounding::Nearest, sign) => match (rest * 2_i32).magnitude() >= divisor.magnitude() {
+            true if sign == Sign::Minus => -1,
+            true => 1,
+            false => 0,
+        },
+    };
+    BigDecimal::new(quotient + step, i64::from(scale)).normalized()
+}
+
+/// What is left of a whole number divided by another that is not 0, with the sign of the
+/// first; `None` if one is not whole, or the second is 0.
+#[must_use]
+pub fn remainder(value: &BigDecimal, divisor: &BigDecimal) -> Option<BigDecimal> {
+    if divisor.is_zero() || !value.is_integer() || !divisor.is_integer() {
+        return None;
+    }
+    let whole = |value: &BigDecimal| value.with_scale(0).into_bigint_and_scale().0;
+    Some(BigDecimal::new(whole(value) % whole(divisor), 0))
+}
+
 /// `sum / count`, half-even to [`AVERAGE_DIGITS`] significant digits; `None` over no value.
 #[must_use]
 pub fn average(sum: &BigDecimal, count: u64) -> Option<BigDecimal> {
@@ -187,9 +234,9 @@ pub fn average(sum: &BigDecimal, count: u64) -> Option<BigDecimal> {
     // One more digit stands for everything that the division cut off: it can only turn an
     // exact half into more than a half.
     let sticky = match rest.sign() {
-        bigdecimal::num_bigint::Sign::NoSign => BigInt::from(0),
-        bigdecimal::num_bigint::Sign::Plus => BigInt::from(1),
-        bigdecimal::num_bigint::Sign::Minus => BigInt::from(-1),
+        Sign::NoSign => BigInt::from(0),
+        Sign::Plus => BigInt::from(1),
+        Sign::Minus => BigInt::from(-1),
     };
     let exact = BigDecimal::new(quotient * 10 + sticky, scale + i64::from(shift) + 1);
     let precision = std::num::NonZeroU64::new(AVERAGE_DIGITS)?;

@@ -11,6 +11,9 @@
 //! long. What it gives up: everything SQL's engines disagree about, and with it chained
 //! comparisons, division and implicit names of computed columns.
 //!
+//! A word of the newer expressions is a keyword at its own place only, such as WHEN between
+//! CASE and END. Elsewhere it is a name, as it was: a stored view is known by its text.
+//!
 //! How names are found: an unquoted or quoted name is taken exactly as it is spelled. In a
 //! path of two parts or more, a first part equal to the alias of FROM (or, without an alias,
 //! to its name) is a qualifier. WHERE and SELECT name attributes only. A single name in GROUP
@@ -25,7 +28,7 @@ mod words;
 
 use crate::view::definition::View;
 use sqlparser::{
-    ast::Expr,
+    ast::{CastKind, DateTimeField, Expr, ExtractSyntax},
     dialect::Dialect,
     keywords::Keyword,
     parser::{Parser, ParserError},
@@ -33,7 +36,7 @@ use sqlparser::{
 };
 use std::collections::BTreeSet;
 
-pub(super) use words::is_reserved;
+pub(super) use words::{is_case_word, is_reserved};
 
 /// Why a text defines no view, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -77,11 +80,30 @@ const FORM: &str = "a view is CREATE MATERIALIZED VIEW name [WITH (…)] AS SELE
 /// # Ok::<(), changefold::view::sql::SqlError>(())
 /// ```
 pub fn parse(text: &str) -> Result<Vec<View>, SqlError> {
+    let views = read(text)?;
+    let mut parsed = Vec::with_capacity(views.len());
+    for (view, named_at) in views {
+        // What is stored of a view is its canonical text, which can be longer and deeper.
+        let again = read(&view.to_string()).map_err(|error| {
+            let remedy = "write several views";
+            SqlError::new(named_at, format!("the view is too large: {}", error.problem), remedy)
+        })?;
+        if !again.iter().map(|(again, _)| again).eq([&view]) {
+            let problem = "the view has no canonical text";
+            return Err(SqlError::new(named_at, problem, "write it in another way"));
+        }
+        parsed.push(view);
+    }
+    Ok(parsed)
+}
+
+/// Reads the views of a text; with each comes the place of its name.
+fn read(text: &str) -> Result<Vec<(View, Location)>, SqlError> {
     let tokens = Tokenizer::new(&Subset, text).tokenize_with_location().map_err(|error| {
         let remedy = "text stands in 'single quotes', a name in \"double quotes\"";
         SqlError::new(error.location, lower_first(&error.message), remedy)
     })?;
-    let mut views: Vec<View> = Vec::new();
+    let mut views = Vec::new();
     let mut names = BTreeSet::new();
     for statement in tokens.split(|token| token.token == Token::SemiColon) {
         let statement: Vec<_> = statement
@@ -97,7 +119,7 @@ pub fn parse(text: &str) -> Result<Vec<View>, SqlError> {
             let problem = format!("view {} is defined twice", view.name);
             return Err(SqlError::new(named_at, problem, "give one of them another name"));
         }
-        views.push(view);
+        views.push((view, named_at));
     }
     Ok(views)
 }
@@ -119,26 +141,45 @@ impl Dialect for Subset {
         character == '"'
     }
 
+    fn supports_filter_during_aggregation(&self) -> bool {
+        true
+    }
+
     /// Only the subset's own keywords reach the parser as keywords; most cannot begin an
     /// expression, and none is a name there.
     fn parse_prefix(&self, parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
         let next = parser.peek_token();
-        match &next.token {
-            Token::Word(word)
-                if !matches!(
-                    word.keyword,
-                    Keyword::NoKeyword
-                        | Keyword::NOT
-                        | Keyword::NULL
-                        | Keyword::TRUE
-                        | Keyword::FALSE
-                ) =>
-            {
-                Some(parser.expected("an expression", next))
+        let Token::Word(word) = &next.token else { return None };
+        match word.keyword {
+            Keyword::NoKeyword | Keyword::NOT | Keyword::NULL | Keyword::TRUE | Keyword::FALSE => {
+                None
             }
-            _ => None,
+            // Read here, because the parser would take them for names where they break.
+            Keyword::CASE => {
+                parser.next_token();
+                Some(parser.parse_case_expr())
+            }
+            Keyword::CAST => {
+                parser.next_token();
+                Some(parser.parse_cast_expr(CastKind::Cast))
+            }
+            Keyword::EXTRACT => {
+                parser.next_token();
+                Some(read_extract(parser))
+            }
+            _ => Some(parser.expected("an expression", next)),
         }
     }
+}
+
+/// `(field FROM value)`. The fields are ordinary words, so that attributes can be called so.
+fn read_extract(parser: &mut Parser<'_>) -> Result<Expr, ParserError> {
+    parser.expect_token(&Token::LParen)?;
+    let field = DateTimeField::Custom(parser.parse_identifier()?);
+    parser.expect_keyword(Keyword::FROM)?;
+    let expr = Box::new(parser.parse_expr()?);
+    parser.expect_token(&Token::RParen)?;
+    Ok(Expr::Extract { field, syntax: ExtractSyntax::From, expr })
 }
 
 fn lower_first(message: &str) -> String {

@@ -1,5 +1,7 @@
 //! Every operator on every type, and every poison by its report.
 
+mod expressions;
+
 use super::{Contribution, Poison, evaluate};
 use crate::{
     event::Value,

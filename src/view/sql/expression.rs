@@ -1,21 +1,27 @@
 //! From the parser's expressions to the definition's, with every type that is known checked.
 //!
 //! Separate because it is the only place that sees the parser's hundred kinds of expression:
-//! nine become ours, the rest is refused. Invariant: in what comes out, operands of known
+//! some become ours, the rest is refused. Invariant: in what comes out, operands of known
 //! type fit their operator, so a wrong type can only come from an item.
+
+mod aggregate;
+mod call;
+mod condition;
+mod element;
+mod place;
+mod time;
 
 use super::SqlError;
 use crate::view::{
-    definition::{Aggregate, Comparison, Expression, Function, Operation, Path},
-    evaluate::Type,
+    definition::{Aggregate, Comparison, Expression, Operation, Path, Type},
     number::{self, NumberFault},
     scalar::Scalar,
 };
+use aggregate::aggregate_name;
+use bigdecimal::Zero;
+use place::{call_place, place, without_parentheses};
 use sqlparser::{
-    ast::{
-        BinaryOperator, Expr, Function as Call, FunctionArg, FunctionArgExpr, FunctionArguments,
-        Ident, ObjectNamePart, Spanned, UnaryOperator, Value,
-    },
+    ast::{BinaryOperator, Expr, Ident, UnaryOperator, Value},
     tokenizer::Location,
 };
 
@@ -23,8 +29,8 @@ use sqlparser::{
 const DEPTH_MAX: usize = 100;
 
 /// What can be written where anything else was.
-const KINDS: &str = "an expression has attributes, literals, = <> < <= > >= + - *, AND, OR, NOT \
-                     and IS [NOT] NULL";
+const KINDS: &str = "an expression has attributes, literals, = <> < <= > >= + - * % ||, AND, OR, \
+                     NOT, IS, IN, BETWEEN, LIKE, CASE, CAST and functions";
 
 /// What the names of one statement mean.
 pub(super) struct Scope {
@@ -42,10 +48,9 @@ impl Scope {
     /// Compiles one SELECT column, which alone may be an aggregate.
     pub(super) fn column(&self, expr: &Expr, at: Location) -> Result<Computed, SqlError> {
         match without_parentheses(expr) {
-            Expr::Function(call) => match aggregate_name(call) {
-                Some(function) => self.aggregate(function, call).map(Computed::Aggregate),
-                None => Err(refuse_call(call)),
-            },
+            Expr::Function(call) if let Some(function) = aggregate_name(call) => {
+                self.aggregate(function, call).map(Computed::Aggregate)
+            }
             other => self.expression(other, at).map(Computed::Expression),
         }
     }
@@ -57,42 +62,7 @@ impl Scope {
 
     /// Compiles a predicate.
     pub(super) fn predicate(&self, expr: &Expr, at: Location) -> Result<Expression, SqlError> {
-        let compiled = self.compile(expr, at, 0)?;
-        require(&compiled, Type::Bool, "WHERE", place(expr, at))?;
-        Ok(compiled)
-    }
-
-    fn aggregate(&self, function: Function, call: &Call) -> Result<Aggregate, SqlError> {
-        let at = call_place(call);
-        let refuse = || {
-            let remedy = "write count(*), count(x), sum(x) or avg(x)";
-            Err(SqlError::new(at, format!("this form of {function} is not supported"), remedy))
-        };
-        let FunctionArguments::List(list) = &call.args else { return refuse() };
-        let bare = call.filter.is_none()
-            && call.over.is_none()
-            && call.null_treatment.is_none()
-            && call.within_group.is_empty()
-            // Not `==`: it would bring the comparison of every statement there is.
-            && matches!(call.parameters, FunctionArguments::None)
-            && list.duplicate_treatment.is_none()
-            && list.clauses.is_empty();
-        match list.args.as_slice() {
-            [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)]
-                if bare && function == Function::Count =>
-            {
-                Ok(Aggregate { function, argument: None })
-            }
-            [FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))] if bare => {
-                let at = place(argument, at);
-                let compiled = self.compile(argument, at, 0)?;
-                if function != Function::Count {
-                    require(&compiled, Type::Number, &function.to_string(), at)?;
-                }
-                Ok(Aggregate { function, argument: Some(compiled) })
-            }
-            _ => refuse(),
-        }
+        self.condition_of("WHERE", expr, at)
     }
 
     fn compile(&self, expr: &Expr, at: Location, depth: usize) -> Result<Expression, SqlError> {
@@ -112,11 +82,10 @@ impl Scope {
             }
             Expr::IsNotNull(inner) => {
                 let tested = Expression::IsNull(Box::new(self.compile(inner, at, depth)?));
-                Ok(Expression::Not(Box::new(tested)))
+                Ok(not(tested))
             }
             Expr::UnaryOp { op: UnaryOperator::Not, expr: inner } => {
-                let inner = self.typed(inner, Type::Bool, "NOT", at, depth)?;
-                Ok(Expression::Not(Box::new(inner)))
+                Ok(not(self.typed(inner, Type::Bool, "NOT", at, depth)?))
             }
             Expr::UnaryOp { op: UnaryOperator::Minus, expr: inner } => {
                 Ok(match self.typed(inner, Type::Number, "`-`", at, depth)? {
@@ -126,11 +95,18 @@ impl Scope {
                     other => Expression::Negate(Box::new(other)),
                 })
             }
-            Expr::BinaryOp { op: BinaryOperator::And, .. } => {
-                Ok(Expression::And(self.chain(expr, &BinaryOperator::And, at, depth)?))
-            }
+            Expr::BinaryOp { op: BinaryOperator::And, .. } => Ok(Expression::And(self.chain(
+                expr,
+                &BinaryOperator::And,
+                Type::Bool,
+                at,
+                depth,
+            )?)),
             Expr::BinaryOp { op: BinaryOperator::Or, .. } => {
-                Ok(Expression::Or(self.chain(expr, &BinaryOperator::Or, at, depth)?))
+                Ok(Expression::Or(self.chain(expr, &BinaryOperator::Or, Type::Bool, at, depth)?))
+            }
+            Expr::BinaryOp { op: operator @ BinaryOperator::StringConcat, .. } => {
+                Ok(Expression::Concat(self.chain(expr, operator, Type::Text, at, depth)?))
             }
             Expr::BinaryOp { left, op, right } => self.binary(left, op, right, at, depth),
             Expr::Function(call) if aggregate_name(call).is_some() => {
@@ -138,8 +114,12 @@ impl Scope {
                               where you read";
                 Err(SqlError::new(at, "an aggregate has no place in an expression", remedy))
             }
-            Expr::Function(call) => Err(refuse_call(call)),
-            _ => Err(SqlError::new(at, "this expression is not supported", KINDS)),
+            Expr::Function(call) => self.call(call, depth),
+            Expr::CompoundFieldAccess { root, access_chain } => {
+                self.element(root, access_chain, at)
+            }
+            Expr::Extract { field, expr: of, .. } => self.extract(field, of, at, depth),
+            other => self.condition(other, at, depth),
         }
     }
 
@@ -175,6 +155,7 @@ impl Scope {
         &self,
         expr: &Expr,
         operator: &BinaryOperator,
+        operands_type: Type,
         at: Location,
         depth: usize,
     ) -> Result<Vec<Expression>, SqlError> {
@@ -189,10 +170,15 @@ impl Scope {
         operands.push(rest);
         let mut parts = Vec::new();
         for operand in operands.into_iter().rev() {
-            let part = self.typed(operand, Type::Bool, &operator.to_string(), at, depth)?;
+            let sign = match operands_type {
+                Type::Text => format!("`{operator}`"),
+                _ => operator.to_string(),
+            };
+            let part = self.typed(operand, operands_type, &sign, at, depth)?;
             match (operator, part) {
                 (BinaryOperator::And, Expression::And(inner))
-                | (BinaryOperator::Or, Expression::Or(inner)) => parts.extend(inner),
+                | (BinaryOperator::Or, Expression::Or(inner))
+                | (BinaryOperator::StringConcat, Expression::Concat(inner)) => parts.extend(inner),
                 (_, part) => parts.push(part),
             }
         }
@@ -212,28 +198,73 @@ impl Scope {
             let sign = format!("`{operator}`");
             let left = self.typed(left, Type::Number, &sign, left_at, depth)?;
             let right = self.typed(right, Type::Number, &sign, right_at, depth)?;
+            if operation == Operation::Remainder && !is_divisor(&right) {
+                let remedy = "engines disagree about 0 and fractions; write a whole number that \
+                              is not 0, as in id % 16";
+                return Err(SqlError::new(right_at, "`%` needs a literal behind it", remedy));
+            }
             return Ok(Expression::Arithmetic(operation, Box::new(left), Box::new(right)));
         }
         let Some(comparison) = comparison(operator) else {
             let problem = format!("`{operator}` is not supported");
             return Err(SqlError::new(at, problem, KINDS));
         };
-        for (operand, at) in [(left, left_at), (right, right_at)] {
-            if is_comparison(operand) {
-                let remedy = "write a < b AND b < c, or put one comparison in parentheses";
-                return Err(SqlError::new(at, "comparisons cannot be chained", remedy));
-            }
-        }
-        let left = self.compile(left, left_at, depth)?;
-        let right = self.compile(right, right_at, depth)?;
-        if let (Some(first), Some(second)) = (left.known_type(), right.known_type())
-            && first != second
-        {
-            let problem = format!("`{operator}` compares {} with {}", noun(first), noun(second));
-            return Err(SqlError::new(right_at, problem, "compare values of one type"));
-        }
+        let sign = format!("`{operator}`");
+        let [left, right] = self.alike([left, right], &sign, left_at, depth)?;
         Ok(Expression::Compare(comparison, Box::new(left), Box::new(right)))
     }
+
+    /// Operands that are compared with each other: of one type, and none a comparison itself.
+    fn alike<const N: usize>(
+        &self,
+        operands: [&Expr; N],
+        operator: &str,
+        at: Location,
+        depth: usize,
+    ) -> Result<[Expression; N], SqlError> {
+        for operand in operands {
+            refuse_comparison(operand, place(operand, at))?;
+        }
+        let mut known = None;
+        let mut compiled = Vec::with_capacity(N);
+        for operand in operands {
+            let at = place(operand, at);
+            let operand = self.compile(operand, at, depth)?;
+            meet(&mut known, &operand, operator, at)?;
+            compiled.push(operand);
+        }
+        compiled
+            .try_into()
+            .map_err(|_| SqlError::new(at, "this expression is not supported", KINDS))
+    }
+}
+
+/// Checks that a compared value has the type of those before it.
+fn meet(
+    known: &mut Option<Type>,
+    operand: &Expression,
+    operator: &str,
+    at: Location,
+) -> Result<(), SqlError> {
+    match (*known, operand.known_type()) {
+        (Some(first), Some(second)) if first != second => {
+            let problem = format!("{operator} compares {} with {}", noun(first), noun(second));
+            Err(SqlError::new(at, problem, "compare values of one type"))
+        }
+        (first, second) => {
+            *known = first.or(second);
+            Ok(())
+        }
+    }
+}
+
+fn not(expression: Expression) -> Expression {
+    Expression::Not(Box::new(expression))
+}
+
+fn is_divisor(expression: &Expression) -> bool {
+    matches!(expression, Expression::Literal(Scalar::Number(value))
+        if value.is_integer() && !value.is_zero())
 }
 
 const fn noun(known: Type) -> &'static str {
@@ -253,7 +284,12 @@ fn require(
     match expression.known_type() {
         Some(found) if found != expected => {
             let problem = format!("{operator} needs {}, not {}", noun(expected), noun(found));
-            Err(SqlError::new(at, problem, "there is no conversion between types"))
+            let remedy = match (expected, found) {
+                (Type::Number | Type::Text, Type::Number | Type::Text)
+                | (Type::Number, Type::Bool) => "write CAST(x AS numeric) or CAST(x AS text)",
+                _ => "there is no conversion between types; write a comparison or a CASE",
+            };
+            Err(SqlError::new(at, problem, remedy))
         }
         _ => Ok(()),
     }
@@ -285,6 +321,7 @@ const fn arithmetic(operator: &BinaryOperator) -> Option<Operation> {
         BinaryOperator::Plus => Some(Operation::Add),
         BinaryOperator::Minus => Some(Operation::Subtract),
         BinaryOperator::Multiply => Some(Operation::Multiply),
+        BinaryOperator::Modulo => Some(Operation::Remainder),
         _ => None,
     }
 }
@@ -301,66 +338,21 @@ const fn comparison(operator: &BinaryOperator) -> Option<Comparison> {
     }
 }
 
-/// A comparison without parentheses: engines group a chain of them differently.
-fn is_comparison(expr: &Expr) -> bool {
-    matches!(expr, Expr::BinaryOp { op, .. } if comparison(op).is_some())
-}
-
-fn without_parentheses(mut expr: &Expr) -> &Expr {
-    while let Expr::Nested(inner) = expr {
-        expr = inner;
-    }
-    expr
-}
-
-fn call_place(call: &Call) -> Location {
-    call.name.0.first().map_or(Location::new(1, 1), |part| part.span().start)
-}
-
-fn call_name(call: &Call) -> String {
-    match call.name.0.as_slice() {
-        [ObjectNamePart::Identifier(name)] => name.value.to_ascii_lowercase(),
-        _ => String::new(),
-    }
-}
-
-fn aggregate_name(call: &Call) -> Option<Function> {
-    match call_name(call).as_str() {
-        "count" => Some(Function::Count),
-        "sum" => Some(Function::Sum),
-        "avg" => Some(Function::Avg),
-        _ => None,
-    }
-}
-
-fn refuse_call(call: &Call) -> SqlError {
-    let name = call_name(call);
-    let problem = match name.as_str() {
-        "min" | "max" => format!("{name} is not supported yet"),
-        "" => "this function is not supported".to_owned(),
-        _ => format!("function {name} is not supported"),
+/// Refuses a comparison without parentheses as an operand of another one: engines group a
+/// chain of them differently.
+fn refuse_comparison(operand: &Expr, at: Location) -> Result<(), SqlError> {
+    let compares = match operand {
+        Expr::BinaryOp { op, .. } => comparison(op).is_some(),
+        Expr::InList { .. }
+        | Expr::Between { .. }
+        | Expr::Like { .. }
+        | Expr::IsDistinctFrom(..)
+        | Expr::IsNotDistinctFrom(..) => true,
+        _ => false,
     };
-    SqlError::new(call_place(call), problem, "the functions are count, sum and avg")
-}
-
-/// Where an expression begins, as far as the parser kept it: the place of its leftmost
-/// operand. Walks instead of asking the parser, whose own walk is recursive in every operand.
-fn place(expr: &Expr, fallback: Location) -> Location {
-    let mut expr = expr;
-    loop {
-        expr = match expr {
-            Expr::BinaryOp { left, .. } => left,
-            Expr::Nested(inner)
-            | Expr::UnaryOp { expr: inner, .. }
-            | Expr::IsNull(inner)
-            | Expr::IsNotNull(inner) => inner,
-            Expr::Identifier(part) => return part.span.start,
-            Expr::CompoundIdentifier(parts) => {
-                return parts.first().map_or(fallback, |part| part.span.start);
-            }
-            Expr::Value(value) => return value.span.start,
-            Expr::Function(call) => return call_place(call),
-            _ => return fallback,
-        };
+    if compares {
+        let remedy = "write a < b AND b < c, or put one comparison in parentheses";
+        return Err(SqlError::new(at, "comparisons cannot be chained", remedy));
     }
+    Ok(())
 }

@@ -9,7 +9,10 @@ use super::{
     expression::{Computed, Scope},
 };
 use crate::view::definition::{Column, Expression, GroupColumn, Groups, Output, Path, Shape};
-use sqlparser::{ast::Expr, tokenizer::Location};
+use sqlparser::{
+    ast::{Expr, Value},
+    tokenizer::Location,
+};
 use std::collections::BTreeSet;
 
 /// A piece of the statement that is an expression.
@@ -97,7 +100,11 @@ fn group_keys(
     let used = used_paths(columns, filter);
     let mut keys: Vec<Expression> = Vec::new();
     for Piece { at, expression } in groups {
-        let key = match group_alias(columns, &used, &expression) {
+        let named = match ordinal(&expression) {
+            Some(number) => Some(column_at(columns, number, at)?),
+            None => group_alias(columns, &used, &expression),
+        };
+        let key = match named {
             Some(Named { computed: Computed::Expression(aliased), .. }) => aliased.clone(),
             Some(Named { computed: Computed::Aggregate(_), .. }) => {
                 let remedy = "group by attributes; filter the groups where you read the view";
@@ -106,7 +113,7 @@ fn group_keys(
             None => scope.expression(&expression, at)?,
         };
         if matches!(key, Expression::Literal(_)) {
-            let remedy = "group by the column itself, not by its number";
+            let remedy = "group by an attribute, or by the number of a column";
             return Err(SqlError::new(at, "GROUP BY names a constant", remedy));
         }
         if !keys.contains(&key) {
@@ -114,6 +121,26 @@ fn group_keys(
         }
     }
     Ok(keys)
+}
+
+/// The number of a SELECT column, if that is what stands in GROUP BY.
+fn ordinal(expression: &Expr) -> Option<&str> {
+    match expression {
+        Expr::Value(value) => match &value.value {
+            Value::Number(digits, _) => Some(digits),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The column of this number, from 1.
+fn column_at<'c>(columns: &'c [Named], number: &str, at: Location) -> Result<&'c Named, SqlError> {
+    let index = number.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
+    index.and_then(|index| columns.get(index)).ok_or_else(|| {
+        let remedy = format!("the columns have the numbers 1 to {}", columns.len());
+        SqlError::new(at, format!("there is no column {number}"), remedy)
+    })
 }
 
 /// The paths of one part that the statement uses outside GROUP BY.

@@ -1,11 +1,13 @@
 //! What is accepted and what it means; what is refused, where and why.
 
+mod any_text;
+mod expressions;
+
 use super::parse;
 use crate::view::definition::{
     Aggregate, Comparison, DecimalBound, Expression, Function, Output, Path, Shape, View,
 };
 use crate::view::scalar::Scalar;
-use proptest::prelude::*;
 
 fn one(text: &str) -> View {
     let mut views = parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
@@ -232,7 +234,6 @@ fn clauses_outside_the_subset_are_refused_at_their_word() {
     check("SELECT a FROM t OFFSET 1", (1, 17), "OFFSET is not supported");
     check("SELECT a FROM t UNION SELECT a FROM u", (1, 17), "UNION is not supported");
     check("SELECT sum(a) OVER () AS s FROM t", (1, 15), "OVER is not supported");
-    check("SELECT count(*) FILTER (WHERE a) AS n FROM t", (1, 17), "FILTER is not supported");
     check("SELECT a FROM t, UNNEST(l) AS x", (1, 18), "UNNEST is not supported");
     check("SELECT * FROM t", (1, 8), "SELECT * is not supported");
     check("SELECT a, t.* FROM t", (1, 12), "SELECT * is not supported");
@@ -248,26 +249,15 @@ fn clauses_outside_the_subset_are_refused_at_their_word() {
 #[test]
 fn expressions_outside_the_subset_are_refused_at_their_place() {
     check("SELECT a / 2 AS h FROM t", (1, 10), "`/` is not supported");
-    check("SELECT a % 2 AS h FROM t", (1, 10), "`%` is not supported");
-    check("SELECT a || b AS h FROM t", (1, 10), "`||` is not supported");
-    check("SELECT a::text AS h FROM t", (1, 9), "`::` is not supported");
-    check("SELECT a[0] AS h FROM t", (1, 9), "`[` is not supported");
     check("SELECT a -> 'b' AS h FROM t", (1, 10), "`->` is not supported");
     check("SELECT a FROM t WHERE a == 1", (1, 25), "`==` is not supported");
-    check("SELECT CASE WHEN a THEN 1 END AS c FROM t", (1, 8), "CASE is not supported");
-    check("SELECT CAST(a AS int) AS c FROM t", (1, 8), "CAST is not supported");
-    check("SELECT a FROM t WHERE a IN (1, 2)", (1, 25), "IN is not supported");
-    check("SELECT a FROM t WHERE a NOT BETWEEN 1 AND 2", (1, 29), "BETWEEN is not supported");
-    check("SELECT a FROM t WHERE a LIKE 'x%'", (1, 25), "LIKE is not supported");
     check("SELECT a FROM t WHERE EXISTS (b)", (1, 23), "EXISTS is not supported");
     check("SELECT min(a) AS m FROM t", (1, 8), "min is not supported yet");
     check("SELECT MAX(a) AS m FROM t", (1, 8), "max is not supported yet");
-    check("SELECT a FROM t WHERE lower(a) = 'x'", (1, 23), "function lower is not supported");
     check("SELECT s.f(a) AS m FROM t", (1, 8), "this function is not supported");
-    check("SELECT a FROM t WHERE a IS TRUE", (1, 23), "this expression is not supported");
     check("SELECT +a AS m FROM t", (1, 9), "this expression is not supported");
     check("SELECT X'00' AS m FROM t", (1, 8), "`X'00'` is not supported");
-    check("SELECT (a).b AS m FROM t", (1, 8), "this expression is not supported");
+    check("SELECT (a).b AS m FROM t", (1, 9), "this expression is not supported");
     check("SELECT 1E126 AS m FROM t", (1, 8), "a number is between 1E-130 and 9.99E125");
     let digits = "1".repeat(39);
     check(&format!("SELECT {digits} AS m FROM t"), (1, 8), "a number has at most 38 digits");
@@ -317,7 +307,11 @@ fn columns_and_groups_must_have_one_meaning() {
     );
     check("SELECT sum(avg(a)) AS s FROM t", (1, 12), "an aggregate has no place in an expression");
     check("SELECT a, count(*) AS n FROM t GROUP BY n", (1, 41), "GROUP BY names an aggregate");
-    check("SELECT a FROM t GROUP BY 1", (1, 26), "GROUP BY names a constant");
+    check("SELECT a FROM t GROUP BY 'x'", (1, 26), "GROUP BY names a constant");
+    check("SELECT a FROM t GROUP BY -1", (1, 26), "GROUP BY names a constant");
+    check("SELECT a FROM t GROUP BY 2", (1, 26), "there is no column 2");
+    check("SELECT a FROM t GROUP BY 0", (1, 26), "there is no column 0");
+    check("SELECT a, count(*) AS n FROM t GROUP BY 2", (1, 41), "GROUP BY names an aggregate");
     check("SELECT sum(*) AS s FROM t", (1, 8), "this form of sum is not supported");
     check("SELECT count() AS s FROM t", (1, 8), "this form of count is not supported");
     check("SELECT avg(a, b) AS s FROM t", (1, 8), "this form of avg is not supported");
@@ -414,118 +408,4 @@ fn long_and_deep_texts_get_an_answer() {
     }
     assert!(filtered(&"(".repeat(3000)).is_err());
     assert!(filtered(&"a.".repeat(1900)).is_err());
-}
-
-const WORDS: [&str; 60] = [
-    "CREATE",
-    "MATERIALIZED",
-    "VIEW",
-    "v",
-    "WITH",
-    "(",
-    ")",
-    "key",
-    "=",
-    "decimal",
-    "'12,2'",
-    "AS",
-    "SELECT",
-    "a",
-    "b",
-    ".",
-    ",",
-    "count",
-    "sum",
-    "avg",
-    "*",
-    "FROM",
-    "t",
-    "o",
-    "WHERE",
-    "GROUP",
-    "BY",
-    "AND",
-    "OR",
-    "NOT",
-    "IS",
-    "NULL",
-    "TRUE",
-    "FALSE",
-    "1",
-    "2.5",
-    "1e3",
-    "'x'",
-    "''",
-    "\"q\"",
-    "<>",
-    "<",
-    "<=",
-    ">",
-    ">=",
-    "+",
-    "-",
-    ";",
-    "LIMIT",
-    "CASE",
-    "IN",
-    "DISTINCT",
-    "DATE",
-    "INTERVAL",
-    "--",
-    "/*",
-    "*/",
-    "'",
-    "\"",
-    "[",
-];
-
-const VIEW: &str = "CREATE MATERIALIZED VIEW v WITH (key = a.b, decimal = '12,2') AS SELECT o.a \
-                    AS x, count(*) AS n, sum(b * -2.5) AS s FROM t o WHERE a IS NOT NULL AND (b = \
-                    'é' OR NOT c < 1e3) GROUP BY a";
-
-/// What is accepted comes back from its canonical text.
-fn check_answer(text: &str) {
-    for view in parse(text).unwrap_or_default() {
-        assert_eq!(parse(&view.to_string()).as_deref(), Ok(&[view][..]));
-    }
-}
-
-proptest! {
-    #[test]
-    fn any_text_is_answered(text in any::<String>()) {
-        check_answer(&text);
-    }
-
-    #[test]
-    fn any_words_are_answered(words in prop::collection::vec(0..WORDS.len(), 0..40)) {
-        let words: Vec<_> = words.into_iter().map(|word| WORDS[word]).collect();
-        check_answer(&words.join(" "));
-        check_answer(&format!("CREATE MATERIALIZED VIEW v AS SELECT {}", words.join(" ")));
-    }
-
-    #[test]
-    fn a_view_with_words_exchanged_is_answered(
-        changes in prop::collection::vec((0..60_usize, 0..WORDS.len(), 0..3_u8), 1..4),
-    ) {
-        let mut words: Vec<_> = VIEW.split(' ').collect();
-        for (at, word, kind) in changes {
-            let at = at % words.len();
-            match kind {
-                0 => words[at] = WORDS[word],
-                1 => words.insert(at, WORDS[word]),
-                _ => drop(words.remove(at)),
-            }
-        }
-        check_answer(&words.join(" "));
-    }
-
-    #[test]
-    fn a_view_with_characters_exchanged_is_answered(
-        at in 0..VIEW.len(), character in any::<char>(),
-    ) {
-        let mut text: Vec<char> = VIEW.chars().collect();
-        let at = at % text.len();
-        text[at] = character;
-        check_answer(&text.into_iter().collect::<String>());
-    }
 }

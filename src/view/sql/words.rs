@@ -15,8 +15,8 @@ use sqlparser::{
 /// operators cannot exhaust the stack.
 const TOKENS_MAX: usize = 4000;
 
-/// The subset's own keywords that can follow or begin an expression.
-const KEYWORDS: [(&str, Keyword); 12] = [
+/// The subset's own keywords, wherever they are not names.
+const KEYWORDS: [(&str, Keyword); 17] = [
     ("AS", Keyword::AS),
     ("SELECT", Keyword::SELECT),
     ("FROM", Keyword::FROM),
@@ -29,10 +29,24 @@ const KEYWORDS: [(&str, Keyword); 12] = [
     ("NULL", Keyword::NULL),
     ("TRUE", Keyword::TRUE),
     ("FALSE", Keyword::FALSE),
+    ("CASE", Keyword::CASE),
+    ("CAST", Keyword::CAST),
+    ("IN", Keyword::IN),
+    ("BETWEEN", Keyword::BETWEEN),
+    ("LIKE", Keyword::LIKE),
+];
+
+/// Keywords between CASE and its END, and ordinary names elsewhere: older views may have
+/// attributes that are called so, and their canonical text must stay what it is.
+const CASE_WORDS: [(&str, Keyword); 4] = [
+    ("WHEN", Keyword::WHEN),
+    ("THEN", Keyword::THEN),
+    ("ELSE", Keyword::ELSE),
+    ("END", Keyword::END),
 ];
 
 /// Words of SQL that are refused wherever they are not names, and what would work instead.
-const REFUSED: [(&str, &str); 26] = [
+const REFUSED: [(&str, &str); 21] = [
     ("JOIN", "a view reads one source; make a view of each and join where you read"),
     ("HAVING", "filter the groups where you read the view"),
     ("ORDER", "rows print sorted by their key; sort otherwise where you read"),
@@ -45,26 +59,21 @@ const REFUSED: [(&str, &str); 26] = [
     ("QUALIFY", "filter the rows where you read the view"),
     ("WINDOW", "group with GROUP BY and count, sum or avg"),
     ("DISTINCT", "list the columns in GROUP BY: each group is one row"),
-    ("CASE", "write one view for each case, with WHERE"),
-    ("CAST", "values keep the type they have in the item"),
-    ("TRY_CAST", "values keep the type they have in the item"),
-    ("IN", "write a = 1 OR a = 2"),
-    ("BETWEEN", "write a >= 1 AND a <= 2"),
-    ("LIKE", "compare whole values with ="),
-    ("ILIKE", "compare whole values with ="),
-    ("RLIKE", "compare whole values with ="),
-    ("GLOB", "compare whole values with ="),
-    ("REGEXP", "compare whole values with ="),
-    ("SIMILAR", "compare whole values with ="),
+    ("TRY_CAST", "write CAST; an item whose value does not fit is quarantined"),
+    ("ILIKE", "write lower(x) LIKE 'a%'"),
+    ("RLIKE", "write LIKE, where % is any text and _ any character"),
+    ("GLOB", "write LIKE, where % is any text and _ any character"),
+    ("REGEXP", "write LIKE, where % is any text and _ any character"),
+    ("SIMILAR", "write LIKE, where % is any text and _ any character"),
     ("EXISTS", "test an attribute with IS NOT NULL"),
     ("COLLATE", "text compares by its UTF-8 bytes"),
-    ("UNNEST", "lists cannot be unnested yet; use attributes outside lists"),
+    ("UNNEST", "lists cannot be unnested yet; read one element, as in lines[0].price"),
 ];
 
 /// Words that are refused right behind a parenthesis and are ordinary names elsewhere.
 const REFUSED_AFTER_CALL: [(&str, &str); 3] = [
     ("OVER", "group with GROUP BY and count, sum or avg"),
-    ("FILTER", "write the condition in WHERE"),
+    ("FILTER", "write FILTER (WHERE condition)"),
     ("WITHIN", "group with GROUP BY and count, sum or avg"),
 ];
 
@@ -74,39 +83,91 @@ pub(in crate::view) fn is_reserved(name: &str) -> bool {
     KEYWORDS.iter().any(|(word, _)| is(word)) || REFUSED.iter().any(|(word, _)| is(word))
 }
 
+/// Whether a name is one of the words of CASE.
+pub(in crate::view) fn is_case_word(name: &str) -> bool {
+    CASE_WORDS.iter().any(|(word, _)| name.eq_ignore_ascii_case(word))
+}
+
 /// Checks every token of a statement and makes ordinary names of all words that are no
-/// keyword of the subset.
+/// keyword of the subset where they stand.
 pub(super) fn check(tokens: &mut [TokenWithSpan]) -> Result<(), SqlError> {
     if let Some(token) = tokens.get(TOKENS_MAX) {
         let problem = format!("the statement has more than {TOKENS_MAX} words and signs");
         return Err(SqlError::new(token.span.start, problem, "write several views"));
     }
-    let (mut after_period, mut after_call, mut selects) = (false, false, 0);
-    for TokenWithSpan { token, span } in tokens {
+    let (mut cases, mut selects) = (0_usize, 0);
+    for index in 0..tokens.len() {
+        let (before, rest) = tokens.split_at_mut(index);
+        let Some((TokenWithSpan { token, span }, after)) = rest.split_first_mut() else { break };
+        let place = Place { before, after };
         if let Some((problem, remedy)) = refuse_sign(token) {
             return Err(SqlError::new(span.start, problem, remedy));
         }
-        if let Token::Word(word) = token
-            && word.quote_style.is_none()
-        {
-            let is = |name: &str| !after_period && word.value.eq_ignore_ascii_case(name);
-            if let Some((name, remedy)) =
-                find(&REFUSED, is).or_else(|| find(&REFUSED_AFTER_CALL, is).filter(|_| after_call))
-            {
-                let remedy = format!("{remedy} (a column of that name goes in double quotes)");
-                return Err(SqlError::new(span.start, format!("{name} is not supported"), remedy));
-            }
-            selects += usize::from(is("SELECT"));
-            if selects > 1 {
-                let remedy = "make it a view of its own, and combine them where you read";
-                return Err(SqlError::new(span.start, "subqueries are not supported", remedy));
-            }
-            word.keyword = find(&KEYWORDS, is).map_or(Keyword::NoKeyword, |(_, word)| word);
+        let Token::Word(word) = token else { continue };
+        if word.quote_style.is_some() {
+            continue;
         }
-        after_period = *token == Token::Period;
-        after_call = *token == Token::RParen;
+        let behind = |sign: &Token| before.last().is_some_and(|last| last.token == *sign);
+        let is = |name: &str| !behind(&Token::Period) && word.value.eq_ignore_ascii_case(name);
+        let case_word = find(&CASE_WORDS, is).filter(|_| cases > 0);
+        let keyword = case_word.or_else(|| find(&KEYWORDS, is)).or_else(|| place.keyword(is));
+        if keyword.is_none()
+            && let Some((name, remedy)) = find(&REFUSED, is)
+                .or_else(|| find(&REFUSED_AFTER_CALL, is).filter(|_| behind(&Token::RParen)))
+        {
+            let remedy = format!("{remedy} (a column of that name goes in double quotes)");
+            return Err(SqlError::new(span.start, format!("{name} is not supported"), remedy));
+        }
+        selects += usize::from(is("SELECT"));
+        if selects > 1 {
+            let remedy = "make it a view of its own, and combine them where you read";
+            return Err(SqlError::new(span.start, "subqueries are not supported", remedy));
+        }
+        let keyword = keyword.map_or(Keyword::NoKeyword, |(_, word)| word);
+        match keyword {
+            Keyword::CASE => cases += 1,
+            Keyword::END => cases -= 1,
+            _ => {}
+        }
+        word.keyword = keyword;
     }
     Ok(())
+}
+
+/// Where a word stands.
+struct Place<'t> {
+    before: &'t [TokenWithSpan],
+    after: &'t [TokenWithSpan],
+}
+
+impl Place<'_> {
+    /// The words that are keywords at one place only, where no name can be.
+    fn keyword(&self, is: impl Fn(&str) -> bool) -> Option<(&'static str, Keyword)> {
+        let is_word = |token: Option<&TokenWithSpan>, name: &str| {
+            matches!(token.map(|token| &token.token), Some(Token::Word(word))
+                if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(name))
+        };
+        let is_sign = |token: Option<&TokenWithSpan>, sign: &Token| {
+            token.is_some_and(|token| token.token == *sign)
+        };
+        let (last, next) = (self.before.last(), self.after.first());
+        let opens = is_sign(next, &Token::LParen);
+        if is("DISTINCT") {
+            let tested = is_word(last, "IS") || is_word(last, "NOT");
+            return (tested && is_word(next, "FROM")).then_some(("DISTINCT", Keyword::DISTINCT));
+        }
+        if is("FILTER") {
+            let filters = opens && is_word(self.after.get(1), "WHERE");
+            return (filters && is_sign(last, &Token::RParen))
+                .then_some(("FILTER", Keyword::FILTER));
+        }
+        if is("EXTRACT") {
+            return opens.then_some(("EXTRACT", Keyword::EXTRACT));
+        }
+        let behind_text =
+            last.is_some_and(|last| matches!(last.token, Token::SingleQuotedString(_)));
+        (is("ESCAPE") && behind_text).then_some(("ESCAPE", Keyword::ESCAPE))
+    }
 }
 
 fn find<T: Copy>(
@@ -132,21 +193,21 @@ fn refuse_sign(token: &Token) -> Option<(String, &'static str)> {
         | Token::Plus
         | Token::Minus
         | Token::Mul
+        | Token::Mod
+        | Token::StringConcat
+        | Token::DoubleColon
+        | Token::LBracket
+        | Token::RBracket
         | Token::LParen
         | Token::RParen
         | Token::Period => return None,
-        Token::Div | Token::DuckIntDiv | Token::Mod => {
+        Token::Div | Token::DuckIntDiv => {
             "engines disagree about it; keep sum and count (or avg) and divide where you read"
         }
-        Token::StringConcat => "make each part a column of its own",
         Token::DoubleEq => "write =",
-        Token::DoubleColon => "values keep the type they have in the item",
-        Token::LBracket | Token::RBracket => {
-            "elements of lists cannot be read yet; a path has names only, such as a.b.c"
-        }
         Token::Number(..) => "write digits with an optional point and exponent",
         Token::Char('“' | '”' | '‘' | '’') => "write straight quotes",
-        _ => "the operators are = <> < <= > >= + - *, AND, OR, NOT and IS [NOT] NULL",
+        _ => "the operators are = <> < <= > >= + - * % ||, AND, OR, NOT, IS, IN, BETWEEN and LIKE",
     };
     // Tokens of any length come here (dollar quotes, byte strings): the place is enough then.
     let shown = token.to_string();

@@ -1,0 +1,164 @@
+//! date_trunc, extract and to_timestamp.
+//!
+//! Separate because their words are literals with a meaning. to_timestamp is no value of its
+//! own: it says inside the other two how a value is to be read.
+
+use super::{
+    Scope,
+    call::{arguments, call_name},
+    call_place, place, require, without_parentheses,
+};
+use crate::view::{
+    definition::{Expression, Field, Offset, Part, Time, TimeUnit, Type},
+    sql::SqlError,
+};
+use sqlparser::{
+    ast::{DateTimeField, Expr, Function as Call, Value},
+    tokenizer::Location,
+};
+
+const TRUNC: &str = "write date_trunc('hour', placed_at): second, minute, hour, day, week, month, \
+                     quarter or year";
+const EXTRACT: &str = "write EXTRACT(hour FROM placed_at): second, minute, hour, day, month, \
+                       quarter, year, dow, isodow, doy or epoch";
+const UNIT: &str = "write to_timestamp(x, 'milliseconds'), or 'seconds', 'iso' or 'utc'";
+
+impl Scope {
+    pub(super) fn date_trunc(&self, call: &Call, depth: usize) -> Result<Expression, SqlError> {
+        let at = call_place(call);
+        let (unit, of, offset) = match arguments(call, TRUNC)?.as_slice() {
+            [unit, of] => (*unit, *of, None),
+            [unit, of, offset] => (*unit, *of, Some(*offset)),
+            _ => return Err(SqlError::new(at, "this form of date_trunc is not supported", TRUNC)),
+        };
+        let field = literal(unit).and_then(|unit| field_named(&unit.to_ascii_lowercase()));
+        let Some(field) = field.filter(|field| is_truncated(*field)) else {
+            let problem = "date_trunc needs what to cut the time to";
+            return Err(SqlError::new(place(unit, at), problem, TRUNC));
+        };
+        let offset = match offset {
+            None => Offset::UTC,
+            Some(offset) => literal(offset).and_then(read_offset).ok_or_else(|| {
+                let remedy = "write '+02:00' or 'UTC': zones with rules change with their tables";
+                SqlError::new(place(offset, at), "this is no fixed time zone", remedy)
+            })?,
+        };
+        self.time(Part::Start { of: field, offset }, of, at, depth)
+    }
+
+    pub(super) fn extract(
+        &self,
+        field: &DateTimeField,
+        of: &Expr,
+        at: Location,
+        depth: usize,
+    ) -> Result<Expression, SqlError> {
+        let (name, at) = match field {
+            DateTimeField::Custom(name) => (name.value.to_ascii_lowercase(), name.span.start),
+            _ => (String::new(), at),
+        };
+        match field_named(&name).filter(|field| *field != Field::Week) {
+            Some(field) => self.time(Part::Field(field), of, at, depth),
+            None => Err(SqlError::new(at, "this field is not supported", EXTRACT)),
+        }
+    }
+
+    fn time(
+        &self,
+        part: Part,
+        of: &Expr,
+        at: Location,
+        depth: usize,
+    ) -> Result<Expression, SqlError> {
+        let (unit, of) = match without_parentheses(of) {
+            Expr::Function(call) if call_name(call) == "to_timestamp" => {
+                let at = call_place(call);
+                match arguments(call, UNIT)?.as_slice() {
+                    [of, unit] => {
+                        let named = literal(unit).and_then(unit_named);
+                        let problem = "to_timestamp needs the unit of its value";
+                        (named.ok_or_else(|| SqlError::new(place(unit, at), problem, UNIT))?, *of)
+                    }
+                    _ => {
+                        let problem = "to_timestamp needs a value and its unit";
+                        return Err(SqlError::new(at, problem, UNIT));
+                    }
+                }
+            }
+            other => (TimeUnit::Iso, other),
+        };
+        let at = place(of, at);
+        let of = self.compile(of, at, depth)?;
+        let (needs, form) = match unit {
+            TimeUnit::Iso | TimeUnit::Utc => (Type::Text, "a time in ISO 8601"),
+            TimeUnit::Seconds | TimeUnit::Milliseconds => (Type::Number, "a time in seconds"),
+        };
+        require(&of, needs, form, at)?;
+        Ok(Expression::Time(Box::new(Time { part, unit, of })))
+    }
+}
+
+fn literal(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(text) => Some(text),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn field_named(name: &str) -> Option<Field> {
+    Some(match name {
+        "year" => Field::Year,
+        "quarter" => Field::Quarter,
+        "month" => Field::Month,
+        "week" => Field::Week,
+        "day" => Field::Day,
+        "hour" => Field::Hour,
+        "minute" => Field::Minute,
+        "second" => Field::Second,
+        "dow" => Field::Dow,
+        "isodow" => Field::Isodow,
+        "doy" => Field::Doy,
+        "epoch" => Field::Epoch,
+        _ => return None,
+    })
+}
+
+const fn is_truncated(field: Field) -> bool {
+    !matches!(field, Field::Dow | Field::Isodow | Field::Doy | Field::Epoch)
+}
+
+fn unit_named(name: &str) -> Option<TimeUnit> {
+    Some(match name.to_ascii_lowercase().as_str() {
+        "iso" => TimeUnit::Iso,
+        "utc" => TimeUnit::Utc,
+        "seconds" => TimeUnit::Seconds,
+        "milliseconds" => TimeUnit::Milliseconds,
+        _ => return None,
+    })
+}
+
+/// `+02:00`, `-0330`, `+02`, `Z` or `UTC`; ISO 8601 has no more than 23:59.
+fn read_offset(text: &str) -> Option<Offset> {
+    if text.eq_ignore_ascii_case("utc") || text.eq_ignore_ascii_case("z") {
+        return Some(Offset::UTC);
+    }
+    let (sign, digits) = match text.split_at_checked(1)? {
+        ("+", digits) => (1, digits),
+        ("-", digits) => (-1, digits),
+        _ => return None,
+    };
+    let (hours, minutes) = match digits.len() {
+        2 => (digits, "0"),
+        4 => digits.split_at_checked(2)?,
+        5 => digits.split_once(':').filter(|(hours, _)| hours.len() == 2)?,
+        _ => return None,
+    };
+    let number = |digits: &str, below: i16| {
+        let all = digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits.parse::<i16>().ok().filter(|number| all && *number < below)
+    };
+    Some(Offset(sign * (number(hours, 24)? * 60 + number(minutes, 60)?)))
+}
