@@ -63,8 +63,9 @@ impl<'v> Item<'v> {
         Ok(Operand::Number(Cow::Owned(BigDecimal::from(count as u64))))
     }
 
-    /// Whether the value is one of the elements: NULL where it, or the list, is NULL, and where
-    /// it is not found but an element is NULL. An element of another type is another value.
+    /// Whether the value is one of the elements, as IN: NULL where it, or the list, is NULL, and
+    /// where it is not found but an element is NULL; of an empty list, FALSE. An element of
+    /// another type is another value.
     pub(super) fn contains<'s>(
         &'s self,
         list: &'s Expression,
@@ -105,6 +106,10 @@ impl<'v> Item<'v> {
             Value::BinarySet(_) => {}
             other => return Err(Poison::new(list, "L or a set", type_name(other))),
         }
-        Ok(if wanted == Operand::Null { wanted } else { result })
+        let empty = match found {
+            Value::List(values) => values.is_empty(),
+            _ => false,
+        };
+        Ok(if wanted == Operand::Null && !empty { wanted } else { result })
     }
 }
