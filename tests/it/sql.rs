@@ -10,6 +10,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is the failure")]
 
+mod differences;
 mod expressions;
 mod items;
 mod operators;

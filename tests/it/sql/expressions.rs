@@ -86,7 +86,8 @@ const INTEGERS: &[&str] = &[
     "(①) % -2",
     "(①)%1",
     "CAST(③ AS numeric)",
-    "round(①)",
+    // To `SQLite` a rounded integer is a float, of another text.
+    "«round(①)¦CAST(round(①) AS INTEGER)»",
     "«floor(①)¦(①)»",
     "«ceil(① + 0.5) - 1¦(①)»",
     "«CAST((①)::text AS decimal)¦(①)»",
