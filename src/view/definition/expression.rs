@@ -287,7 +287,7 @@ impl Expression {
                 visit(right);
             }
             Self::And(parts) | Self::Or(parts) | Self::Concat(parts) | Self::Call(_, parts) => {
-                parts.iter().for_each(visit)
+                parts.iter().for_each(visit);
             }
             Self::Negate(inner)
             | Self::Not(inner)

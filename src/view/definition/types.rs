@@ -36,10 +36,13 @@ impl Expression {
     pub fn known_type(&self) -> Option<Type> {
         match self {
             Self::Path(_) | Self::Element(_) | Self::Literal(Scalar::Null) => None,
-            Self::Literal(Scalar::Number(_)) | Self::Arithmetic(..) | Self::Negate(_) => {
-                Some(Type::Number)
+            Self::Literal(Scalar::Number(_))
+            | Self::Arithmetic(..)
+            | Self::Negate(_)
+            | Self::Cast(_, Target::Number) => Some(Type::Number),
+            Self::Literal(Scalar::Text(_)) | Self::Concat(_) | Self::Cast(_, Target::Text) => {
+                Some(Type::Text)
             }
-            Self::Literal(Scalar::Text(_)) | Self::Concat(_) => Some(Type::Text),
             Self::Literal(Scalar::Bool(_))
             | Self::Compare(..)
             | Self::And(_)
@@ -51,8 +54,6 @@ impl Expression {
             | Self::In(..)
             | Self::Between(_)
             | Self::Like(..) => Some(Type::Bool),
-            Self::Cast(_, Target::Number) => Some(Type::Number),
-            Self::Cast(_, Target::Text) => Some(Type::Text),
             Self::Case(case) => common_type(case.values()),
             Self::Call(call, arguments) => match call {
                 Call::Coalesce | Call::Nullif => common_type(arguments),

@@ -84,7 +84,7 @@ impl Item {
             ("t", self.t.map(|text| Value::Text(text.into()))),
             ("b", self.b.map(Value::Bool)),
             ("z", self.z.map(|text| Value::Text(text.into()))),
-            ("l", self.l.as_ref().map(|list| self.list(list))),
+            ("l", self.l.as_deref().map(list)),
             ("g", self.g.map(|digits| Value::Number(digits.into()))),
             ("m", (!empty || self.spelling & 32 != 0).then_some(inner)),
             // Never named by a view: of types SQL has no answer for.
@@ -95,13 +95,6 @@ impl Item {
             members.push((name.into(), wrong.value()));
         }
         item
-    }
-
-    /// A list, or the set of its texts where that has the same elements.
-    fn list(&self, list: &[Option<&'static str>]) -> Value<'static> {
-        let element =
-            |text: &Option<&'static str>| text.map_or(Value::Null, |text| Value::Text(text.into()));
-        Value::List(list.iter().map(element).collect())
     }
 
     /// The column's value for `SQLite`.
@@ -137,6 +130,12 @@ impl Item {
             other => panic!("no column {other}"),
         }
     }
+}
+
+fn list(elements: &[Option<&'static str>]) -> Value<'static> {
+    let element =
+        |text: Option<&'static str>| text.map_or(Value::Null, |text| Value::Text(text.into()));
+    Value::List(elements.iter().copied().map(element).collect())
 }
 
 /// What stands where a value of another type belongs.

@@ -216,8 +216,6 @@ impl Definition {
     }
 }
 
-/// Puts paths, or flat columns, in the places of a template.
-
 /// Puts paths, or flat columns, in the places of a template, and of each «ours¦theirs» what is
 /// meant for that side.
 pub(super) fn fill(template: &str, flat: bool) -> String {

@@ -9,7 +9,7 @@ use crate::view::{
     scalar::Scalar,
     sql::SqlError,
 };
-use bigdecimal::{BigDecimal, ToPrimitive};
+use bigdecimal::ToPrimitive;
 use sqlparser::{
     ast::{Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectNamePart},
     tokenizer::Location,
@@ -157,8 +157,7 @@ fn check_argument(
     let whole = |least: u32, most: u32| {
         matches!(argument, Expression::Literal(Scalar::Number(value))
             if value.is_integer()
-                && *value >= BigDecimal::from(least)
-                && value.to_u32().is_some_and(|value| value <= most))
+                && value.to_u32().is_some_and(|value| (least..=most).contains(&value)))
     };
     let (fits, problem, remedy) = match (function, index) {
         (Call::Round, 1) => (

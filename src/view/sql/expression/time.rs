@@ -1,6 +1,6 @@
-//! date_trunc, extract and to_timestamp.
+//! `date_trunc`, `extract` and `to_timestamp`.
 //!
-//! Separate because their words are literals with a meaning. to_timestamp is no value of its
+//! Separate because their words are literals with a meaning. `to_timestamp` is no value of its
 //! own: it says inside the other two how a value is to be read.
 
 use super::{
@@ -73,17 +73,13 @@ impl Scope {
         let (unit, of) = match without_parentheses(of) {
             Expr::Function(call) if call_name(call) == "to_timestamp" => {
                 let at = call_place(call);
-                match arguments(call, UNIT)?.as_slice() {
-                    [of, unit] => {
-                        let named = literal(unit).and_then(unit_named);
-                        let problem = "to_timestamp needs the unit of its value";
-                        (named.ok_or_else(|| SqlError::new(place(unit, at), problem, UNIT))?, *of)
-                    }
-                    _ => {
-                        let problem = "to_timestamp needs a value and its unit";
-                        return Err(SqlError::new(at, problem, UNIT));
-                    }
-                }
+                let [of, unit] = arguments(call, UNIT)?[..] else {
+                    let problem = "to_timestamp needs a value and its unit";
+                    return Err(SqlError::new(at, problem, UNIT));
+                };
+                let named = literal(unit).and_then(unit_named);
+                let problem = "to_timestamp needs the unit of its value";
+                (named.ok_or_else(|| SqlError::new(place(unit, at), problem, UNIT))?, of)
             }
             other => (TimeUnit::Iso, other),
         };
