@@ -15,6 +15,8 @@ pub mod export;
 
 pub mod template;
 
+pub mod filter;
+
 pub mod mapping;
 
 pub mod checkpoint;
@@ -28,6 +30,8 @@ pub mod faulty_client;
 pub mod target;
 
 mod http;
+
+mod lines;
 
 pub mod runtime_api;
 

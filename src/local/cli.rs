@@ -8,6 +8,7 @@ mod account;
 mod asked;
 mod bench;
 mod exec;
+mod filter;
 mod invoke;
 mod parked;
 mod place;
@@ -69,6 +70,7 @@ enum Verb {
         views: Box<ViewArgs>,
     },
     Simulate(SimulateArgs),
+    Filter(FilterArgs),
     Parked(parked::ParkedArgs),
     View(view::ViewVerbArgs),
 }
@@ -86,6 +88,7 @@ enum ProcessorVerb {
     /// Delivers a recorded change stream to the processor, as Lambda would.
     Replay(ReplayArgs),
     Simulate(SimulateArgs),
+    Filter(FilterArgs),
     Parked(parked::ParkedArgs),
 }
 
@@ -143,6 +146,28 @@ struct SimulateArgs {
     /// Compares with each case's `expect`.
     #[arg(long)]
     check: bool,
+}
+
+/// Says whether an event passes a filter pattern of an event source mapping.
+///
+/// Prints `match` (exit status 0), `no-match` (1), or `rejected` with the reason where AWS would
+/// not take the pattern (2).
+#[derive(Debug, Args)]
+struct FilterArgs {
+    /// The pattern, or `@` and a file that holds it.
+    #[arg(long, value_name = "JSON|@FILE", required_unless_present = "cases", requires = "event")]
+    pattern: Option<String>,
+    /// The event, or `@` and a file that holds it.
+    #[arg(
+        long,
+        value_name = "JSON|@FILE",
+        required_unless_present = "cases",
+        requires = "pattern"
+    )]
+    event: Option<String>,
+    /// Runs cases, one a line, and compares with each case's `expect`.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["pattern", "event"])]
+    cases: Option<PathBuf>,
 }
 
 /// Whose parked records: one of the three.
@@ -214,6 +239,7 @@ pub fn run_views(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             }
         }
         Verb::Simulate(arguments) => simulate::simulate(&arguments),
+        Verb::Filter(arguments) => filter::filter(&arguments),
         Verb::View(arguments) => view::view(arguments),
         Verb::Parked(arguments) => {
             let unknown = processor::from_fn(async |_: Change<IgnoredAny>, _: &Context<'_>| {
@@ -241,6 +267,7 @@ pub fn run_processor<W: Work>(
             replay::replay(&arguments, bench::ProcessorBench::new(make, order))
         }
         ProcessorVerb::Simulate(arguments) => simulate::simulate(&arguments),
+        ProcessorVerb::Filter(arguments) => filter::filter(&arguments),
         ProcessorVerb::Parked(arguments) => parked::parked(arguments, (make, order), true),
     })
 }

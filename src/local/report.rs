@@ -70,6 +70,8 @@ pub struct ViewRows {
 struct Document<'a> {
     seed: Option<u64>,
     records: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filtered: Option<u64>,
     invocations: u64,
     failed_invocations: u64,
     bisects: u64,
@@ -105,6 +107,7 @@ impl Report {
         let document = Document {
             seed: self.seed,
             records: summary.records,
+            filtered: summary.filtered,
             invocations: summary.invocations,
             failed_invocations: summary.failed_invocations,
             bisects: summary.bisects,
@@ -173,8 +176,9 @@ impl Report {
         push(
             text,
             format_args!(
-                "{} records in {} invocations, {} failed, {} bisects, {}.{:03} s of {} time",
+                "{} records{} in {} invocations, {} failed, {} bisects, {}.{:03} s of {} time",
                 summary.records,
+                summary.filtered.map_or_else(String::new, |it| format!(", {it} filtered out,")),
                 summary.invocations,
                 summary.failed_invocations,
                 summary.bisects,

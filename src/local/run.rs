@@ -73,6 +73,8 @@ pub struct Setting {
 pub struct Summary {
     /// Records that the mapping read.
     pub records: u64,
+    /// Those of them that no filter took; none where the mapping has no filters.
+    pub filtered: Option<u64>,
     /// Calls of the function, duplicates included.
     pub invocations: u64,
     /// Calls that ended without a reply.
@@ -440,6 +442,8 @@ impl<'t, T: Target> Run<'t, T> {
         }
         self.checkpoints.save()?;
         self.summary.bisects = self.lanes.iter().map(|lane| lane.machine.bisects()).sum();
+        let filtered = self.lanes.iter().map(|lane| lane.machine.filtered()).sum();
+        self.summary.filtered = (!self.parameters.filters.is_empty()).then_some(filtered);
         self.summary.elapsed = self.clock.elapsed();
         self.summary.is_in_real_time = self.clock.is_real();
         if let Some(faults) = &self.faults {

@@ -1,15 +1,16 @@
 //! Cases in, call sequences out: the mapping alone, against a function described in a line.
 //!
 //! Separate from the run over fixtures because nothing here is a record's content: record i
-//! has sequence number `i`, the function is a rule over these numbers, and time is virtual.
+//! has sequence number `i`, and that is all a filter can ask for; the function is a rule over these numbers, and time is virtual.
 //! All records are changes of one item, so they stay in one sub-lane whatever
 //! `ParallelizationFactor` says.
 
 mod case;
 
 use self::case::{Case, Discarded, Expected};
-use super::mapping::{
-    Entry, Invocation, OnFailure, ParameterError, Reply, Shard, ShardIdentity, Step,
+use super::{
+    lines::lines,
+    mapping::{Entry, Invocation, OnFailure, ParameterError, Reply, Shard, ShardIdentity, Step},
 };
 use crate::record::{SequenceNumber, Source, Timestamp};
 use bytes::Bytes;
@@ -90,15 +91,9 @@ pub fn simulate(
     mut difference: impl FnMut(&str),
 ) -> Result<SimulateSummary, SimulateError> {
     let mut summary = SimulateSummary::default();
-    for (index, text) in input.lines().enumerate() {
-        let line = index + 1;
+    for (line, text) in lines(input) {
         let text = text.map_err(|source| SimulateError::Read { line, source })?;
-        // A byte order mark is no part of the first case.
-        let text = if index == 0 { text.trim_start_matches('\u{feff}') } else { &text };
-        if text.trim().is_empty() {
-            continue;
-        }
-        let case = Case::parse(text, line)?;
+        let case = Case::parse(&text, line)?;
         let trace = run(&case);
         serde_json::to_writer(&mut output, &trace)
             .map_err(|error| SimulateError::Write(error.into()))?;
@@ -170,7 +165,7 @@ fn entry(number: u64) -> Entry {
         key: 0,
         arrival: None,
         present_since: 0,
-        body: Bytes::from_static(b"{}"),
+        body: Bytes::from(format!(r#"{{"dynamodb":{{"SequenceNumber":"{number}"}}}}"#)),
     }
 }
 

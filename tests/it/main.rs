@@ -29,6 +29,8 @@ mod failures;
 #[cfg(all(feature = "local", feature = "lambda"))]
 mod figures;
 #[cfg(feature = "local")]
+mod filter;
+#[cfg(feature = "local")]
 mod generations;
 #[cfg(feature = "local")]
 mod handler;

@@ -10,6 +10,7 @@ use self::{
 };
 use bytes::Bytes;
 use changefold::{
+    local::filter::Criteria,
     local::mapping::{Condition, EVENT_BYTES_MAX, Entry, Millis, Parameters, Reply, Shard, Step},
     record::SequenceNumber,
 };
@@ -325,6 +326,48 @@ fn every_small_case_goes_as_the_reference_says() {
         }
     }
     assert_eq!(cases, 12 * (1 + 3 + 2 * 9 + 3 * 27 + 4 * 81 + 5 * 243));
+}
+
+/// A filter that takes the records whose bit is set in `kept`.
+fn keeps(count: u32, kept: u32) -> Criteria {
+    let numbers: Vec<u32> =
+        (1..=count).filter(|number| kept >> (number - 1) & 1 == 1).chain([1_000]).collect();
+    Criteria::new([format!(r#"{{"n":{numbers:?}}}"#)]).unwrap()
+}
+
+/// Filters on: what no filter takes has met its fate, and the others go as if it were not there.
+#[test]
+fn every_small_case_with_filters_goes_as_if_only_what_passes_were_there() {
+    let mut cases = 0;
+    for count in 1..=5_u32 {
+        for parameters in every_option(count as usize) {
+            for kept in 0..1_u32 << count {
+                let parameters = Parameters { filters: keeps(count, kept), ..parameters.clone() };
+                let is_kept = |number: &u64| kept >> (number - 1) & 1 == 1;
+                let all = 1..=u64::from(count);
+                let numbers: Vec<u64> = all.clone().filter(is_kept).collect();
+                let others: Vec<u64> = all.filter(|number| !is_kept(number)).collect();
+                // A filtered record is never asked for, so of its kinds one is enough.
+                let is_asked = |kinds: &u64| {
+                    others
+                        .iter()
+                        .all(|n| kinds / 3_u64.pow(u32::try_from(*n).unwrap() - 1) % 3 == 0)
+                };
+                for kinds in (0..3_u64.pow(count)).filter(is_asked) {
+                    let rule = by_record(kinds);
+                    let mut found = run(&parameters, backlog(count.into()), at_once(&rule));
+                    let mut expected = reference(&parameters, &numbers, at_once(&rule));
+                    found.request_ids.clear();
+                    expected.filtered.clone_from(&others);
+                    let case = format!("kinds {kinds} of {count}, {kept:b} kept, {parameters:?}");
+                    assert_eq!(found, expected, "{case}");
+                    cases += 1;
+                }
+            }
+        }
+    }
+    println!("{cases} cases with filters");
+    assert_eq!(cases, 12 * (4 + 2 * 16 + 3 * 64 + 4 * 256 + 5 * 1_024));
 }
 
 prop_compose! {

@@ -101,6 +101,11 @@ pub(super) trait Bench {
     /// Whether calls leave this process, so that pauses have to be real.
     fn is_remote(&self) -> bool;
 
+    /// Whether it keeps views, which have to hear of every change of their items.
+    fn keeps_views(&self) -> bool {
+        false
+    }
+
     /// What takes real time.
     fn pace(&self) -> Pace {
         if self.is_remote() { Pace::RealSleep } else { Pace::Virtual }
@@ -227,6 +232,10 @@ impl Bench for ViewBench {
 
     fn is_remote(&self) -> bool {
         self.endpoint_url.is_some()
+    }
+
+    fn keeps_views(&self) -> bool {
+        true
     }
 
     async fn set_up(self, stage: &Stage<'_>) -> Result<ViewPiece, Complaint> {

@@ -142,6 +142,10 @@ impl Bench for ExecBench {
         true
     }
 
+    fn keeps_views(&self) -> bool {
+        !self.views.paths.is_empty()
+    }
+
     fn pace(&self) -> Pace {
         Pace::Real
     }

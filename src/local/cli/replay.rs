@@ -44,6 +44,7 @@ pub(super) fn replay<B: Bench>(arguments: &ReplayArgs, bench: B) -> Result<Exit,
 async fn run_once<B: Bench>(arguments: &ReplayArgs, bench: B) -> Result<Report, Complaint> {
     let fixtures = Fixtures::open(&arguments.fixtures)?;
     let (parameters, timeout, function) = mapping(arguments, &fixtures)?;
+    warn_of_filters(&parameters, fixtures.source(), bench.keeps_views());
     let checkpoints = checkpoints(arguments.state.as_deref(), &fixtures)?;
     let clock = VirtualClock::new(fixtures.time_zero(), bench.pace());
     let function_arn = function_arn(fixtures.stream_arn(), &function);
@@ -86,6 +87,24 @@ fn mapping(
     }
     let timeout = Millis::from(event_source.function_timeout_s) * 1000;
     Ok((parameters, timeout, event_source.function_logical_id.clone()))
+}
+
+/// What a mapping's filters do that one may not expect of them.
+fn warn_of_filters(parameters: &Parameters, source: Source, keeps_views: bool) {
+    let filters = &parameters.filters;
+    if keeps_views && !filters.is_empty() {
+        talk(format_args!(
+            "warning: FilterCriteria hides records from the views: an item whose later changes \
+             match no filter stays in them as it was, and is never removed; put the condition \
+             into the view's WHERE instead"
+        ));
+    }
+    if source == Source::Kinesis && filters.asks_beside_data() {
+        talk(format_args!(
+            "warning: FilterCriteria asks for another key than `data`; AWS documents no other \
+             for Kinesis"
+        ));
+    }
 }
 
 /// The event source that fits the fixture: the template's, or without one what is assumed.

@@ -5,11 +5,13 @@
 //! here is refused by name: silently ignoring it would make a green run on the desk a lie.
 
 mod destination;
+mod filters;
 mod value;
 
 pub use self::destination::Destination;
 
 use self::value::{boolean, integer, limit, reports_batch_item_failures, starting_position};
+use crate::local::filter::{Criteria, CriteriaError};
 use serde_json::Value;
 
 /// How a mapping batches, retries and gives up. `Default` is AWS's default for streams.
@@ -33,6 +35,8 @@ pub struct Parameters {
     pub report_batch_item_failures: bool,
     /// `DestinationConfig.OnFailure`: who hears of discarded records.
     pub on_failure: Option<Destination>,
+    /// `FilterCriteria`: the records that the function gets.
+    pub filters: Criteria,
     /// `StartingPosition`. The shard does not read it: whoever feeds the shard decides.
     pub starting_position: StartingPosition,
 }
@@ -48,6 +52,7 @@ impl Default for Parameters {
             bisect_batch_on_function_error: false,
             report_batch_item_failures: false,
             on_failure: None,
+            filters: Criteria::default(),
             starting_position: StartingPosition::TrimHorizon,
         }
     }
@@ -87,6 +92,14 @@ pub enum ParameterError {
         /// The value that may stand, as it changes nothing.
         allowed: &'static str,
     },
+    /// Filters that AWS would refuse too, in its words and ours.
+    #[error("mapping parameter `{name}`: Invalid filter pattern definition. {error}")]
+    Filter {
+        /// The name as given.
+        name: String,
+        /// Which filter, where in it, and what would work.
+        error: CriteriaError,
+    },
     /// A value that AWS would refuse too.
     #[error("mapping parameter `{name}` is {found}, expected {expected}")]
     Invalid {
@@ -109,7 +122,7 @@ fn only(allowed: &str) -> String {
 
 const ON_FAILURE: &str = "DestinationConfig.OnFailure.Destination";
 
-const HONOURED: [&str; 13] = [
+const HONOURED: [&str; 14] = [
     "BatchSize",
     "MaximumBatchingWindowInSeconds",
     "ParallelizationFactor",
@@ -119,6 +132,7 @@ const HONOURED: [&str; 13] = [
     "FunctionResponseTypes",
     "DestinationConfig",
     ON_FAILURE,
+    "FilterCriteria",
     "StartingPosition",
     "Enabled",
     "Tags",
@@ -145,7 +159,7 @@ impl Parameters {
     /// Sets one parameter by AWS's own name.
     ///
     /// Numbers, booleans and lists may also come as text, as they do from a command line;
-    /// `DestinationConfig` as text is JSON.
+    /// `DestinationConfig` and `FilterCriteria` as text are JSON.
     ///
     /// # Errors
     /// - The name is none of AWS's: the nearest one is suggested.
@@ -181,6 +195,7 @@ impl Parameters {
             }
             "DestinationConfig" => self.on_failure = destination::config(name, value)?,
             ON_FAILURE => self.on_failure = destination::single(name, value)?,
+            "FilterCriteria" => self.filters = filters::criteria(name, value)?,
             "StartingPosition" => self.starting_position = starting_position(name, value)?,
             "Tags" | "MetricsConfig" => {}
             _ => return unhonoured(name, value),
@@ -197,7 +212,6 @@ fn unhonoured(name: &str, value: &Value) -> Result<(), ParameterError> {
             let window: i64 = integer(name, value, "an integer from 0 to 900", 0..=900)?;
             (window == 0, "0")
         }
-        "FilterCriteria" => (filters_nothing(value), "an empty one"),
         _ if NOT_HONOURED.contains(&name) => (false, ""),
         _ => {
             let (name, suggestion) = (name.to_owned(), nearest(name));
@@ -208,20 +222,6 @@ fn unhonoured(name: &str, value: &Value) -> Result<(), ParameterError> {
         return Ok(());
     }
     Err(ParameterError::NotHonoured { name: name.to_owned(), allowed })
-}
-
-fn filters_nothing(value: &Value) -> bool {
-    let empty = |filters: Option<&Value>| match filters {
-        None | Some(Value::Null) => true,
-        Some(Value::Array(filters)) => filters.is_empty(),
-        Some(_) => false,
-    };
-    match value {
-        Value::Null => true,
-        Value::Object(members) => empty(members.get("Filters")) && members.len() <= 1,
-        Value::String(text) => text.is_empty(),
-        _ => false,
-    }
 }
 
 /// The honoured name that needs the fewest edits, if it is near enough to be meant.
@@ -336,11 +336,9 @@ mod tests {
         let scaling = "mapping parameter `ScalingConfig` is not honoured by the desk yet; \
                        take it out to run";
         check_refused("ScalingConfig", &json!({"MaximumConcurrency": 2}), scaling);
-        for (name, value) in [
-            ("FilterCriteria", json!({"Filters": [{"Pattern": "{}"}]})),
-            ("Enabled", json!(false)),
-            ("StartingPositionTimestamp", json!(1_700_000_000)),
-        ] {
+        for (name, value) in
+            [("Enabled", json!(false)), ("StartingPositionTimestamp", json!(1_700_000_000))]
+        {
             let error = Parameters::default().set(name, &value).unwrap_err();
             assert!(matches!(error, ParameterError::NotHonoured { .. }), "{name}: {error}");
         }
@@ -352,6 +350,7 @@ mod tests {
             ("TumblingWindowInSeconds", json!(0)),
             ("FilterCriteria", json!({"Filters": []})),
             ("FilterCriteria", json!({})),
+            ("FilterCriteria", json!("")),
             ("Enabled", json!(true)),
             ("Tags", json!({"team": "orders"})),
             ("MetricsConfig", json!({"Metrics": ["EventCount"]})),
@@ -368,5 +367,42 @@ mod tests {
                     did you mean `MaximumRetryAttempts`?";
         check_refused("MaximumRetryAttempt", &json!(1), near);
         check_refused("Zzz", &json!(1), "unknown mapping parameter `Zzz`");
+    }
+
+    #[test]
+    fn filters_are_compiled_and_what_aws_refuses_is_refused() {
+        let patterns = [r#"{"eventName":["INSERT"]}"#, r#"{"dynamodb":{"Keys":{}}}"#];
+        let filters = json!({"Filters": [{"Pattern": patterns[0]}]});
+        let criteria = Criteria::new([patterns[0]]).unwrap();
+        check_set("FilterCriteria", &filters, |it| it.filters = criteria.clone());
+        let text = json!(filters.to_string());
+        check_set("FilterCriteria", &text, |it| it.filters = criteria.clone());
+
+        let filters = json!({"Filters": patterns.map(|it| json!({"Pattern": it}))});
+        let refused = "mapping parameter `FilterCriteria`: Invalid filter pattern definition. \
+                       filter 2: `dynamodb.Keys` is an empty object; \
+                       allowed: an object with a key";
+        check_refused("FilterCriteria", &filters, refused);
+        let long = format!(r#"{{"a":["{}"]}}"#, "é".repeat(4_089));
+        let filters = json!({"Filters": [{"Pattern": long}]});
+        let refused = "mapping parameter `FilterCriteria`: Invalid filter pattern definition. \
+                       filter 1 has 4097 characters, 4096 are allowed";
+        check_refused("FilterCriteria", &filters, refused);
+        let filters = json!({"Filters": vec![json!({"Pattern": patterns[0]}); 11]});
+        let refused = "mapping parameter `FilterCriteria`: Invalid filter pattern definition. \
+                       there are 11 filters, 10 are allowed";
+        check_refused("FilterCriteria", &filters, refused);
+        for value in [
+            json!([]),
+            json!("{"),
+            json!({"Filters": {}}),
+            json!({"Filters": [{"Pattern": {"a": [1]}}]}),
+            json!({"Filters": [{"Pattern": "{}", "Name": "x"}]}),
+            json!({"Filters": [{}]}),
+            json!({"filters": []}),
+        ] {
+            let error = Parameters::default().set("FilterCriteria", &value).unwrap_err();
+            assert!(matches!(error, ParameterError::Invalid { .. }), "{value}: {error}");
+        }
     }
 }

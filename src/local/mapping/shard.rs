@@ -25,6 +25,7 @@ pub struct Shard {
     progress: Progress,
     deliveries: VecDeque<OnFailure>,
     bisects: u64,
+    filtered: u64,
 }
 
 impl Shard {
@@ -43,16 +44,24 @@ impl Shard {
             progress: Progress::default(),
             deliveries: VecDeque::new(),
             bisects: 0,
+            filtered: 0,
         }
     }
 
-    /// Adds the next record of the shard.
+    /// Adds the next record of the shard. One that no filter takes has met its fate with that:
+    /// it joins no batch, and the checkpoint passes it like a finished one.
     ///
     /// # Panics
     /// The shard is closed, or the record's sequence number is lower than one before it.
     pub fn offer(&mut self, entry: Entry) {
         assert!(!self.closed, "a closed shard takes no more records");
         self.progress.begin(&entry.sequence_number);
+        // AWS filters before batches are made and does not filter again at a retry.
+        if !self.parameters.filters.takes(self.identity.source, &entry.body) {
+            self.filtered += 1;
+            self.progress.resolve(&entry.sequence_number);
+            return;
+        }
         let lanes = self.lanes.len() as u64;
         let lane = usize::try_from(entry.key % lanes).expect("there are at most ten lanes");
         self.lanes[lane].push(entry);
@@ -133,6 +142,12 @@ impl Shard {
     #[must_use]
     pub fn bisects(&self) -> u64 {
         self.bisects
+    }
+
+    /// How many records no filter took.
+    #[must_use]
+    pub fn filtered(&self) -> u64 {
+        self.filtered
     }
 
     /// The parameters the shard works by.

@@ -1,7 +1,7 @@
 //! One case as it stands in its line, checked so that no key is silently ignored.
 
 use super::SimulateError;
-use crate::local::mapping::Parameters;
+use crate::local::{lines::found, mapping::Parameters};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
@@ -17,11 +17,10 @@ pub(super) struct Case {
 
 impl Case {
     pub(super) fn parse(text: &str, line: usize) -> Result<Self, SimulateError> {
-        let written: Written = serde_json::from_str(text).map_err(|error| {
-            // serde_json counts lines within the text it got, which is always this one line.
-            let found = error.to_string();
-            let found = found.rsplit_once(" at line ").map_or(found.as_str(), |(what, _)| what);
-            SimulateError::Case { line, column: error.column(), found: found.to_owned() }
+        let written: Written = serde_json::from_str(text).map_err(|error| SimulateError::Case {
+            line,
+            column: error.column(),
+            found: found(&error),
         })?;
         let mut parameters = Parameters::default();
         for (name, value) in &written.mapping {

@@ -128,10 +128,10 @@ fn a_property_that_would_not_deploy_names_source_property_and_remedy() {
     );
     check_refused(
         "BatchSize: 25",
-        "FilterCriteria: {Filters: [{Pattern: '{}'}]}",
+        "FilterCriteria: {Filters: [{Pattern: '{\"eventName\": \"INSERT\"}'}]}",
         &format!(
-            "{place}`FilterCriteria` is not honoured by the desk yet (only an empty one is); \
-             take it out to run"
+            "{place}`FilterCriteria`: Invalid filter pattern definition. filter 1: `eventName` \
+             is \"INSERT\"; allowed: a list of values, or an object"
         ),
     );
     check_refused(

@@ -41,6 +41,7 @@ pub(super) struct Discarded {
 pub(super) struct History {
     pub(super) calls: Vec<Call>,
     pub(super) discarded: Vec<Discarded>,
+    pub(super) filtered: Vec<u64>,
     pub(super) request_ids: Vec<String>,
     pub(super) bisects: u64,
 }
@@ -56,6 +57,11 @@ pub(super) fn identity() -> ShardIdentity {
     }
 }
 
+/// Record `number` as it is delivered.
+fn body(number: u64) -> String {
+    format!(r#"{{"n": {number}, "kinesis": {{}}}}"#)
+}
+
 /// Record `number`, whose body says so.
 pub(super) fn entry(number: u64, key: u64) -> Entry {
     Entry {
@@ -63,7 +69,7 @@ pub(super) fn entry(number: u64, key: u64) -> Entry {
         key,
         arrival: None,
         present_since: 0,
-        body: Bytes::from(format!(r#"{{"n": {number}}}"#)),
+        body: Bytes::from(body(number)),
     }
 }
 
@@ -148,7 +154,7 @@ impl<F: FnMut(&[u64]) -> (Answer, Millis)> Run<F> {
                 });
             }
             Step::Read => match input.next() {
-                Some(entry) => self.shard.offer(entry),
+                Some(entry) => self.offer(entry),
                 None => self.shard.close(),
             },
             Step::Wait(until) => {
@@ -169,11 +175,22 @@ impl<F: FnMut(&[u64]) -> (Answer, Millis)> Run<F> {
         }
     }
 
+    /// A record that is filtered has its fate at once.
+    fn offer(&mut self, entry: Entry) {
+        let records = numbers(std::slice::from_ref(&entry));
+        let filtered = self.shard.filtered();
+        self.shard.offer(entry);
+        if self.shard.filtered() > filtered {
+            self.history.filtered.extend(&records);
+            self.resolve(&records);
+        }
+    }
+
     fn invoke(&mut self, invocation: &Invocation) {
         let records = numbers(&invocation.records);
         assert!(records.is_sorted_by(|a, b| a < b), "{records:?} are out of order");
         self.check_lane_order(&records);
-        let bodies: Vec<String> = records.iter().map(|n| format!(r#"{{"n": {n}}}"#)).collect();
+        let bodies: Vec<String> = records.iter().map(|number| body(*number)).collect();
         let payload = String::from_utf8(invocation.payload()).unwrap();
         assert_eq!(payload, format!(r#"{{"Records":[{}]}}"#, bodies.join(",")));
 

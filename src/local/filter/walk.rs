@@ -1,0 +1,136 @@
+//! A compiled pattern held against an event.
+//!
+//! The walk follows the pattern. Each of its nodes meets each value of its path once, so the
+//! work is bounded by the number of nodes times the number of values of one path: linear in the
+//! event for a given pattern, and in the pattern for a given event. Alternatives of `$or` are
+//! tried where they stand and arrays are not multiplied out, as neither has to be.
+//!
+//! What is asked of several members of an object is asked of one object: in an array of
+//! objects all of it has to be found in one element, as `event-ruler` does it.
+
+use super::{
+    compile::Node,
+    event::{Event, Member, Place, Value},
+    leaf::Leaf,
+};
+
+/// What the values of a path say to a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Answer {
+    No,
+    /// Only because something is not there. In an array that has to be so for all elements.
+    ByAbsence,
+    Yes,
+}
+
+/// Whether the event is what the node asks for, and in how many steps that was found.
+pub(super) fn matches(node: &Node, event: &Event<'_>) -> (bool, u64) {
+    let mut walk = Walk { event, steps: 0 };
+    // The event is the object itself: nothing else has members to ask for.
+    let object = matches!(event.value(Event::ROOT), Value::Object(_)).then_some(Event::ROOT);
+    let answer = walk.object(node, object);
+    (answer != Answer::No, walk.steps)
+}
+
+struct Walk<'e, 't> {
+    event: &'e Event<'t>,
+    /// Nodes and lists that met a value.
+    steps: u64,
+}
+
+impl Walk<'_, '_> {
+    /// What an object says, or the lack of one.
+    fn object(&mut self, node: &Node, object: Option<Place>) -> Answer {
+        self.steps += 1;
+        let event = self.event;
+        let members = match object.map(|object| event.value(object)) {
+            Some(Value::Object(members)) => Some(members),
+            _ => None,
+        };
+        // An object of which nothing is asked says nothing.
+        let mut all = Answer::ByAbsence;
+        for (key, inner) in &node.members {
+            let member = members.and_then(|members| members.get(key.as_ref()));
+            match self.member(inner, member) {
+                Answer::No => return Answer::No,
+                answer => all = all.max(answer),
+            }
+        }
+        for alternatives in &node.alternatives {
+            let mut best = Answer::No;
+            for alternative in alternatives {
+                best = best.max(self.object(alternative, object));
+                if best == Answer::Yes {
+                    break;
+                }
+            }
+            if best == Answer::No {
+                return Answer::No;
+            }
+            all = all.max(best);
+        }
+        all
+    }
+
+    /// What all that stands at one path says.
+    fn member(&mut self, node: &Node, member: Option<&Member>) -> Answer {
+        let (mut scalars, mut objects, mut others) = (Vec::new(), Vec::new(), false);
+        let mut left: Vec<Place> = Vec::new();
+        if let Some(member) = member {
+            objects.extend(member.object);
+            left.extend(&member.others);
+        }
+        // Arrays in arrays are one array.
+        while let Some(place) = left.pop() {
+            match self.event.value(place) {
+                Value::Array(elements) => left.extend(elements),
+                Value::Object(_) => objects.push(place),
+                _ => {
+                    scalars.push(place);
+                    others = true;
+                }
+            }
+        }
+        let mut all = Answer::ByAbsence;
+        for leaf in &node.leaves {
+            match self.leaf(leaf, &scalars) {
+                Answer::No => return Answer::No,
+                answer => all = all.max(answer),
+            }
+        }
+        if node.members.is_empty() && node.alternatives.is_empty() {
+            return all;
+        }
+        let mut worst = Answer::Yes;
+        let mut best = Answer::No;
+        if others || objects.is_empty() {
+            // What is no object has none of the members.
+            let answer = self.object(node, None);
+            (worst, best) = (answer, answer);
+        }
+        for object in objects {
+            if best == Answer::Yes {
+                break;
+            }
+            let answer = self.object(node, Some(object));
+            (worst, best) = (worst.min(answer), best.max(answer));
+        }
+        match (best, worst) {
+            (Answer::Yes, _) => Answer::Yes,
+            (Answer::ByAbsence, Answer::ByAbsence) => all,
+            _ => Answer::No,
+        }
+    }
+
+    /// One of the values has to be taken. Objects are no values: recorded at AWS, `exists` does
+    /// not see them, so that with `false` it takes them for absent.
+    fn leaf(&mut self, leaf: &Leaf, scalars: &[Place]) -> Answer {
+        for scalar in scalars {
+            self.steps += 1;
+            if leaf.takes(self.event.value(*scalar)) {
+                return Answer::Yes;
+            }
+        }
+        if leaf.is_absent && scalars.is_empty() { Answer::ByAbsence } else { Answer::No }
+    }
+}
