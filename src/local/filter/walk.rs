@@ -6,7 +6,9 @@
 //! tried where they stand and arrays are not multiplied out, as neither has to be.
 //!
 //! What is asked of several members of an object is asked of one object: in an array of
-//! objects all of it has to be found in one element, as `event-ruler` does it.
+//! objects all of it has to be found in one element, as `event-ruler` does it. What it gives up:
+//! `event-ruler` multiplies `$or` out before it looks at arrays, so alternatives that ask for
+//! what is absent may each be absent from another element here, and not there.
 
 use super::{
     compile::Node,
