@@ -158,11 +158,14 @@ proptest! {
     }
 
     /// A pattern made of an event's own values has to match it; both ways to write its keys do.
+    /// An event without values outside of arrays asks for nothing.
     #[test]
     fn keys_with_dots_are_paths(event in reference::events()) {
         let (mut nested, mut dotted) = (Value::Null, serde_json::Map::new());
         reference::write_both(&event, &mut nested, &mut dotted);
-        prop_assume!(!dotted.is_empty());
+        if dotted.is_empty() {
+            return Ok(());
+        }
         let events = [event.to_string(), reference::dotted(&event).to_string()];
         for pattern in [nested.to_string(), Value::Object(dotted).to_string()] {
             let compiled = Pattern::parse(&pattern).unwrap();
