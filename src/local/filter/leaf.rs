@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 
 /// The alternatives of one list.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one alternative, and all may be there")]
 pub(super) struct Leaf {
     pub(super) strings: BTreeSet<Box<str>>,
     /// Numbers of EventBridge's range, in millionths.

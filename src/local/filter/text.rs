@@ -79,13 +79,13 @@ impl Wildcard {
                     pieces.push(String::new());
                     None
                 }
-                '\\' => match characters.next() {
-                    Some((_, escaped @ ('*' | '\\'))) => Some(escaped),
-                    _ => {
-                        let at = at + 1;
-                        return Err(format!("a backslash before no `*` or `\\` at character {at}"));
-                    }
-                },
+                '\\' => {
+                    let Some((_, escaped @ ('*' | '\\'))) = characters.next() else {
+                        let found = "a backslash before no `*` or `\\` at character";
+                        return Err(format!("{found} {}", at + 1));
+                    };
+                    Some(escaped)
+                }
                 other => Some(other),
             };
             is_behind_star = is_star;

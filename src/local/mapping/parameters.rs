@@ -98,7 +98,7 @@ pub enum ParameterError {
         /// The name as given.
         name: String,
         /// Which filter, where in it, and what would work.
-        error: CriteriaError,
+        error: Box<CriteriaError>,
     },
     /// A value that AWS would refuse too.
     #[error("mapping parameter `{name}` is {found}, expected {expected}")]
@@ -383,7 +383,7 @@ mod tests {
                        filter 2: `dynamodb.Keys` is an empty object; \
                        allowed: an object with a key";
         check_refused("FilterCriteria", &filters, refused);
-        let long = format!(r#"{{"a":["{}"]}}"#, "é".repeat(4_089));
+        let long = format!(r#"{{"a":["{}"]}}"#, "é".repeat(4_087));
         let filters = json!({"Filters": [{"Pattern": long}]});
         let refused = "mapping parameter `FilterCriteria`: Invalid filter pattern definition. \
                        filter 1 has 4097 characters, 4096 are allowed";

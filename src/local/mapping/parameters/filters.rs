@@ -36,5 +36,6 @@ pub(super) fn criteria(name: &str, value: &Value) -> Result<Criteria, ParameterE
         let pattern = members.and_then(|members| members.get("Pattern")).and_then(Value::as_str);
         patterns.push(pattern.ok_or_else(|| invalid(name, value, EXPECTED))?);
     }
-    Criteria::new(patterns).map_err(|error| ParameterError::Filter { name: name.to_owned(), error })
+    Criteria::new(patterns)
+        .map_err(|error| ParameterError::Filter { name: name.to_owned(), error: Box::new(error) })
 }
