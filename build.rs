@@ -2,6 +2,7 @@
 //! are to be worked through at a start, and the program is a twentieth smaller
 //! (docs/deploy.md has the figures). Heap, stack and libraries still lie where chance puts them.
 
+#[expect(clippy::disallowed_methods, reason = "what Cargo tells a build script, and no setting")]
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let target = |name: &str| std::env::var(format!("CARGO_CFG_TARGET_{name}")).unwrap_or_default();

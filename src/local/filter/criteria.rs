@@ -177,3 +177,48 @@ fn with_data<'t>(record: &Members<'t>, data: Option<&'t str>) -> Option<Event<'t
     event.end();
     Some(event.finish())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Criteria;
+    use crate::record::Source;
+    use base64_simd::STANDARD;
+
+    #[track_caller]
+    fn check(pattern: &str, data: &str, expected: bool) {
+        let criteria = Criteria::new([pattern]).unwrap();
+        let body = format!(
+            r#"{{"kinesis":{{"partitionKey":"k","data":"{data}","sequenceNumber":"1"}},
+            "eventSource":"aws:kinesis","eventID":"shardId-0:1"}}"#
+        );
+        let taken = criteria.takes(Source::Kinesis, body.as_bytes());
+        assert_eq!(taken, expected, "{pattern} {data}");
+    }
+
+    #[test]
+    fn the_data_of_a_kinesis_record_is_decoded_and_read_as_json() {
+        let sales = r#"{"data":{"kind":["sale"],"amount":[{"numeric":[">",10]}]}}"#;
+        let of = |text: &str| STANDARD.encode_to_string(text.as_bytes());
+        check(sales, &of(r#"{"kind":"sale","amount":11}"#), true);
+        check(sales, &of(r#"{"kind":"sale","amount":10}"#), false);
+        check(sales, &of(r#"{"kind":"refund","amount":11}"#), false);
+        check(r#"{"data":["sale"]}"#, &of(r#""sale""#), true);
+        // Data that is no JSON meets no pattern that asks for it, nor does what is no base64.
+        let absent = r#"{"data":{"kind":[{"exists":false}]}}"#;
+        check(absent, &of(r#"{"amount":11}"#), true);
+        for data in [of("sale"), of(r#"{"kind":"sale""#), "%%%".to_owned(), String::new()] {
+            check(sales, &data, false);
+            check(absent, &data, false);
+        }
+        // A pattern of other members does not look at the data.
+        check(r#"{"partitionKey":["k"]}"#, &of("sale"), true);
+        check(r#"{"partitionKey":["l"]}"#, &of("sale"), false);
+    }
+
+    #[test]
+    fn what_is_no_record_of_its_source_reaches_the_function() {
+        let criteria = Criteria::new([r#"{"data":{"kind":["sale"]}}"#]).unwrap();
+        assert!(criteria.takes(Source::Kinesis, b"{}"));
+        assert!(criteria.takes(Source::Kinesis, b"no JSON"));
+    }
+}
