@@ -210,6 +210,11 @@ impl View {
         found
     }
 
+    /// Whether it has expressions that the first release did not have.
+    pub(super) fn has_newer_expressions(&self) -> bool {
+        self.expressions().into_iter().any(Expression::is_newer)
+    }
+
     fn expressions(&self) -> Vec<&Expression> {
         let mut all: Vec<&Expression> = self.filter.iter().collect();
         match &self.shape {

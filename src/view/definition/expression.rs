@@ -276,6 +276,25 @@ impl Expression {
         }
     }
 
+    /// Whether it is, or has inside it, one of the forms that came after the first release:
+    /// all but attributes, literals, comparisons, `+ - *`, AND, OR, NOT and IS NULL.
+    pub(super) fn is_newer(&self) -> bool {
+        let mut newer = !matches!(
+            self,
+            Self::Path(_)
+                | Self::Literal(_)
+                | Self::Compare(..)
+                | Self::Arithmetic(Operation::Add | Operation::Subtract | Operation::Multiply, ..)
+                | Self::Negate(_)
+                | Self::And(_)
+                | Self::Or(_)
+                | Self::Not(_)
+                | Self::IsNull(_)
+        );
+        self.visit_operands(&mut |operand| newer = newer || operand.is_newer());
+        newer
+    }
+
     /// Calls `visit` with every operand, left to right.
     fn visit_operands<'e>(&'e self, visit: &mut dyn FnMut(&'e Self)) {
         match self {

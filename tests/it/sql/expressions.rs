@@ -164,7 +164,8 @@ const TRUTHS_OF_TEXT: &[&str] = &[
     "(①) NOT LIKE '%!%%' ESCAPE '!'",
     "(①) LIKE '%\\_' ESCAPE '\\'",
     "(①) LIKE '%😀'",
-    "«contains({l}, ①)¦CASE WHEN {l} IS NOT NULL THEN (①) IN (SELECT value FROM json_each({l})) END»",
+    "«contains({l}, ①)\
+     ¦CASE WHEN {l} IS NOT NULL THEN (①) IN (SELECT value FROM json_each({l})) END»",
 ];
 
 const TRUTHS_OF_TRUTH: &[&str] = &[

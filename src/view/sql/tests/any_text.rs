@@ -89,12 +89,12 @@ const VIEW: &str = "CREATE MATERIALIZED VIEW v WITH (key = a.b, decimal = '12,2'
                     AS x, count(*) AS n, sum(b * -2.5) AS s FROM t o WHERE a IS NOT NULL AND (b = \
                     'é' OR NOT c < 1e3) GROUP BY a";
 
-const EXPRESSIONS: &str = "CREATE MATERIALIZED VIEW v AS SELECT CASE a WHEN 1 THEN b ELSE lower ( c \
-                           || 'x' ) END AS x , count(*) FILTER (WHERE d IN ( 1 , 2.5 ) AND e NOT \
-                           LIKE '!%' ESCAPE '!' ) AS n , sum ( CAST ( f . g [ 0 ] AS numeric ) % \
-                           3 ) AS s FROM t WHERE h IS NOT DISTINCT FROM i :: text OR j BETWEEN 1 \
-                           AND 2 AND k IS NOT TRUE GROUP BY 1 , EXTRACT ( hour FROM l ) , \
-                           date_trunc ( 'day' , to_timestamp ( m , 'seconds' ) , '+02:00' )";
+const EXPRESSIONS: &str = "\
+    CREATE MATERIALIZED VIEW v AS SELECT CASE a WHEN 1 THEN b ELSE lower ( c || 'x' ) \
+    END AS x , count(*) FILTER (WHERE d IN ( 1 , 2.5 ) AND e NOT LIKE '!%' ESCAPE '!' ) \
+    AS n , sum ( CAST ( f . g [ 0 ] AS numeric ) % 3 ) AS s FROM t WHERE h IS NOT \
+    DISTINCT FROM i :: text OR j BETWEEN 1 AND 2 AND k IS NOT TRUE GROUP BY 1 , EXTRACT \
+    ( hour FROM l ) , date_trunc ( 'day' , to_timestamp ( m , 'seconds' ) , '+02:00' )";
 
 /// What is accepted comes back from its canonical text.
 fn check_answer(text: &str) {
