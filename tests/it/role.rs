@@ -54,7 +54,7 @@ fn answer(connection: TcpStream, expiration: Option<&str>, told: &Asked) {
             match name.to_ascii_lowercase().as_str() {
                 "authorization" => {
                     let id = value.split_once("Credential=").unwrap().1;
-                    signer = id.split('/').next().unwrap().to_owned();
+                    id.split('/').next().unwrap().clone_into(&mut signer);
                 }
                 "content-length" => length = value.trim().parse().unwrap(),
                 _ => {}

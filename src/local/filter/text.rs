@@ -141,8 +141,12 @@ mod tests {
     #[track_caller]
     fn check(pattern: &str, matching: &[&str], others: &[&str]) {
         let wildcard = Wildcard::new(pattern).unwrap();
-        matching.iter().for_each(|text| assert!(wildcard.is(text), "{pattern} is {text}"));
-        others.iter().for_each(|text| assert!(!wildcard.is(text), "{pattern} is not {text}"));
+        for text in matching {
+            assert!(wildcard.is(text), "{pattern} is {text}");
+        }
+        for text in others {
+            assert!(!wildcard.is(text), "{pattern} is not {text}");
+        }
     }
 
     #[test]

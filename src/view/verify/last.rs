@@ -28,12 +28,11 @@ pub(super) fn add(found: &mut Found, told: &Verified) {
     found.not_done += count(&told.not_done);
     for Drift { view, generation, .. } in &told.drift {
         let of_view = |it: &&mut ViewDrift| it.view == *view && it.generation == *generation;
-        match found.drift.iter_mut().find(of_view) {
-            Some(of_view) => of_view.drift += 1,
-            None => {
-                let (view, generation) = (view.clone(), *generation);
-                found.drift.push(ViewDrift { view, generation, drift: 1 });
-            }
+        if let Some(of_view) = found.drift.iter_mut().find(of_view) {
+            of_view.drift += 1;
+        } else {
+            let (view, generation) = (view.clone(), *generation);
+            found.drift.push(ViewDrift { view, generation, drift: 1 });
         }
     }
 }

@@ -165,7 +165,9 @@ fn members_of(pattern: &[(String, Value)], object: Option<&Value>) -> Option<boo
 /// What is asked of one path: lists of alternatives, and members of the object there.
 fn path(asked: &[&Value], found: Option<&Value>) -> Option<bool> {
     let mut flat = Vec::new();
-    found.iter().for_each(|found| flatten(found, &mut flat));
+    if let Some(found) = found {
+        flatten(found, &mut flat);
+    }
     let values: Vec<&Value> = flat.iter().copied().filter(|it| !it.is_object()).collect();
     let mut is_there = false;
     let mut members = Vec::new();
@@ -272,8 +274,11 @@ pub(super) fn write_both(event: &Value, nested: &mut Value, paths: &mut Map<Stri
     let mut left = vec![(Vec::<String>::new(), event)];
     while let Some((path, value)) = left.pop() {
         match value {
-            Value::Object(members) => left
-                .extend(members.iter().map(|(key, it)| ([&path[..], &[key.clone()]].concat(), it))),
+            Value::Object(members) => left.extend(
+                members
+                    .iter()
+                    .map(|(key, it)| ([&path[..], std::slice::from_ref(key)].concat(), it)),
+            ),
             Value::Array(_) => {}
             scalar => {
                 paths.insert(path.join("."), json!([scalar]));
