@@ -20,6 +20,7 @@ mod json;
 mod leaf;
 mod number;
 mod operator;
+mod reading;
 mod text;
 mod walk;
 mod written;

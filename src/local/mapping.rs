@@ -6,9 +6,9 @@
 //! backoff takes no time, a run can be repeated exactly, and small cases can be enumerated.
 //!
 //! What it keeps: every record has exactly one fate (the function took it, no filter let it
-//! through, or it is in exactly one on-failure record); records of one key are delivered in stream order; the
-//! checkpoint never retreats and never passes an unfinished record; the call sequences are
-//! those recorded from AWS.
+//! through, or it is in exactly one on-failure record); records of one key are delivered in
+//! stream order; the checkpoint never retreats and never passes an unfinished record; the call
+//! sequences are those recorded from AWS.
 //!
 //! What it gives up: tumbling windows and resharding are not honoured, and
 //! [`Parameters::set`] refuses them by name. The source's own retention is not modelled: with

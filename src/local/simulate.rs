@@ -1,7 +1,8 @@
 //! Cases in, call sequences out: the mapping alone, against a function described in a line.
 //!
 //! Separate from the run over fixtures because nothing here is a record's content: record i
-//! has sequence number `i`, and that is all a filter can ask for; the function is a rule over these numbers, and time is virtual.
+//! has sequence number `i`, and that is all a filter can ask for; the function is a rule over
+//! these numbers, and time is virtual.
 //! All records are changes of one item, so they stay in one sub-lane whatever
 //! `ParallelizationFactor` says.
 

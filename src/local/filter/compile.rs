@@ -8,6 +8,7 @@ use super::{
     PatternError,
     leaf::Leaf,
     operator,
+    reading::Reading,
     written::{At, Document, Json, ROOT},
 };
 use std::collections::BTreeMap;
@@ -60,50 +61,20 @@ impl Node {
 
 /// Compiles a document.
 pub(super) fn compile(document: &Document<'_>) -> Result<Node, PatternError> {
-    let mut compiler = Compiler { document, path: String::new() };
+    let mut reading = Reading { document, path: String::new() };
     let mut node = Node::default();
     let combinations = match document.value(ROOT) {
-        Json::Object(_) => compiler.object(ROOT, &mut node, 0)?,
-        _ => return Err(compiler.refused(ROOT, "an object of keys and lists of values")),
+        Json::Object(_) => reading.object(ROOT, &mut node, 0)?,
+        _ => return Err(reading.refused(ROOT, "an object of keys and lists of values")),
     };
     if combinations > COMBINATIONS_MAX {
         let found = "more than 1000 combinations of the alternatives of `$or`".to_owned();
-        return Err(compiler.error(found, "1000 at most"));
+        return Err(reading.error(found, "1000 at most"));
     }
     Ok(node)
 }
 
-/// A walk over a document that knows where it is.
-pub(super) struct Compiler<'d, 't> {
-    pub(super) document: &'d Document<'t>,
-    path: String,
-}
-
-impl Compiler<'_, '_> {
-    /// Goes into a part of the place where it is, and back. An error keeps its own place.
-    pub(super) fn within<T>(
-        &mut self,
-        part: &str,
-        work: impl FnOnce(&mut Self) -> Result<T, PatternError>,
-    ) -> Result<T, PatternError> {
-        let length = self.path.len();
-        if length > 0 && !part.starts_with('[') {
-            self.path.push('.');
-        }
-        self.path.push_str(part);
-        let result = work(self);
-        self.path.truncate(length);
-        result
-    }
-
-    pub(super) fn error(&self, found: String, allowed: &'static str) -> PatternError {
-        PatternError::Refused { place: self.path.clone(), found, allowed }
-    }
-
-    pub(super) fn refused(&self, at: At, allowed: &'static str) -> PatternError {
-        self.error(self.document.found(at), allowed)
-    }
-
+impl Reading<'_, '_> {
     /// The members of an object into a node; how many combinations of alternatives they have.
     fn object(&mut self, at: At, node: &mut Node, depth: usize) -> Result<u64, PatternError> {
         let document = self.document;

@@ -3,9 +3,9 @@
 use super::{
     PatternError,
     cidr::Cidr,
-    compile::Compiler,
     leaf::{Leaf, Range, Test},
     number::millionths,
+    reading::Reading,
     text::{AnyCase, Wildcard},
     written::{At, Json},
 };
@@ -22,11 +22,11 @@ const LEAST: i64 = -5_000_000_000_000_000;
 const GREATEST: i64 = 5_000_000_000_000_000;
 
 /// A list that is not empty.
-pub(super) fn leaf(compiler: &mut Compiler<'_, '_>, elements: &[At]) -> Result<Leaf, PatternError> {
-    let document = compiler.document;
+pub(super) fn leaf(reading: &mut Reading<'_, '_>, elements: &[At]) -> Result<Leaf, PatternError> {
+    let document = reading.document;
     let mut leaf = Leaf::default();
     for (index, element) in elements.iter().enumerate() {
-        compiler.within(&format!("[{index}]"), |it| {
+        reading.within(&format!("[{index}]"), |it| {
             match document.value(*element) {
                 Json::Null => leaf.is_null = true,
                 Json::Boolean(true) => leaf.is_true = true,
@@ -57,7 +57,7 @@ pub(super) fn leaf(compiler: &mut Compiler<'_, '_>, elements: &[At]) -> Result<L
 }
 
 fn operator(
-    it: &mut Compiler<'_, '_>,
+    it: &mut Reading<'_, '_>,
     name: &str,
     operand: At,
     leaf: &mut Leaf,
@@ -98,7 +98,7 @@ fn end(name: &str, text: &str) -> Test {
     if name == "prefix" { Test::Prefix(text.to_owned()) } else { Test::Suffix(text.to_owned()) }
 }
 
-fn of_text(it: &Compiler<'_, '_>, name: &str, text: &str) -> Result<Test, PatternError> {
+fn of_text(it: &Reading<'_, '_>, name: &str, text: &str) -> Result<Test, PatternError> {
     if name == "equals-ignore-case" {
         return Ok(Test::EqualOfAnyCase(AnyCase::new(text)));
     }
@@ -108,7 +108,7 @@ fn of_text(it: &Compiler<'_, '_>, name: &str, text: &str) -> Result<Test, Patter
 
 /// `{"prefix": {"equals-ignore-case": "…"}}` and the same of `suffix`.
 fn end_of_any_case(
-    it: &mut Compiler<'_, '_>,
+    it: &mut Reading<'_, '_>,
     name: &str,
     operand: At,
 ) -> Result<Test, PatternError> {
@@ -129,7 +129,7 @@ fn end_of_any_case(
 }
 
 /// The terms of `numeric`: an equation, one bound, or a lower bound and then an upper one.
-fn range(it: &mut Compiler<'_, '_>, terms: &[At]) -> Result<Range, PatternError> {
+fn range(it: &mut Reading<'_, '_>, terms: &[At]) -> Result<Range, PatternError> {
     let allowed = "[op, number], or a lower bound and then an upper one like \
                    [\">\", 0, \"<=\", 5]; op is =, <, <=, > or >=";
     let whole = Range { least: LEAST, greatest: GREATEST };
@@ -170,7 +170,7 @@ fn range(it: &mut Compiler<'_, '_>, terms: &[At]) -> Result<Range, PatternError>
 }
 
 /// The number at this index of a range, in millionths.
-fn bound(it: &mut Compiler<'_, '_>, index: usize, at: At) -> Result<i64, PatternError> {
+fn bound(it: &mut Reading<'_, '_>, index: usize, at: At) -> Result<i64, PatternError> {
     let number = match it.document.value(at) {
         Json::Number(text) => millionths(text),
         _ => None,
@@ -178,7 +178,7 @@ fn bound(it: &mut Compiler<'_, '_>, index: usize, at: At) -> Result<i64, Pattern
     it.within(&format!("[{index}]"), |it| number.ok_or_else(|| it.refused(at, NUMBERS)))
 }
 
-fn comparison<'d>(it: &Compiler<'d, '_>, at: At) -> Option<&'d str> {
+fn comparison<'d>(it: &Reading<'d, '_>, at: At) -> Option<&'d str> {
     match it.document.value(at) {
         Json::String(text) => Some(text),
         _ => None,
@@ -186,7 +186,7 @@ fn comparison<'d>(it: &Compiler<'d, '_>, at: At) -> Option<&'d str> {
 }
 
 /// `anything-but` with a value, a list of values of one type, or one operator on texts.
-fn anything_but(it: &mut Compiler<'_, '_>, operand: At) -> Result<Test, PatternError> {
+fn anything_but(it: &mut Reading<'_, '_>, operand: At) -> Result<Test, PatternError> {
     let allowed = "a text, a number, a list of texts or of numbers, or one of prefix, suffix, \
                    equals-ignore-case and wildcard";
     let document = it.document;
@@ -213,7 +213,7 @@ fn anything_but(it: &mut Compiler<'_, '_>, operand: At) -> Result<Test, PatternE
 }
 
 /// A list that is not empty, all of texts or all of numbers.
-fn none_of(it: &mut Compiler<'_, '_>, elements: &[At]) -> Result<Test, PatternError> {
+fn none_of(it: &mut Reading<'_, '_>, elements: &[At]) -> Result<Test, PatternError> {
     let document = it.document;
     let (mut texts, mut numbers) = (BTreeSet::new(), BTreeSet::new());
     for (index, element) in elements.iter().enumerate() {
@@ -237,9 +237,9 @@ fn none_of(it: &mut Compiler<'_, '_>, elements: &[At]) -> Result<Test, PatternEr
 }
 
 /// An operator under `anything-but`, with one text or a list of them.
-fn none_of_texts(it: &mut Compiler<'_, '_>, name: &str, operand: At) -> Result<Test, PatternError> {
+fn none_of_texts(it: &mut Reading<'_, '_>, name: &str, operand: At) -> Result<Test, PatternError> {
     let document = it.document;
-    let one = |it: &Compiler<'_, '_>, at: At| match document.value(at) {
+    let one = |it: &Reading<'_, '_>, at: At| match document.value(at) {
         // Everything begins and ends with an empty text, so nothing could match. What is empty
         // under the two others is a value like another.
         Json::String(text) if text.is_empty() && matches!(name, "prefix" | "suffix") => {

@@ -140,7 +140,8 @@ fn multiplied_out(pattern: &Map<String, Value>) -> Vec<Vec<(String, Value)>> {
 
 /// An object whose keys may repeat: a list of pairs under a key of its own.
 fn pairs(members: Vec<(String, Value)>) -> Value {
-    json!({ "pairs": members.into_iter().map(|(key, value)| json!([key, value])).collect::<Vec<_>>() })
+    let pairs: Vec<_> = members.into_iter().map(|(key, value)| json!([key, value])).collect();
+    json!({ "pairs": pairs })
 }
 
 fn unpaired(value: &Value) -> Vec<(String, Value)> {
