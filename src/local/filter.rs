@@ -7,7 +7,7 @@
 //! `anything-but`).
 //!
 //! What it keeps: neither reading nor matching tries anything twice, whatever the pattern and
-//! the event ([`walk`] has the bound), and no depth of nesting overflows a stack. What it
+//! the event (`walk` has the bound), and no depth of nesting overflows a stack. What it
 //! gives up: operators that EventBridge's matcher has and its documentation does not
 //! (`exactly`, `regexp`) are unknown ones here.
 
