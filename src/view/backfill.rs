@@ -85,9 +85,7 @@ impl Served {
         }
         if !step.only_reads() {
             let (store, table) = self.ledger_place();
-            registry::still_owned(store, table, &self.owner, call.deadline)
-                .await
-                .map_err(|error| Halt::new(error.code(), error.to_string()).caused_by(error))?;
+            registry::still_owned(store, table, &self.owner, call.deadline).await?;
         }
         match step {
             Backfill::Estimate(of) => self.estimate(&of.table, call).await.map(told),

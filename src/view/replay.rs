@@ -32,9 +32,7 @@ impl Served {
     /// The ledger is another function's, a record is none or no view's, the ledger may have
     /// forgotten it, or the store refuses.
     pub(super) async fn replay(&self, request: &Replay, call: &Call) -> Result<Replayed, Halt> {
-        registry::still_owned(&self.store, &self.ledger_table, &self.owner, call.deadline)
-            .await
-            .map_err(|error| Halt::new(error.code(), error.to_string()).caused_by(error))?;
+        registry::still_owned(&self.store, &self.ledger_table, &self.owner, call.deadline).await?;
         if request.records.len() > RECORDS_MAX {
             let message = format!("{RECORDS_MAX} records of an archive are taken at a time");
             return Err(Halt::new("ReplayInvalid", message));

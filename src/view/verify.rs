@@ -131,8 +131,7 @@ impl Served {
         let mode = if request.dry_run { Mode::DryRun } else { Mode::Repair };
         if mode == Mode::Repair {
             registry::still_owned(&self.store, &self.ledger_table, &self.owner, call.deadline)
-                .await
-                .map_err(|error| Halt::new(error.code(), error.to_string()).caused_by(error))?;
+                .await?;
         }
         Box::pin(self.walk(&request.of, mode, call)).await
     }

@@ -11,7 +11,7 @@ use crate::{
     view::{
         backfill::estimate_of,
         definition::{Shape, View},
-        registry::{self, Place, Registry, RegistryError},
+        registry::{self, Place, Registry},
         served::{self, Served},
         sql,
     },
@@ -29,8 +29,6 @@ impl Served {
         asked: Asked<'_>,
         call: &Call,
     ) -> Result<Differences, Halt> {
-        let refused =
-            |error: RegistryError| Halt::new(error.code(), error.to_string()).caused_by(error);
         let files = files_of(diff)?;
         served::check(&files).map_err(|error| Halt::new(error.code(), error.to_string()))?;
         let present = self.owned_registry(call.deadline).await?;
@@ -40,7 +38,7 @@ impl Served {
             view_table_prefix: asked.prefix,
         };
         let planned = registry::plan(place, present.clone(), &files, call.deadline).await;
-        let planned = planned.map_err(refused)?.registry;
+        let planned = planned?.registry;
         let mut told = Differences::default();
         let mut to_build: BTreeMap<&str, Vec<&View>> = BTreeMap::new();
         for view in &files {

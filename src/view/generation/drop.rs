@@ -96,9 +96,7 @@ impl Served {
     async fn unregistered(&self, drop: &DropView, deadline: Timestamp) -> Result<Registry, Halt> {
         let (store, table) = self.ledger_place();
         loop {
-            let mut registry = registry::served(store, table, &self.owner, deadline)
-                .await
-                .map_err(|error| Halt::new(error.code(), error.to_string()).caused_by(error))?;
+            let mut registry = registry::served(store, table, &self.owner, deadline).await?;
             let is_meant = |number: u32| drop.generation.is_none_or(|it| it == number);
             let meant: Vec<(u32, bool)> = registry
                 .of(&drop.view)

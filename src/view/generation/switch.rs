@@ -97,8 +97,7 @@ impl Served {
         deadline: crate::record::Timestamp,
     ) -> Result<registry::Registry, Halt> {
         let (store, table) = self.ledger_place();
-        let registry = registry::owned(store, table, &self.owner, deadline).await;
-        registry.map_err(|error| Halt::new(error.code(), error.to_string()).caused_by(error))
+        Ok(registry::owned(store, table, &self.owner, deadline).await?)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Why a state does not fit the views.
 
 use super::{NOBODY, REGISTRY_KEY};
-use crate::{store::StoreError, view::rows::ROW_KEY};
+use crate::{call::Halt, store::StoreError, view::rows::ROW_KEY};
 
 /// The state does not fit the views.
 #[derive(Debug, thiserror::Error)]
@@ -200,5 +200,11 @@ impl RegistryError {
             Self::OfAnother { .. } | Self::OfNobody { .. } => "LedgerOfAnother",
             Self::Store(_) => "StoreUnavailable",
         }
+    }
+}
+
+impl From<RegistryError> for Halt {
+    fn from(error: RegistryError) -> Self {
+        Self::new(error.code(), error.to_string()).caused_by(error)
     }
 }

@@ -72,9 +72,7 @@ impl Served {
         sources: &BTreeSet<String>,
         deadline: Timestamp,
     ) -> Result<Vec<LastVerified>, Halt> {
-        let known = self.sources_now(deadline).await;
-        let known =
-            known.map_err(|error| Halt::new(error.code(), error.to_string()).caused_by(error))?;
+        let known = self.sources_now(deadline).await?;
         let sources: BTreeSet<_> =
             sources.iter().chain(known.first.values()).chain(&known.also).collect();
         let of_sources = sources.into_iter().map(|source| Some(source.as_str()));
