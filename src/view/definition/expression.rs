@@ -192,6 +192,27 @@ pub struct Offset(pub i16);
 impl Offset {
     /// That of UTC itself.
     pub const UTC: Self = Self(0);
+
+    /// Reads `+02:00`, `-0330` or `+02`; ISO 8601 has no more than 23:59.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        let (sign, digits) = match text.split_at_checked(1)? {
+            ("+", digits) => (1, digits),
+            ("-", digits) => (-1, digits),
+            _ => return None,
+        };
+        let (hours, minutes) = match digits.len() {
+            2 => (digits, "0"),
+            4 => digits.split_at_checked(2)?,
+            5 => digits.split_once(':').filter(|(hours, _)| hours.len() == 2)?,
+            _ => return None,
+        };
+        let number = |digits: &str, below: i16| {
+            let all = digits.bytes().all(|byte| byte.is_ascii_digit());
+            digits.parse::<i16>().ok().filter(|number| all && *number < below)
+        };
+        Some(Self(sign * (number(hours, 24)? * 60 + number(minutes, 60)?)))
+    }
 }
 
 /// How a value says a point in time. It is never guessed.

@@ -106,10 +106,8 @@ impl<'v> Item<'v> {
             Value::BinarySet(_) => {}
             other => return Err(Poison::new(list, "L or a set", type_name(other))),
         }
-        let empty = match found {
-            Value::List(values) => values.is_empty(),
-            _ => false,
-        };
+        // DynamoDB has no empty sets.
+        let empty = matches!(found, Value::List(values) if values.is_empty());
         Ok(if wanted == Operand::Null && !empty { wanted } else { result })
     }
 }

@@ -106,29 +106,11 @@ fn read_iso(text: &[u8], utc: bool) -> Option<Instant> {
     let offset = match rest {
         [] if utc => 0,
         b"Z" if !utc => 0,
-        [b'+' | b'-', ..] if !utc => i64::from(read_offset(rest)?.0),
+        _ if !utc => i64::from(Offset::read(std::str::from_utf8(rest).ok()?)?.0),
         _ => return None,
     };
     let seconds = days * DAY_S + hour * 3600 + (minute - offset) * 60 + second;
     Some(Instant { seconds, nanoseconds }).filter(is_of_years)
-}
-
-/// `±hh`, `±hhmm` or `±hh:mm`.
-fn read_offset(text: &[u8]) -> Option<Offset> {
-    let (first, mut rest) = text.split_first()?;
-    let hours = digits(&mut rest, 2).filter(|hours| *hours < 24)?;
-    let minutes = if rest.is_empty() {
-        0
-    } else {
-        let _colon = sign(&mut rest, b":");
-        digits(&mut rest, 2).filter(|minutes| *minutes < 60 && rest.is_empty())?
-    };
-    let minutes = i16::try_from(hours * 60 + minutes).ok()?;
-    match first {
-        b'+' => Some(Offset(minutes)),
-        b'-' => Some(Offset(-minutes)),
-        _ => None,
-    }
 }
 
 /// Takes so many digits, at most 18.

@@ -246,16 +246,16 @@ fn meet(
     operator: &str,
     at: Location,
 ) -> Result<(), SqlError> {
-    match (*known, operand.known_type()) {
-        (Some(first), Some(second)) if first != second => {
-            let problem = format!("{operator} compares {} with {}", noun(first), noun(second));
-            Err(SqlError::new(at, problem, "compare values of one type"))
-        }
-        (first, second) => {
-            *known = first.or(second);
-            Ok(())
-        }
-    }
+    let Some((first, second)) = differing(known, operand) else { return Ok(()) };
+    let problem = format!("{operator} compares {} with {}", noun(first), noun(second));
+    Err(SqlError::new(at, problem, "compare values of one type"))
+}
+
+/// Takes note of the type of one more value; the two types, if it is another than known.
+fn differing(known: &mut Option<Type>, value: &Expression) -> Option<(Type, Type)> {
+    let second = value.known_type();
+    let first = *known.get_or_insert(second?);
+    second.filter(|second| *second != first).map(|second| (first, second))
 }
 
 fn not(expression: Expression) -> Expression {

@@ -3,7 +3,7 @@
 //! Separate from the operators because each has a grammar of its own. Invariant: `NOT IN` and
 //! its like come out as NOT over the test, so there is one form of each.
 
-use super::{KINDS, Scope, meet, not, noun, place, refuse_comparison, require};
+use super::{KINDS, Scope, differing, meet, not, noun, place, refuse_comparison, require};
 use crate::view::{
     definition::{Between, Case, Expression, Pattern, Target, Type},
     sql::SqlError,
@@ -180,23 +180,17 @@ pub(super) fn give(
     form: &str,
     at: Location,
 ) -> Result<(), SqlError> {
-    match (*known, value.known_type()) {
-        (Some(first), Some(second)) if first != second => {
-            let problem = format!("{form} is {} or {}", noun(first), noun(second));
-            Err(SqlError::new(at, problem, "give values of one type, or CAST them to one"))
-        }
-        (first, second) => {
-            *known = first.or(second);
-            Ok(())
-        }
-    }
+    let Some((first, second)) = differing(known, value) else { return Ok(()) };
+    let problem = format!("{form} is {} or {}", noun(first), noun(second));
+    Err(SqlError::new(at, problem, "give values of one type, or CAST them to one"))
 }
 
 fn with(negated: bool, test: Expression) -> Expression {
     if negated { not(test) } else { test }
 }
 
-fn literal_text(expr: &Expr) -> Option<&str> {
+/// The text of a literal in quotes.
+pub(super) fn literal_text(expr: &Expr) -> Option<&str> {
     match expr {
         Expr::Value(value) => match &value.value {
             Value::SingleQuotedString(text) => Some(text),

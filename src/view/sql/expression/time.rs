@@ -6,14 +6,16 @@
 use super::{
     Scope,
     call::{arguments, call_name},
-    call_place, place, require, without_parentheses,
+    call_place,
+    condition::literal_text,
+    place, require, without_parentheses,
 };
 use crate::view::{
     definition::{Expression, Field, Offset, Part, Time, TimeUnit, Type},
     sql::SqlError,
 };
 use sqlparser::{
-    ast::{DateTimeField, Expr, Function as Call, Value},
+    ast::{DateTimeField, Expr, Function as Call},
     tokenizer::Location,
 };
 
@@ -31,14 +33,14 @@ impl Scope {
             [unit, of, offset] => (*unit, *of, Some(*offset)),
             _ => return Err(SqlError::new(at, "this form of date_trunc is not supported", TRUNC)),
         };
-        let field = literal(unit).and_then(|unit| field_named(&unit.to_ascii_lowercase()));
+        let field = literal_text(unit).and_then(|unit| field_named(&unit.to_ascii_lowercase()));
         let Some(field) = field.filter(|field| is_truncated(*field)) else {
             let problem = "date_trunc needs what to cut the time to";
             return Err(SqlError::new(place(unit, at), problem, TRUNC));
         };
         let offset = match offset {
             None => Offset::UTC,
-            Some(offset) => literal(offset).and_then(read_offset).ok_or_else(|| {
+            Some(offset) => literal_text(offset).and_then(read_offset).ok_or_else(|| {
                 let remedy = "write '+02:00' or 'UTC': zones with rules change with their tables";
                 SqlError::new(place(offset, at), "this is no fixed time zone", remedy)
             })?,
@@ -77,7 +79,7 @@ impl Scope {
                     let problem = "to_timestamp needs a value and its unit";
                     return Err(SqlError::new(at, problem, UNIT));
                 };
-                let named = literal(unit).and_then(unit_named);
+                let named = literal_text(unit).and_then(unit_named);
                 let problem = "to_timestamp needs the unit of its value";
                 (named.ok_or_else(|| SqlError::new(place(unit, at), problem, UNIT))?, of)
             }
@@ -91,16 +93,6 @@ impl Scope {
         };
         require(&of, needs, form, at)?;
         Ok(Expression::Time(Box::new(Time { part, unit, of })))
-    }
-}
-
-fn literal(expr: &Expr) -> Option<&str> {
-    match expr {
-        Expr::Value(value) => match &value.value {
-            Value::SingleQuotedString(text) => Some(text),
-            _ => None,
-        },
-        _ => None,
     }
 }
 
@@ -136,25 +128,10 @@ fn unit_named(name: &str) -> Option<TimeUnit> {
     })
 }
 
-/// `+02:00`, `-0330`, `+02`, `Z` or `UTC`; ISO 8601 has no more than 23:59.
+/// `Z`, `UTC` or what [`Offset::read`] takes.
 fn read_offset(text: &str) -> Option<Offset> {
     if text.eq_ignore_ascii_case("utc") || text.eq_ignore_ascii_case("z") {
         return Some(Offset::UTC);
     }
-    let (sign, digits) = match text.split_at_checked(1)? {
-        ("+", digits) => (1, digits),
-        ("-", digits) => (-1, digits),
-        _ => return None,
-    };
-    let (hours, minutes) = match digits.len() {
-        2 => (digits, "0"),
-        4 => digits.split_at_checked(2)?,
-        5 => digits.split_once(':').filter(|(hours, _)| hours.len() == 2)?,
-        _ => return None,
-    };
-    let number = |digits: &str, below: i16| {
-        let all = digits.bytes().all(|byte| byte.is_ascii_digit());
-        digits.parse::<i16>().ok().filter(|number| all && *number < below)
-    };
-    Some(Offset(sign * (number(hours, 24)? * 60 + number(minutes, 60)?)))
+    Offset::read(text)
 }
