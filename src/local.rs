@@ -31,7 +31,7 @@ pub mod target;
 
 mod http;
 
-mod lines;
+pub mod lines;
 
 pub mod runtime_api;
 

@@ -28,7 +28,7 @@ use serde::de::IgnoredAny;
 use std::{
     ffi::OsString,
     fmt,
-    io::IsTerminal as _,
+    io::{self, IsTerminal as _},
     path::PathBuf,
     process::{ExitCode, Termination},
 };
@@ -50,6 +50,14 @@ impl Termination for Exit {
     fn report(self) -> ExitCode {
         ExitCode::from(self as u8)
     }
+}
+
+/// A file that is named cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: cannot be read", path.display())]
+struct Unreadable {
+    path: PathBuf,
+    source: io::Error,
 }
 
 /// Ordered, exactly-once-in-effect processing of DynamoDB Streams and Kinesis records.

@@ -10,7 +10,7 @@ mod case;
 
 use self::case::{Case, Discarded, Expected};
 use super::{
-    lines::lines,
+    lines::{self, LineError, lines},
     mapping::{Entry, Invocation, OnFailure, ParameterError, Reply, Shard, ShardIdentity, Step},
 };
 use crate::record::{SequenceNumber, Source, Timestamp};
@@ -35,25 +35,9 @@ pub struct SimulateSummary {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SimulateError {
-    /// The input cannot be read.
-    #[error("line {line}: the cases cannot be read")]
-    Read {
-        /// Counted from 1.
-        line: usize,
-        /// What the reader said.
-        #[source]
-        source: io::Error,
-    },
-    /// A line is no case: broken JSON, or a key or value we do not know.
-    #[error("line {line}, column {column}: {found}")]
-    Case {
-        /// Counted from 1.
-        line: usize,
-        /// Where in the line, counted from 1.
-        column: usize,
-        /// What was found, naming the key.
-        found: String,
-    },
+    /// A line cannot be read, or is no case.
+    #[error(transparent)]
+    Line(#[from] LineError),
     /// A case's `mapping` has something AWS or the desk does not take.
     #[error("line {line}: {error}")]
     Parameter {
@@ -92,8 +76,8 @@ pub fn simulate(
     mut difference: impl FnMut(&str),
 ) -> Result<SimulateSummary, SimulateError> {
     let mut summary = SimulateSummary::default();
-    for (line, text) in lines(input) {
-        let text = text.map_err(|source| SimulateError::Read { line, source })?;
+    for line in lines(input) {
+        let (line, text) = line?;
         let case = Case::parse(&text, line)?;
         let trace = run(&case);
         serde_json::to_writer(&mut output, &trace)
@@ -103,7 +87,7 @@ pub fn simulate(
         if check {
             let differences = differences(&trace, case.expect.as_ref());
             summary.different += usize::from(!differences.is_empty());
-            let id = case.id.as_str().map_or_else(|| case.id.to_string(), str::to_owned);
+            let id = lines::name(&case.id);
             for text in differences {
                 difference(&format!("{id}: {text}"));
             }

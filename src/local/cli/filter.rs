@@ -1,24 +1,12 @@
 //! The verb `filter`: a pattern against an event, or a file of cases.
 
-use super::{Complaint, Exit, FilterArgs, print, talk};
+use super::{Complaint, Exit, FilterArgs, Unreadable, print, talk};
 use crate::{
     encoding,
     local::filter::{self, CasesSummary, Event, Pattern, Verdict},
 };
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
-use std::{
-    fs::File,
-    io::{self, BufReader},
-    path::{Path, PathBuf},
-};
-
-/// A file that is named cannot be opened.
-#[derive(Debug, thiserror::Error)]
-#[error("{}: cannot be read", path.display())]
-struct Unreadable {
-    path: PathBuf,
-    source: io::Error,
-}
+use std::{fs::File, io::BufReader, path::Path};
 
 /// The event is no JSON document.
 #[derive(Debug, thiserror::Error)]

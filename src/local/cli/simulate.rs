@@ -1,29 +1,19 @@
 //! The verb `simulate`: cases in, one line out for each.
 
-use super::{Complaint, Exit, SimulateArgs, talk};
+use super::{Complaint, Exit, SimulateArgs, Unreadable, talk};
 use crate::local::simulate;
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, BufWriter},
-    path::{Path, PathBuf},
+    io::{BufRead, BufReader, BufWriter},
+    path::Path,
 };
-
-/// The file of cases cannot be opened.
-#[derive(Debug, thiserror::Error)]
-#[error("{}: cannot be read", path.display())]
-struct Unreadable {
-    path: PathBuf,
-    source: io::Error,
-}
 
 pub(super) fn simulate(arguments: &SimulateArgs) -> Result<Exit, Complaint> {
     let input: Box<dyn BufRead> = if arguments.file == Path::new("-") {
         Box::new(std::io::stdin().lock())
     } else {
-        let file = File::open(&arguments.file).map_err(|source| {
-            let path = arguments.file.clone();
-            Complaint::from(Unreadable { path, source })
-        })?;
+        let path = &arguments.file;
+        let file = File::open(path).map_err(|source| Unreadable { path: path.clone(), source })?;
         Box::new(BufReader::new(file))
     };
     let output = BufWriter::new(std::io::stdout().lock());

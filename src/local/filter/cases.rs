@@ -4,13 +4,10 @@
 //! say where it comes from (`evidence`).
 
 use super::{Event, Pattern, SyntaxError};
-use crate::local::lines::{found, lines};
+use crate::local::lines::{self, LineError, lines};
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
-use std::{
-    fmt,
-    io::{self, BufRead},
-};
+use std::{fmt, io::BufRead};
 
 /// What a pattern says of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -65,25 +62,9 @@ impl CasesSummary {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CasesError {
-    /// The input cannot be read.
-    #[error("line {line}: the cases cannot be read")]
-    Read {
-        /// Counted from 1.
-        line: usize,
-        /// What the reader said.
-        #[source]
-        source: io::Error,
-    },
-    /// A line is no case: broken JSON, or a key or value we do not know.
-    #[error("line {line}, column {column}: {found}")]
-    Case {
-        /// Counted from 1.
-        line: usize,
-        /// Where in the line, counted from 1.
-        column: usize,
-        /// What was found, naming the key.
-        found: String,
-    },
+    /// A line cannot be read, or is no case.
+    #[error(transparent)]
+    Line(#[from] LineError),
     /// A line's event is no JSON document.
     #[error("line {line}: the event is {source}")]
     Event {
@@ -119,13 +100,9 @@ pub fn cases(
     mut difference: impl FnMut(&str),
 ) -> Result<CasesSummary, CasesError> {
     let mut summary = CasesSummary::default();
-    for (line, text) in lines(input) {
-        let text = text.map_err(|source| CasesError::Read { line, source })?;
-        let case: Written<'_> = serde_json::from_str(&text).map_err(|error| CasesError::Case {
-            line,
-            column: error.column(),
-            found: found(&error),
-        })?;
+    for line in lines(input) {
+        let (line, text) = line?;
+        let case: Written<'_> = lines::parse(&text, line)?;
         let (verdict, reason) = match Pattern::parse(case.pattern.get()) {
             Err(error) => (Verdict::Rejected, format!(": {error}")),
             Ok(pattern) => {
@@ -138,7 +115,7 @@ pub fn cases(
         };
         summary.counts[case.expect as usize][verdict as usize] += 1;
         if verdict != case.expect {
-            let name = case.name.as_str().map_or_else(|| case.name.to_string(), str::to_owned);
+            let name = lines::name(&case.name);
             let expected = case.expect;
             difference(&format!("line {line}: {name}: expected {expected}, got {verdict}{reason}"));
         }

@@ -1,7 +1,7 @@
 //! One case as it stands in its line, checked so that no key is silently ignored.
 
 use super::SimulateError;
-use crate::local::{lines::found, mapping::Parameters};
+use crate::local::{lines, mapping::Parameters};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
@@ -17,11 +17,7 @@ pub(super) struct Case {
 
 impl Case {
     pub(super) fn parse(text: &str, line: usize) -> Result<Self, SimulateError> {
-        let written: Written = serde_json::from_str(text).map_err(|error| SimulateError::Case {
-            line,
-            column: error.column(),
-            found: found(&error),
-        })?;
+        let written: Written = lines::parse(text, line)?;
         let mut parameters = Parameters::default();
         for (name, value) in &written.mapping {
             parameters
