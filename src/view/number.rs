@@ -171,37 +171,15 @@ pub fn digits_around_point(value: &BigDecimal) -> (u64, u64) {
     (whole, fraction)
 }
 
-/// How a number is made whole, or cut to digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rounding {
-    /// To the nearest, half away from zero: as `round` in SQL's engines.
-    Nearest,
-    /// Down, away from zero where it is negative.
-    Floor,
-    /// Up, towards zero where it is negative.
-    Ceil,
-}
-
 /// The value with at most `scale` digits after the point.
 #[must_use]
-pub fn rounded(value: &BigDecimal, scale: u32, rounding: Rounding) -> BigDecimal {
-    let (digits, own) = value.normalized().into_bigint_and_scale();
-    let Ok(excess) = u32::try_from(own - i64::from(scale)) else {
-        return BigDecimal::new(digits, own);
-    };
-    let divisor = BigInt::from(10).pow(excess);
-    let (quotient, rest) = (&digits / &divisor, &digits % &divisor);
-    let step = match (rounding, rest.sign()) {
-        (_, Sign::NoSign) | (Rounding::Floor, Sign::Plus) | (Rounding::Ceil, Sign::Minus) => 0,
-        (Rounding::Floor, Sign::Minus) => -1,
-        (Rounding::Ceil, Sign::Plus) => 1,
-        (Rounding::Nearest, sign) => match (rest * 2_i32).magnitude() >= divisor.magnitude() {
-            true if sign == Sign::Minus => -1,
-            true => 1,
-            false => 0,
-        },
-    };
-    BigDecimal::new(quotient + step, i64::from(scale)).normalized()
+pub fn rounded(value: &BigDecimal, scale: u32, mode: RoundingMode) -> BigDecimal {
+    let (value, scale) = (value.normalized(), i64::from(scale));
+    // The library would write the zeros out.
+    if value.fractional_digit_count() <= scale {
+        return value;
+    }
+    value.with_scale_round(scale, mode).normalized()
 }
 
 /// What is left of a whole number divided by another that is not 0, with the sign of the

@@ -7,9 +7,9 @@
 use super::{ANY_TYPE, Item, Operand, Poison, operand_of, text, time};
 use crate::view::{
     definition::{Between, Call, Case, Expression, Target, Type, common_type},
-    number::{self, Rounding},
+    number,
 };
-use bigdecimal::{BigDecimal, ToPrimitive};
+use bigdecimal::{BigDecimal, RoundingMode, ToPrimitive};
 use std::{borrow::Cow, cmp::Ordering};
 
 /// The longest text an expression makes, in bytes: no item could hold a longer one.
@@ -209,9 +209,9 @@ impl Item<'_> {
                 };
                 let value = match call {
                     Call::Abs => value.abs(),
-                    Call::Floor => number::rounded(&value, 0, Rounding::Floor),
-                    Call::Ceil => number::rounded(&value, 0, Rounding::Ceil),
-                    _ => number::rounded(&value, digits.unwrap_or(0), Rounding::Nearest),
+                    Call::Floor => number::rounded(&value, 0, RoundingMode::Floor),
+                    Call::Ceil => number::rounded(&value, 0, RoundingMode::Ceiling),
+                    _ => number::rounded(&value, digits.unwrap_or(0), RoundingMode::HalfUp),
                 };
                 let value = number::limit(&value)
                     .map_err(|fault| Poison::new(whole, fault.expected(), fault.found()))?;

@@ -9,10 +9,10 @@ use crate::{
     civil::{civil_date, day_of},
     view::{
         definition::{Field, Offset, Part, TimeUnit},
-        number::{self, Rounding},
+        number,
     },
 };
-use bigdecimal::{BigDecimal, ToPrimitive, num_bigint::BigInt};
+use bigdecimal::{BigDecimal, RoundingMode, ToPrimitive, num_bigint::BigInt};
 use std::borrow::Cow;
 
 const DAY_S: i64 = 86_400;
@@ -59,7 +59,7 @@ pub(super) fn read(unit: TimeUnit, value: &Operand<'_>) -> Result<Option<Instant
         Operand::Number(value) => {
             let (digits, own) = value.normalized().into_bigint_and_exponent();
             let seconds = BigDecimal::new(digits, own + scale);
-            let whole = number::rounded(&seconds, 0, Rounding::Floor);
+            let whole = number::rounded(&seconds, 0, RoundingMode::Floor);
             let nanoseconds = (seconds - &whole) * BigDecimal::from(1_000_000_000);
             let instant = whole
                 .to_i64()
