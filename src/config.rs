@@ -42,7 +42,7 @@ pub const LEDGER_TABLE: &str = "CHANGEFOLD_LEDGER_TABLE";
 pub const VIEW_TABLE_PREFIX: &str = "CHANGEFOLD_VIEW_TABLE_PREFIX";
 /// Which records stay in order: `key`, `partition_key`, `partition_key:ATTRIBUTE`, `shard`.
 pub const ORDER: &str = "CHANGEFOLD_ORDER";
-/// How many units of a batch run at a time, 1 to 1000.
+/// How many records of a batch run at a time, 1 to 1000.
 pub const CONCURRENCY: &str = "CHANGEFOLD_CONCURRENCY";
 
 /// The function's `Timeout` in seconds, 1 to 900: used when an invocation comes with a
@@ -84,7 +84,7 @@ const KNOWN: [&str; 12] = [
 /// The template's timeout.
 const TIMEOUT_S_DEFAULT: u32 = 60;
 
-/// More units at a time than any store or stream gains from.
+/// More records at a time than any store or stream gains from.
 const CONCURRENCY_MAX: usize = 1000;
 
 /// The longest DynamoDB table name, and the shortest.
@@ -100,7 +100,7 @@ pub const LOG_DEFAULT: &str = "info";
 pub struct Config {
     /// Which records stay in order.
     pub order: Order,
-    /// How many units of a batch run at a time.
+    /// How many records of a batch run at a time.
     pub concurrency: NonZeroUsize,
     /// What is logged: a level, or `TARGET=LEVEL` with commas between.
     pub log: String,

@@ -26,7 +26,7 @@ const SEND_MS_FIRST: i64 = 50;
 const PARKED_AT_ONCE: usize = 90;
 
 /// The least time kept for the records under way, in milliseconds.
-const UNIT_MS_MIN: i64 = 200;
+const RECORD_MS_MIN: i64 = 200;
 
 /// How many of the slowest store calls the writes at the end are taken for: a park is a
 /// transaction and perhaps one more look, and progress is written after it.
@@ -55,7 +55,7 @@ pub(crate) struct Deadline<'c> {
     clock: &'c dyn Clock,
     began: Timestamp,
     ends: Timestamp,
-    slowest_unit_ms: Cell<i64>,
+    slowest_record_ms: Cell<i64>,
     slowest_call_ms: Cell<i64>,
     slowest_send_ms: Cell<Option<i64>>,
     expected: Cell<Expected>,
@@ -72,7 +72,7 @@ impl<'c> Deadline<'c> {
             clock,
             began: clock.now(),
             ends: call.deadline,
-            slowest_unit_ms: Cell::new(0),
+            slowest_record_ms: Cell::new(0),
             slowest_call_ms: Cell::new(0),
             slowest_send_ms: Cell::new(None),
             expected: Cell::default(),
@@ -94,7 +94,7 @@ impl<'c> Deadline<'c> {
         }
         let now = self.now();
         let took = self.ended_at_once.take().map(|began| now.0.saturating_sub(began.0));
-        self.slowest_unit_ms.update(|slowest| slowest.max(took.unwrap_or_default()));
+        self.slowest_record_ms.update(|slowest| slowest.max(took.unwrap_or_default()));
         let is_quick = took.is_some_and(|took| took <= 1);
         let is_far = self.reserve().0.saturating_sub(now.0) > PLENTY_MS;
         let may_skip = (self.may_skip.get() * 2 + 1).min(LOOKS_SKIPPED_MAX);
@@ -119,7 +119,7 @@ impl<'c> Deadline<'c> {
 
     fn learn(&self, Timestamp(began): Timestamp, Timestamp(now): Timestamp) {
         let took = now.saturating_sub(began);
-        self.slowest_unit_ms.set(self.slowest_unit_ms.get().max(took));
+        self.slowest_record_ms.set(self.slowest_record_ms.get().max(took));
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -132,7 +132,7 @@ impl<'c> Deadline<'c> {
     }
 
     /// Takes note of how long a record took.
-    pub(crate) fn learn_unit(&self, since: Timestamp) {
+    pub(crate) fn learn_record(&self, since: Timestamp) {
         let now = self.look_after_wait();
         self.learn(since, now);
     }
@@ -168,8 +168,8 @@ impl<'c> Deadline<'c> {
 
     /// When nothing new starts any more.
     pub(crate) fn reserve(&self) -> Timestamp {
-        let unit = self.slowest_unit_ms.get().max(UNIT_MS_MIN);
-        self.before(self.to_write_ms().saturating_add(unit), 2)
+        let record = self.slowest_record_ms.get().max(RECORD_MS_MIN);
+        self.before(self.to_write_ms().saturating_add(record), 2)
     }
 
     /// When what still runs is cancelled.
@@ -273,7 +273,7 @@ mod tests {
             clock: &SystemClock,
             began,
             ends: Timestamp(began.0 + length),
-            slowest_unit_ms: Cell::new(unit),
+            slowest_record_ms: Cell::new(unit),
             slowest_call_ms: Cell::new(call),
             slowest_send_ms: Cell::new(None),
             expected: Cell::default(),
@@ -332,7 +332,7 @@ mod tests {
         // When they begin to take time, it is seen after a few, and then each time.
         let (looks, _) = run(&clock, &deadline, 20, 300);
         assert!(looks >= 12, "{looks} looks");
-        assert!(deadline.slowest_unit_ms.get() >= 300);
+        assert!(deadline.slowest_record_ms.get() >= 300);
         // Near the end each is looked at.
         let near = call(clock.now().0 + 4_000);
         let deadline = Deadline::new(&clock, &near);

@@ -37,7 +37,7 @@ use std::{
     task::{self, Poll},
 };
 
-/// How many units run at a time unless told otherwise: enough to hide a store's latency, few
+/// How many records run at a time unless told otherwise: enough to hide a store's latency, few
 /// enough not to crowd a small table.
 pub const CONCURRENCY_DEFAULT: NonZeroUsize = NonZeroUsize::new(16).expect("16 is not zero");
 
@@ -76,7 +76,7 @@ impl<P: Processor> Lanes<P> {
         Self { context: WorkContext { order, ..self.context }, ..self }
     }
 
-    /// Chooses how many units run at a time.
+    /// Chooses how many records run at a time.
     #[must_use]
     pub fn with_concurrency(self, concurrency: NonZeroUsize) -> Self {
         Self { concurrency, ..self }

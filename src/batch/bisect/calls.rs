@@ -291,7 +291,7 @@ impl<'r, P: BatchProcessor> Calls<'r, P> {
                 Either::Right(_) => None,
             }
         };
-        self.deadline.learn_unit(began);
+        self.deadline.learn_record(began);
         if result.is_none() {
             self.session.measures.borrow_mut().deadline_stops += 1;
             for item in &*items {

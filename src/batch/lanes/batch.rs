@@ -24,7 +24,6 @@ use std::{
     cell::{Cell, RefCell},
     convert::Infallible,
     future::poll_fn,
-    ops::Range,
     pin::pin,
     rc::Rc,
 };
@@ -68,24 +67,11 @@ enum Tried {
     Again(Failure),
 }
 
-/// What a worker is at.
-#[derive(Default)]
-struct Current {
-    unit: Option<usize>,
-    /// Where in the pass its records stand that are not looked at yet.
-    places: Range<usize>,
-    /// When it started, until its first record runs.
-    now: Option<Timestamp>,
-    ended: Ended,
-}
-
-/// How a record, or a unit so far, ended.
-#[derive(Default)]
+/// How a record ended.
 enum Ended {
-    /// All of its records are finished, or queued.
-    #[default]
+    /// It is finished, or queued.
     Finished,
-    /// A record failed, or the unit was stopped before all had started.
+    /// It failed, or one before it did.
     Unfinished,
     /// The invocation fails.
     Halted(Box<Halt>),
@@ -104,14 +90,14 @@ impl<P: Processor> WorkSource for Pass<'_, '_, P> {
         let run = self.run;
         // One block: a future of its own for each step would be moved at each.
         Box::pin(async move {
-            let mut current = Current::default();
+            let mut ended = None;
             loop {
-                let Some((at, mut began)) = self.take(&mut current, &slot) else {
+                let Some((place, mut began)) = self.take(ended.take(), &slot) else {
                     slot.wait_for_work().await;
                     continue;
                 };
-                let mut tries = 1;
-                current.ended = loop {
+                let (at, mut tries) = (self.records[place], 1);
+                let how = loop {
                     let (context, turns) = (run.record_context(at), slot.turns());
                     let mut processing = pin!(None);
                     let result = poll_fn(|task| {
@@ -129,42 +115,34 @@ impl<P: Processor> WorkSource for Pass<'_, '_, P> {
                     tries += 1;
                     began = run.deadline.look_after_wait();
                 };
+                ended = Some((place, how));
             }
         })
     }
 }
 
 impl<P: Processor> Pass<'_, '_, P> {
-    /// The next record that a worker runs, and when it begins: of the unit it is at,
-    /// or else of the earliest that may start. None if there is none, or another has its turn.
-    fn take(&self, current: &mut Current, slot: &Slot) -> Option<(usize, Timestamp)> {
+    /// Where the earliest record stands that may start and has to run, and when it begins, after
+    /// the one before has ended. None if there is none, or another worker has its turn.
+    fn take(&self, before: Option<(usize, Ended)>, slot: &Slot) -> Option<(usize, Timestamp)> {
+        let mut ended = before;
         loop {
-            if let Some(unit) = current.unit {
-                while matches!(current.ended, Ended::Finished)
-                    && let Some(place) = current.places.next()
-                {
-                    let at = self.records[place];
-                    match self.run.enter(at) {
-                        Entry::Settled => {}
-                        Entry::Closed => current.ended = Ended::Unfinished,
-                        Entry::Open => {
-                            let now = current.now.take();
-                            return Some((at, now.unwrap_or_else(|| self.run.deadline.look())));
-                        }
-                    }
-                }
-                self.end(unit, std::mem::take(current).ended);
+            if let Some((place, how)) = ended.take() {
+                self.end(place, how);
                 if slot.is_another_woken() {
                     return None;
                 }
             }
-            let (unit, now) = self.start()?;
-            let places = self.schedule.borrow().records(unit);
-            *current = Current { unit: Some(unit), places, now: Some(now), ended: Ended::Finished };
+            let (place, now) = self.start()?;
+            match self.run.enter(self.records[place]) {
+                Entry::Open => return Some((place, now)),
+                Entry::Settled => ended = Some((place, Ended::Finished)),
+                Entry::Closed => ended = Some((place, Ended::Unfinished)),
+            }
         }
     }
 
-    /// Starts the earliest unit that may start, at the moment given back.
+    /// Starts the earliest record that may start, at the moment given back.
     fn start(&self) -> Option<(usize, Timestamp)> {
         let run = self.run;
         let mut schedule = self.schedule.borrow_mut();
@@ -177,23 +155,33 @@ impl<P: Processor> Pass<'_, '_, P> {
         }
         let now = run.deadline.look();
         if self.has_begun.replace(true) && run.deadline.is_late_at(now) {
-            // Stopping is progress only when the first unit is finished: until then the reply
-            // would name the record that it began with.
-            if schedule.is_finished(0) {
-                run.session.measures.borrow_mut().deadline_stops += 1;
+            // Stopping is progress only when the first number is finished: until then the reply
+            // would name what it began with.
+            let firsts = self.firsts();
+            if schedule.earliest().is_some_and(|earliest| earliest >= firsts) {
+                if (0..firsts).all(|first| schedule.is_finished(first)) {
+                    run.session.measures.borrow_mut().deadline_stops += 1;
+                }
+                schedule.stop_from(firsts);
             }
-            schedule.stop_from(0);
-            return None;
         }
-        schedule.start().map(|unit| (unit, now))
+        schedule.start().map(|place| (place, now))
     }
 
-    fn end(&self, unit: usize, ended: Ended) {
+    /// How many records have the first one's number: what Lambda is told of together.
+    fn firsts(&self) -> usize {
+        let record = |place: &usize| &self.run.session.records[*place];
+        let Some(first) = self.records.first().map(record) else { return 0 };
+        let behind = self.records.iter().map(record).skip(1);
+        1 + behind.take_while(|record| first.shares_unit(record)).count()
+    }
+
+    fn end(&self, place: usize, ended: Ended) {
         let mut schedule = self.schedule.borrow_mut();
         match ended {
-            Ended::Finished => schedule.finish(unit),
-            Ended::Unfinished if self.run.session.goes_on_after_failure() => schedule.stop_lanes(),
-            Ended::Unfinished => schedule.fail(unit),
+            Ended::Finished => schedule.finish(place),
+            Ended::Unfinished if self.run.session.goes_on_after_failure() => schedule.stop_lane(),
+            Ended::Unfinished => schedule.fail(place),
             Ended::Halted(halt) => *self.halt.borrow_mut() = Some(*halt),
         }
     }
@@ -207,11 +195,11 @@ impl<'r, P: Processor> Run<'r> for Batch<'r, P> {
     async fn pass(&self, wanted: &[usize]) -> Result<(), Halt> {
         let mut schedule = self.schedule(wanted);
         for at in self.session.look_at_unkeyed(wanted)? {
-            let unit = schedule.unit_of(wanted.partition_point(|it| *it < at));
+            let place = wanted.partition_point(|it| *it < at);
             if self.session.records[at].source().is_queue() {
-                schedule.withhold(unit);
+                schedule.withhold(place);
             } else {
-                schedule.stop_from(unit);
+                schedule.stop_from(place);
             }
         }
         let pass = Pass {
@@ -258,15 +246,11 @@ impl<'r, P: Processor> Batch<'r, P> {
     }
 
     fn schedule(&self, wanted: &[usize]) -> Schedule {
-        let Session { records, layout, .. } = &self.session;
+        let layout = &self.session.layout;
         let room = (layout.len(), wanted.len());
         let mut schedule = Schedule::new(room, self.lanes.concurrency.get());
-        let mut before = None;
-        for &at in wanted {
-            // The first of its number shares a unit with none before it.
-            let neighbour = before.replace(at).filter(|_| records[at].ordinal() > 0);
-            let shares = neighbour.is_some_and(|it: usize| records[it].shares_unit(&records[at]));
-            schedule.push(layout.lane(at), !shares);
+        for at in wanted {
+            schedule.push(layout.lane(*at));
         }
         schedule
     }
@@ -310,7 +294,7 @@ impl<'r, P: Processor> Batch<'r, P> {
     ) -> Tried {
         let Err(failure) = result else {
             if has_waited {
-                self.deadline.learn_unit(began);
+                self.deadline.learn_record(began);
             } else {
                 self.deadline.learn_at_next_look(began);
             }
@@ -319,7 +303,7 @@ impl<'r, P: Processor> Batch<'r, P> {
             self.in_flight[at].set(false);
             return Tried::Ended(Ended::Finished);
         };
-        self.deadline.learn_unit(began);
+        self.deadline.learn_record(began);
         self.settle_failure(at, failure)
     }
 

@@ -149,7 +149,7 @@ impl<'r, R: Runner> Redriving<'r, R> {
             let began = self.deadline.now();
             let attempt = row.envelope.attempts.saturating_add(tries);
             let result = operator.runner.run(record, operator.call, attempt).await;
-            self.deadline.learn_unit(began);
+            self.deadline.learn_record(began);
             let transient = match &result {
                 Err(failure) if failure.class() == Class::Retry => Some(failure.code()),
                 _ => None,
