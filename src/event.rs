@@ -22,6 +22,11 @@
 //! notification is not: a queue that is subscribed to a topic without raw message delivery gets
 //! documents with `Type` and `Message`, and that is what is read.
 //!
+//! A record of a data stream into which the Kinesis Producer Library packed others is taken
+//! apart: each user record is one of the batch, with its own key and data, its neighbours'
+//! sequence number, and an [ordinal](Record::ordinal), as Lambda delivers it under enhanced
+//! fan-out.
+//!
 //! [`Number`] and [`Value`] are exact where serde's own types cannot be.
 //!
 //! What it gives up: an attribute that a type does not name may be no JSON and nobody notices;
@@ -32,6 +37,7 @@
     reason = "tokens are a few bytes: a call costs as much as reading one (benches/ratios)"
 )]
 
+mod aggregate;
 mod attribute;
 mod containers;
 mod document;
@@ -51,12 +57,13 @@ mod scalar;
 mod sqs;
 mod value;
 
-pub use error::{DecodeError, DecodeReason, EventError};
+pub use error::{AGGREGATED_MAX, AggregateError, DecodeError, DecodeReason, EventError};
 pub use number::Number;
 pub use sqs::ParkedQueues;
 pub use value::Value;
 
 use crate::record::{Change, SequenceNumber, Source, Timestamp};
+use aggregate::UserRecord;
 use dynamodb::DynamoDbBody;
 use kinesis::KinesisBody;
 use record_key::KeyText;
@@ -156,8 +163,8 @@ impl<'a> Batch<'a> {
     /// The records in stream order, neighbours with one sequence number together.
     ///
     /// Lambda can only be told a sequence number, so such neighbours share one outcome. They
-    /// occur where enhanced fan-out unpacked what a producer had aggregated. A message of a
-    /// queue is always a unit of its own.
+    /// occur where a producer's library had packed several into one. A message of a queue is
+    /// always a unit of its own.
     ///
     /// # Errors
     /// As [`records`](Self::records).
@@ -188,6 +195,7 @@ pub struct Record<'a> {
 enum Body<'a> {
     DynamoDb(DynamoDbBody<'a>),
     Kinesis(KinesisBody<'a>),
+    User(Box<UserRecord<'a>>),
     Sqs(Box<SqsBody<'a>>),
 }
 
@@ -256,7 +264,7 @@ impl<'a> Record<'a> {
 
     fn message(&self) -> Option<&SqsBody<'a>> {
         match &self.body {
-            Body::DynamoDb(_) | Body::Kinesis(_) => None,
+            Body::DynamoDb(_) | Body::Kinesis(_) | Body::User(_) => None,
             Body::Sqs(body) => Some(body),
         }
     }
@@ -272,10 +280,14 @@ impl<'a> Record<'a> {
         self.message().map_or(Ok(None), SqsBody::inner)
     }
 
-    /// The record's JSON object, byte for byte as it was delivered.
+    /// The record's JSON object, byte for byte as it was delivered. That of a record taken out of
+    /// an aggregate is the aggregate's, with the record's own key and data.
     #[must_use]
-    pub fn raw(&self) -> &'a str {
-        self.text
+    pub fn raw(&self) -> &str {
+        match &self.body {
+            Body::User(body) => body.text(),
+            Body::DynamoDb(_) | Body::Kinesis(_) | Body::Sqs(_) => self.text,
+        }
     }
 
     /// `eventID`, if there is one.
@@ -347,6 +359,7 @@ impl<'a> Record<'a> {
         match &self.body {
             Body::DynamoDb(body) => body.arrival(),
             Body::Kinesis(body) => body.arrival(),
+            Body::User(body) => body.stream_record().arrival(),
             Body::Sqs(body) => body.sent(),
         }
     }
@@ -361,6 +374,7 @@ impl<'a> Record<'a> {
         match &self.body {
             Body::DynamoDb(body) => body.keys(),
             Body::Kinesis(body) => body.key(),
+            Body::User(body) => Ok(body.key()),
             Body::Sqs(body) => body.key(),
         }
     }
@@ -374,7 +388,8 @@ impl<'a> Record<'a> {
         match &self.body {
             Body::DynamoDb(body) => body.keys_text().map(KeyText::Item),
             Body::Kinesis(body) => body.key_text().map(KeyText::Partition),
-            Body::Sqs(_) => None,
+            // Its text is unescaped, so it could not be told from one that is written otherwise.
+            Body::User(_) | Body::Sqs(_) => None,
         }
     }
 
@@ -383,6 +398,32 @@ impl<'a> Record<'a> {
     pub(crate) fn data_text(&self) -> Option<&'a str> {
         match &self.body {
             Body::Kinesis(body) => body.data_text(),
+            Body::DynamoDb(_) | Body::User(_) | Body::Sqs(_) => None,
+        }
+    }
+
+    /// Place of the record in the aggregate that it was packed into, if it was taken apart here:
+    /// the same at every delivery, however AWS cuts.
+    pub(crate) fn sub_sequence(&self) -> Option<u32> {
+        match &self.body {
+            Body::Kinesis(body) => body.sub_sequence(),
+            Body::User(_) => Some(self.ordinal),
+            Body::DynamoDb(_) | Body::Sqs(_) => None,
+        }
+    }
+
+    /// Whether it is the first of what was taken out of one element of the event, or all of it.
+    pub(crate) fn is_first_of_element(&self) -> bool {
+        self.ordinal == 0 || !matches!(self.body, Body::User(_))
+    }
+
+    /// The hash key that the producer chose for a record of a data stream, if it chose one and
+    /// packed the record into another. An event does not tell that of other records.
+    #[must_use]
+    pub fn explicit_hash_key(&self) -> Option<Cow<'_, str>> {
+        match &self.body {
+            Body::Kinesis(body) => body.explicit_hash_key(),
+            Body::User(body) => body.explicit_hash_key().map(Cow::Borrowed),
             Body::DynamoDb(_) | Body::Sqs(_) => None,
         }
     }
@@ -408,7 +449,10 @@ impl<'a> Record<'a> {
         self.check_members()?;
         match &self.body {
             Body::DynamoDb(body) => body.change(self),
-            Body::Kinesis(body) => body.change(),
+            Body::Kinesis(body) => {
+                body.change().map_err(|error| aggregate::why_no_document(body, error))
+            }
+            Body::User(body) => body.change(),
             Body::Sqs(body) => body.change(),
         }
     }
@@ -430,6 +474,7 @@ impl<'a> Record<'a> {
         match &self.body {
             Body::DynamoDb(_) => Ok(None),
             Body::Kinesis(body) => body.data().map(Some),
+            Body::User(body) => Ok(Some(body.data())),
             Body::Sqs(body) => body.text().map(|text| Some(text.as_bytes())),
         }
     }

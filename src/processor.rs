@@ -193,8 +193,9 @@ impl<'a> Context<'a> {
         self.record.sequence_number()
     }
 
-    /// Place among neighbours with the same sequence number, from 0: Lambda takes a Kinesis
-    /// aggregate apart under enhanced fan-out, and its records share one number.
+    /// Place among neighbours with the same sequence number, from 0: the records of a Kinesis
+    /// aggregate share one number, whether they are taken apart here or, under enhanced fan-out,
+    /// by Lambda.
     #[must_use]
     pub fn ordinal(&self) -> u32 {
         self.record.ordinal()

@@ -40,9 +40,7 @@ pub(super) fn read_record(text: &str) -> Result<Record<'_>, EventError> {
         let (line, column) = line_and_column(text.as_bytes(), at);
         EventError::NotJson { line, column, problem: Problem::text(problem) }
     })?;
-    let mut records = Vec::new();
-    fields.finish(0, &mut records)?;
-    records.pop().ok_or(EventError::NoRecords)
+    fields.finish(0, None)
 }
 
 known_members!(EventMember {
@@ -94,8 +92,11 @@ impl<'a> Event<'a> {
                 // The others will be about as long.
                 records.reserve_exact(1 + cursor.left() / (cursor.place() - start).max(1));
             }
-            if let Err(error) = fields.finish(index, records) {
-                self.error.get_or_insert(error);
+            match fields.finish(index, records.last()) {
+                Ok(record) => record.unpack_into(records),
+                Err(error) => {
+                    self.error.get_or_insert(error);
+                }
             }
             index += 1;
         }
@@ -184,9 +185,8 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
-    /// Adds the record to those before it.
-    fn finish(self, index: usize, records: &mut Vec<Record<'a>>) -> Result<(), EventError> {
-        let before = records.last();
+    /// The record, behind another one.
+    fn finish(self, index: usize, before: Option<&Record<'a>>) -> Result<Record<'a>, EventError> {
         if let Some(member) = self.repeated.filter(|member| is_address(member)) {
             return Err(EventError::RepeatedMember { index, member });
         }
@@ -212,18 +212,24 @@ impl<'a> Fields<'a> {
         let sequence_number = match &body {
             Body::DynamoDb(body) => body.sequence_number.clone(),
             Body::Kinesis(body) => body.sequence_number.clone(),
+            Body::User(_) => None,
             Body::Sqs(body) => Some(body.sequence_number(index)),
         };
         let sequence_number = sequence_number.ok_or(EventError::NoSequenceNumber { index })?;
         let sequence_number = SequenceNumber::new(sequence_number)
             .map_err(|source| EventError::SequenceNumber { index, source })?;
+        let sub_sequence = match &body {
+            Body::Kinesis(body) => body.sub_sequence(),
+            Body::DynamoDb(_) | Body::User(_) | Body::Sqs(_) => None,
+        };
         let ordinal = match before {
+            _ if let Some(place) = sub_sequence => place,
             Some(before) if !source.is_queue() && before.sequence_number == sequence_number => {
                 before.ordinal + 1
             }
             _ => 0,
         };
-        records.push(Record {
+        Ok(Record {
             source,
             sequence_number,
             ordinal,
@@ -235,8 +241,7 @@ impl<'a> Fields<'a> {
             user_identity: self.user_identity,
             body,
             repeated: self.repeated,
-        });
-        Ok(())
+        })
     }
 }
 

@@ -163,6 +163,7 @@ impl DecodeError {
             DecodeReason::Version { .. } => "EnvelopeVersionUnknown",
             DecodeReason::Parked(_) => "ParkedRecordInvalid",
             DecodeReason::Packed(_) => "ParkedRecordUnreadable",
+            DecodeReason::Aggregate(_) => "AggregateBroken",
         }
     }
 }
@@ -240,6 +241,42 @@ pub enum DecodeReason {
     /// The envelope of a parked record holds a text that cannot be decoded.
     #[error("cannot be decoded: {0}")]
     Packed(RecordTextError),
+    /// The data begins as an aggregate of the Kinesis Producer Library and is none.
+    #[error("begins as an aggregate of the Kinesis Producer Library and is none: {0}")]
+    Aggregate(AggregateError),
+}
+
+/// The most user records in one aggregate. The producers' library packs at most 1 MiB, so more
+/// are under eleven bytes each, six of which are the format's.
+pub const AGGREGATED_MAX: usize = 100_000;
+
+/// Why data that begins as an aggregate is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AggregateError {
+    /// The checksum at its end is another than that of what is before it.
+    #[error("its checksum does not match")]
+    Checksum,
+    /// It is cut short, or no message of the protocol.
+    #[error("byte {at} is no part of its message")]
+    Message {
+        /// Byte offset within the decoded data.
+        at: usize,
+    },
+    /// A user record has no data, or no partition key, or one that the tables do not have.
+    #[error("user record {record} has no {part}")]
+    Incomplete {
+        /// Place of the user record, from 0.
+        record: usize,
+        /// What it does not have.
+        part: &'static str,
+    },
+    /// There is no user record in it.
+    #[error("it has no user records")]
+    Empty,
+    /// More than [`AGGREGATED_MAX`] user records.
+    #[error("it has more than {AGGREGATED_MAX} user records")]
+    TooMany,
 }
 
 /// The error of our serde deserializers: a reason, and the path grown on the way out.

@@ -2,7 +2,7 @@
 //!
 //! The data is base64 in the payload. It is decoded at the first question for it and kept
 //! by the record, so that what is read from it may borrow from it. What a producer's library
-//! packed into one record stays packed here: Lambda unpacks it only under enhanced fan-out.
+//! packed into one record is taken apart beside this ([`super::aggregate`]).
 //! Member names: AWS Lambda developer guide, "Using AWS Lambda with Amazon Kinesis".
 
 use super::{
@@ -22,7 +22,14 @@ known_members!(Member {
     SequenceNumber = "sequenceNumber",
     Data = "data",
     Arrival = "approximateArrivalTimestamp",
+    SubSequence = "subSequenceNumber",
+    HashKey = "explicitHashKey",
 } passes "kinesisSchemaVersion");
+
+/// Members that only the text of a record has which was taken out of an aggregate, in the words
+/// of the Kinesis client library: its place in there, and its own hash key.
+pub(super) const SUB_SEQUENCE: &str = "subSequenceNumber";
+pub(super) const HASH_KEY: &str = "explicitHashKey";
 
 /// What `kinesis` holds, values still as text.
 #[derive(Debug, Default)]
@@ -31,7 +38,15 @@ pub(super) struct KinesisBody<'a> {
     arrival: Option<&'a str>,
     partition_key: Option<&'a str>,
     data: Option<&'a str>,
+    packed: Option<Box<Packed<'a>>>,
     decoded: OnceLock<Result<Vec<u8>, Box<DecodeError>>>,
+}
+
+/// What a record's text tells of the aggregate that it was in.
+#[derive(Debug, Default)]
+struct Packed<'a> {
+    sub_sequence: Option<&'a str>,
+    hash_key: Option<&'a str>,
 }
 
 impl<'a> KinesisBody<'a> {
@@ -49,9 +64,35 @@ impl<'a> KinesisBody<'a> {
                 Member::SequenceNumber => self.sequence_number = cursor.text()?,
                 Member::Data => self.data = Some(cursor.raw()?),
                 Member::Arrival => self.arrival = Some(cursor.raw()?),
+                Member::SubSequence => self.packed().sub_sequence = Some(cursor.raw()?),
+                Member::HashKey => self.packed().hash_key = Some(cursor.raw()?),
             }
         }
         Ok(())
+    }
+
+    fn packed(&mut self) -> &mut Packed<'a> {
+        self.packed.get_or_insert_default()
+    }
+
+    /// Its place in the aggregate that it was in.
+    pub(super) fn sub_sequence(&self) -> Option<u32> {
+        self.packed.as_ref()?.sub_sequence?.parse().ok()
+    }
+
+    pub(super) fn explicit_hash_key(&self) -> Option<Cow<'a, str>> {
+        read_text(Some(self.packed.as_ref()?.hash_key?), HASH_KEY).ok()
+    }
+
+    /// Whether the text of the data begins so, its quote included.
+    #[inline]
+    pub(super) fn begins_with(&self, text: &str) -> bool {
+        self.data.is_some_and(|data| data.starts_with(text))
+    }
+
+    /// The texts of the partition key and of the data.
+    pub(super) fn texts(&self) -> Option<(&'a str, &'a str)> {
+        self.partition_key.zip(self.data)
     }
 
     pub(super) fn arrival(&self) -> Option<Timestamp> {

@@ -196,7 +196,8 @@ impl<'a> SqsBody<'a> {
         // A body that is no string is nobody's envelope, and the message still has its key.
         let inner = if self.text().is_ok() { self.inner()? } else { None };
         match inner.as_ref().map(|inner| &inner.body) {
-            None => Ok(self.own_key()),
+            // Nothing is taken out of a record that stands alone.
+            None | Some(Body::User(_)) => Ok(self.own_key()),
             Some(Body::DynamoDb(body)) => body.keys(),
             Some(Body::Kinesis(body)) => body.key(),
             Some(Body::Sqs(body)) => Ok(body.own_key()),
@@ -217,7 +218,7 @@ impl<'a> SqsBody<'a> {
         };
         let root = match &inner.body {
             Body::DynamoDb(body) => return body.change(&inner),
-            Body::Kinesis(_) => "data",
+            Body::Kinesis(_) | Body::User(_) => "data",
             Body::Sqs(_) => "body",
         };
         let document = self

@@ -360,6 +360,9 @@ impl Progress {
             hash.update(part.len().to_le_bytes());
             hash.update(part);
         }
+        if let Some(place) = record.sub_sequence() {
+            hash.update(place.to_le_bytes());
+        }
         let hash = hash.finalize();
         let mut mark = Mark::default();
         mark.copy_from_slice(&hash[..10]);

@@ -110,7 +110,9 @@ pub(super) fn check_payload(notice: &Notice, records: &[Record<'_>]) -> Result<(
     if !records.iter().all(is_of_stream) {
         return Err(Refused::PayloadOfOtherStream);
     }
-    let (found, expected) = (records.len() as u64, notice.batch_size);
+    // The mapping counts an aggregate as one.
+    let delivered = records.iter().filter(|record| record.is_first_of_element());
+    let (found, expected) = (delivered.count() as u64, notice.batch_size);
     if found < expected { Err(Refused::PayloadNotWhole { found, expected }) } else { Ok(()) }
 }
 

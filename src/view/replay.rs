@@ -24,6 +24,7 @@ use crate::{
     record::{Source, Timestamp},
 };
 use serde_json::json;
+use std::collections::BTreeSet;
 
 impl Served {
     /// Takes records of an archive in.
@@ -54,11 +55,20 @@ impl Served {
         let mut measures = Measures::default();
         self.work(records, &mut outcomes, &mut measures, (call, Origin::Archive)).await?;
         let of = |wanted: Outcome| outcomes.iter().filter(|it| **it == wanted).count() as u64;
-        let unfinished = outcomes.iter().enumerate().filter(|(_, outcome)| !outcome.is_finished());
+        // A given record may be an aggregate: it is unfinished if anything in it is.
+        let mut given = records.iter().scan(0, |seen, record| {
+            *seen += usize::from(record.is_first_of_element());
+            Some(*seen - 1)
+        });
+        let unfinished = outcomes.iter().filter_map(|outcome| {
+            let index = given.next()?;
+            (!outcome.is_finished()).then_some(index)
+        });
+        let unfinished: BTreeSet<usize> = unfinished.collect();
         Ok(Replayed {
             applied: of(Outcome::Applied),
             skipped: of(Outcome::AlreadyApplied),
-            unfinished: unfinished.map(|(index, _)| index).collect(),
+            unfinished: unfinished.into_iter().collect(),
         })
     }
 

@@ -2,6 +2,7 @@
 //! refused.
 
 use crate::{
+    aggregates::packed,
     backfill::exported::Folder,
     oracle,
     parked::{changefold, scripted},
@@ -163,6 +164,33 @@ fn an_archive_is_applied_once_whatever_the_order_of_its_files() {
         let (code, counts, said) = desk.replay(archive.path(), &[]);
         assert_eq!((code, counts), (Some(0), (0, 2_500)), "{said}");
         desk.is_exact(0, &items(&records, false)).await;
+    });
+}
+
+/// An archive may keep what a producer's library packed, as the stream has it.
+#[test]
+fn aggregates_in_an_archive_count_by_what_is_in_them() {
+    with_a_desk(async |desk| {
+        let clicks: Vec<Value> = (0..60).map(|it| record("clicks", it, it, 0)).collect();
+        let aggregates = clicks.chunks(6).map(|together| {
+            let user_record = |record: &Value| {
+                let data = record["kinesis"]["data"].as_str().unwrap();
+                let key = record["kinesis"]["partitionKey"].as_str().unwrap().to_owned();
+                (key, None, base64_simd::STANDARD.decode_to_vec(data).unwrap())
+            };
+            let packed: Vec<_> = together.iter().map(user_record).collect();
+            let mut aggregate = together[0].clone();
+            let data = base64_simd::STANDARD.encode_to_string(packed::aggregate(&packed));
+            aggregate["kinesis"]["data"] = data.into();
+            aggregate
+        });
+        let aggregates: Vec<Value> = aggregates.collect();
+        desk.deliver(&aggregates[3..5]).await;
+        let archive = desk.folder.path().join("clicks.jsonl");
+        fs::write(&archive, lines(&aggregates)).unwrap();
+        assert_eq!(desk.replay(&archive, &[]).1, (48, 12));
+        assert_eq!(desk.replay(&archive, &[]).1, (0, 60));
+        desk.is_exact(0, &items(&clicks, false)).await;
     });
 }
 

@@ -9,6 +9,8 @@
 #[cfg(feature = "local")]
 mod account;
 #[cfg(feature = "local")]
+mod aggregates;
+#[cfg(feature = "local")]
 mod alarms;
 mod archive;
 #[cfg(feature = "local")]

@@ -64,6 +64,21 @@ fn unpacked_records_are_told_apart_by_their_data() {
     assert_eq!(of("e30="), of("e30="));
 }
 
+/// Those of an aggregate that is taken apart here: their place in it is always the same.
+#[test]
+fn user_records_are_told_apart_by_their_place() {
+    // One key, one hash key of none, twice the data `{}`.
+    let message = b"\x0a\x01a\x1a\x06\x08\x00\x1a\x02{}\x1a\x06\x08\x00\x1a\x02{}";
+    let data = [&b"\xf3\x89\x9a\xc2"[..], message, &md5::Md5::digest(message)[..]].concat();
+    let data = base64_simd::STANDARD.encode_to_string(data);
+    let payload = event("1545084650.987", ("1", &data), "clicks");
+    let batch = event::parse(payload.as_bytes());
+    let [one, other] = batch.records().unwrap() else { panic!("not two records") };
+    let (one, other) = (progress(4).place(one), progress(4).place(other));
+    assert_eq!(one.row, other.row);
+    assert_ne!(one.mark, other.mark);
+}
+
 #[test]
 fn consumers_and_stripes_have_rows_of_their_own() {
     let item = r#"{"Records":[{"eventSource":"aws:dynamodb","eventName":"INSERT",
