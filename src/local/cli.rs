@@ -109,6 +109,9 @@ struct ReplayArgs {
     /// where that is not there, AWS's defaults].
     #[arg(long, value_name = "PATH")]
     template: Option<PathBuf>,
+    /// The function to take event sources of, when the template has several.
+    #[arg(long, value_name = "LOGICAL_ID")]
+    function: Option<String>,
     /// The event source to use, when the template has several of the fixture's kind.
     #[arg(long, value_name = "LOGICAL_ID")]
     event_source: Option<String>,

@@ -70,7 +70,7 @@ pub struct Entry {
     pub sequence_number: SequenceNumber<'static>,
     /// Hash of the item key or partition key: chooses the sub-lane.
     pub key: u64,
-    /// The record's own arrival time; only reported, never counted with.
+    /// The record's own arrival time: reported, and held against the starting position.
     pub arrival: Option<Timestamp>,
     /// When the record came into the stream, in virtual time: its age counts from here.
     /// Zero for a backlog.

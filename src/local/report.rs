@@ -72,6 +72,8 @@ struct Document<'a> {
     records: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     filtered: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    passed: Option<u64>,
     invocations: u64,
     failed_invocations: u64,
     bisects: u64,
@@ -108,6 +110,7 @@ impl Report {
             seed: self.seed,
             records: summary.records,
             filtered: summary.filtered,
+            passed: summary.passed,
             invocations: summary.invocations,
             failed_invocations: summary.failed_invocations,
             bisects: summary.bisects,
@@ -176,8 +179,11 @@ impl Report {
         push(
             text,
             format_args!(
-                "{} records{} in {} invocations, {} failed, {} bisects, {}.{:03} s of {} time",
+                "{} records{}{} in {} invocations, {} failed, {} bisects, {}.{:03} s of {} time",
                 summary.records,
+                summary.passed.map_or_else(String::new, |it| {
+                    format!(", {it} before the starting position,")
+                }),
                 summary.filtered.map_or_else(String::new, |it| format!(", {it} filtered out,")),
                 summary.invocations,
                 summary.failed_invocations,

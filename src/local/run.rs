@@ -75,6 +75,8 @@ pub struct Summary {
     pub records: u64,
     /// Those of them that no filter took; none where the mapping has no filters.
     pub filtered: Option<u64>,
+    /// Those of them that came before the starting position; none where it is no moment.
+    pub passed: Option<u64>,
     /// Calls of the function, duplicates included.
     pub invocations: u64,
     /// Calls that ended without a reply.
@@ -444,6 +446,8 @@ impl<'t, T: Target> Run<'t, T> {
         self.summary.bisects = self.lanes.iter().map(|lane| lane.machine.bisects()).sum();
         let filtered = self.lanes.iter().map(|lane| lane.machine.filtered()).sum();
         self.summary.filtered = (!self.parameters.filters.is_empty()).then_some(filtered);
+        let passed = self.lanes.iter().map(|lane| lane.machine.passed()).sum();
+        self.summary.passed = self.parameters.starting_timestamp.map(|_| passed);
         self.summary.elapsed = self.clock.elapsed();
         self.summary.is_in_real_time = self.clock.is_real();
         if let Some(faults) = &self.faults {

@@ -9,10 +9,13 @@
 mod document;
 
 use self::document::Document;
-use super::mapping::{ParameterError, Parameters, StartingPosition};
+use super::mapping::{ParameterError, Parameters};
 use crate::{encoding, record::Source};
 use serde_json::{Map, Value};
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 /// Where a project made after this one has its template.
 pub const TEMPLATE_DEFAULT: &str = "infra/template.yaml";
@@ -134,10 +137,24 @@ pub enum TemplateError {
         /// What it has instead.
         found: String,
     },
+    /// No function of this name, or none with a stream.
+    #[error(
+        "template {path}: no stream event source calls a function `{logical_id}`; functions \
+         with one: {found}",
+        path = path.display()
+    )]
+    NoFunction {
+        /// As given.
+        path: PathBuf,
+        /// The wanted logical id.
+        logical_id: String,
+        /// What it has instead.
+        found: String,
+    },
     /// Several fit, and the choice is the user's.
     #[error(
         "template {path}: several {kind} event sources fit: {found}; \
-         choose one with --event-source",
+         choose one with --event-source, or a function with --function",
         path = path.display()
     )]
     Ambiguous {
@@ -189,6 +206,25 @@ impl Template {
             }
         }
         Ok(Self { path: path.to_owned(), document, written })
+    }
+
+    /// The template as if it had this function alone: only its event sources are left.
+    ///
+    /// # Errors
+    /// No event source of a stream calls a function of this logical id.
+    pub fn of_function(mut self, logical_id: &str) -> Result<Self, TemplateError> {
+        let of_all: BTreeSet<&str> =
+            self.written.iter().map(|written| &*written.function_logical_id).collect();
+        if !of_all.contains(logical_id) {
+            let found = of_all.into_iter().collect::<Vec<_>>().join(", ");
+            return Err(TemplateError::NoFunction {
+                path: self.path.clone(),
+                logical_id: logical_id.to_owned(),
+                found: if found.is_empty() { "none".to_owned() } else { found },
+            });
+        }
+        self.written.retain(|written| written.function_logical_id == logical_id);
+        Ok(self)
     }
 
     /// The event source of this kind, or the one of this name among them.
@@ -312,19 +348,14 @@ fn parameters(document: &Document, written: &Written) -> Result<Parameters, Para
             _ => parameters.set(name, &document.resolve(value))?,
         }
     }
-    let position = |found: &str, expected| ParameterError::Invalid {
-        name: "StartingPosition".to_owned(),
-        found: found.to_owned(),
-        expected,
-    };
     if !written.properties.contains_key("StartingPosition") {
-        return Err(position("missing", "TRIM_HORIZON or LATEST: AWS demands it for a stream"));
+        return Err(ParameterError::Invalid {
+            name: "StartingPosition".to_owned(),
+            found: "missing".to_owned(),
+            expected: "TRIM_HORIZON or LATEST: AWS demands it for a stream",
+        });
     }
-    if written.source == Source::DynamoDb
-        && parameters.starting_position == StartingPosition::AtTimestamp
-    {
-        return Err(position("\"AT_TIMESTAMP\"", "TRIM_HORIZON or LATEST for DynamoDB"));
-    }
+    parameters.check(written.source)?;
     Ok(parameters)
 }
 

@@ -332,3 +332,45 @@ fn a_lambda_event_and_its_lines_give_the_same_views() {
         assert_eq!(desk.document(&[fixture], 0)["views"], expected, "{fixture}");
     }
 }
+
+#[test]
+fn a_mapping_begins_at_its_moment() {
+    let clicks = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/clicks.jsonl");
+    let lines = std::fs::read_to_string(&clicks).unwrap();
+    let moment = 1_772_443_800.5;
+    let arrivals = lines.lines().map(|line| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        line["kinesis"]["approximateArrivalTimestamp"].as_f64().unwrap()
+    });
+    let before = arrivals.filter(|arrival| *arrival < moment).count();
+    assert!((20..80).contains(&before), "{before}");
+    let replay = |settings: &[&str]| {
+        let root = env!("CARGO_MANIFEST_DIR");
+        let fixed = ["replay", clicks.to_str().unwrap(), "--views", "views/clicks.sql"];
+        let settings = settings.iter().flat_map(|setting| ["--set", setting]);
+        let output = Command::new(env!("CARGO_BIN_EXE_changefold"))
+            .current_dir(root)
+            .args(fixed)
+            .args(["--format", "json"])
+            .args(settings)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (serde_json::from_slice::<Value>(&output.stdout).unwrap_or_default(), said)
+    };
+    let at = "StartingPosition=AT_TIMESTAMP";
+    let (document, said) = replay(&[at, &format!("StartingPositionTimestamp={moment}")]);
+    assert_eq!(document["passed"], before, "{said}");
+    let counted: u64 = document["views"]["pages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["clicks"].as_u64().unwrap())
+        .sum();
+    let poison = document["quarantined"]["count"].as_u64().unwrap();
+    assert_eq!(counted + poison, 100 - before as u64, "{document}");
+    let (_, said) = replay(&[at]);
+    assert!(said.contains("`StartingPositionTimestamp` is missing"), "{said}");
+    let (document, said) = replay(&["StartingPosition=LATEST"]);
+    assert!(document["passed"].is_null() && said.contains("played from its first"), "{said}");
+}

@@ -10,7 +10,7 @@ use crate::{
         checkpoint::Checkpoints,
         clock::VirtualClock,
         faults::Faults,
-        mapping::{Millis, Parameters},
+        mapping::{Millis, Parameters, StartingPosition},
         report::Report,
         run::{self, RunError, Setting, Summary},
         source::Fixtures,
@@ -85,6 +85,13 @@ fn mapping(
     for (name, value) in &arguments.assignments {
         parameters.set(name, &Value::String(value.clone()))?;
     }
+    parameters.check(fixtures.source())?;
+    if parameters.starting_position == StartingPosition::Latest {
+        talk(format_args!(
+            "StartingPosition is LATEST: the fixture is played from its first record, as if the \
+             mapping had been there before it"
+        ));
+    }
     let timeout = Millis::from(event_source.function_timeout_s) * 1000;
     Ok((parameters, timeout, event_source.function_logical_id.clone()))
 }
@@ -109,11 +116,17 @@ fn warn_of_filters(parameters: &Parameters, source: Source, keeps_views: bool) {
 
 /// The event source that fits the fixture: the template's, or without one what is assumed.
 fn event_source(arguments: &ReplayArgs, kind: Source) -> Result<EventSource, Complaint> {
-    let chosen = arguments.event_source.as_deref();
+    let (chosen, function) = (arguments.event_source.as_deref(), arguments.function.as_deref());
     let path = arguments.template.as_deref();
     match Template::read(path.unwrap_or(Path::new(TEMPLATE_DEFAULT))) {
-        Ok(template) => Ok(template.event_source(kind, chosen)?),
-        Err(error) if path.is_none() && error.is_not_there() => match chosen {
+        Ok(template) => {
+            let template = match function {
+                Some(function) => template.of_function(function)?,
+                None => template,
+            };
+            Ok(template.event_source(kind, chosen)?)
+        }
+        Err(error) if path.is_none() && error.is_not_there() => match chosen.or(function) {
             None => {
                 talk(format_args!(
                     "no {TEMPLATE_DEFAULT} here: the mapping has AWS's defaults with \

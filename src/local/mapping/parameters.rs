@@ -10,8 +10,13 @@ mod value;
 
 pub use self::destination::Destination;
 
-use self::value::{boolean, integer, limit, reports_batch_item_failures, starting_position};
-use crate::local::filter::{Criteria, CriteriaError};
+use self::value::{
+    boolean, integer, limit, moment, reports_batch_item_failures, starting_position,
+};
+use crate::{
+    local::filter::{Criteria, CriteriaError},
+    record::{Source, Timestamp},
+};
 use serde_json::Value;
 
 /// How a mapping batches, retries and gives up. `Default` is AWS's default for streams.
@@ -37,8 +42,11 @@ pub struct Parameters {
     pub on_failure: Option<Destination>,
     /// `FilterCriteria`: the records that the function gets.
     pub filters: Criteria,
-    /// `StartingPosition`. The shard does not read it: whoever feeds the shard decides.
+    /// `StartingPosition`. A shard is fed from its first record; what arrived before the moment
+    /// of `AT_TIMESTAMP` it passes. `LATEST` is for whoever feeds it.
     pub starting_position: StartingPosition,
+    /// `StartingPositionTimestamp`: the moment of `AT_TIMESTAMP`.
+    pub starting_timestamp: Option<Timestamp>,
 }
 
 impl Default for Parameters {
@@ -54,6 +62,7 @@ impl Default for Parameters {
             on_failure: None,
             filters: Criteria::default(),
             starting_position: StartingPosition::TrimHorizon,
+            starting_timestamp: None,
         }
     }
 }
@@ -65,7 +74,7 @@ pub enum StartingPosition {
     TrimHorizon,
     /// `LATEST`: only what comes after the mapping began.
     Latest,
-    /// `AT_TIMESTAMP`: Kinesis only.
+    /// `AT_TIMESTAMP`: the first record that arrived at a moment or later; Kinesis only.
     AtTimestamp,
 }
 
@@ -120,9 +129,11 @@ fn only(allowed: &str) -> String {
     if allowed.is_empty() { String::new() } else { format!(" (only {allowed} is)") }
 }
 
+const STARTING_TIMESTAMP: &str = "StartingPositionTimestamp";
+
 const ON_FAILURE: &str = "DestinationConfig.OnFailure.Destination";
 
-const HONOURED: [&str; 14] = [
+const HONOURED: [&str; 15] = [
     "BatchSize",
     "MaximumBatchingWindowInSeconds",
     "ParallelizationFactor",
@@ -134,14 +145,14 @@ const HONOURED: [&str; 14] = [
     ON_FAILURE,
     "FilterCriteria",
     "StartingPosition",
+    STARTING_TIMESTAMP,
     "Enabled",
     "Tags",
     "MetricsConfig",
 ];
 
 /// AWS's names that the desk knows and cannot honour whatever their value.
-const NOT_HONOURED: [&str; 12] = [
-    "StartingPositionTimestamp",
+const NOT_HONOURED: [&str; 11] = [
     "ScalingConfig",
     "ProvisionedPollerConfig",
     "LoggingConfig",
@@ -197,6 +208,7 @@ impl Parameters {
             ON_FAILURE => self.on_failure = destination::single(name, value)?,
             "FilterCriteria" => self.filters = filters::criteria(name, value)?,
             "StartingPosition" => self.starting_position = starting_position(name, value)?,
+            STARTING_TIMESTAMP => self.starting_timestamp = Some(moment(name, value)?),
             "Tags" | "MetricsConfig" => {}
             _ => return unhonoured(name, value),
         }
@@ -205,6 +217,42 @@ impl Parameters {
 }
 
 /// Lets a value stand that changes nothing, and refuses every other.
+impl Parameters {
+    /// Checks what one parameter cannot tell: whether they go together, and with the source.
+    ///
+    /// # Errors
+    /// A combination that AWS refuses.
+    pub fn check(&self, source: Source) -> Result<(), ParameterError> {
+        let is_at_timestamp = self.starting_position == StartingPosition::AtTimestamp;
+        let invalid = |name: &str, found: &str, expected| ParameterError::Invalid {
+            name: name.to_owned(),
+            found: found.to_owned(),
+            expected,
+        };
+        if is_at_timestamp && source == Source::DynamoDb {
+            let expected = "TRIM_HORIZON or LATEST for DynamoDB";
+            return Err(invalid("StartingPosition", "\"AT_TIMESTAMP\"", expected));
+        }
+        match (is_at_timestamp, self.starting_timestamp) {
+            (true, None) => {
+                let expected = "Unix time in seconds, because StartingPosition is AT_TIMESTAMP";
+                Err(invalid(STARTING_TIMESTAMP, "missing", expected))
+            }
+            (false, Some(_)) => {
+                let expected = "nothing, because StartingPosition is not AT_TIMESTAMP";
+                Err(invalid(STARTING_TIMESTAMP, "set", expected))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a mapping that begins now would be given a record that arrived at this moment.
+    pub(crate) fn begins_at(&self, arrival: Option<Timestamp>) -> bool {
+        let from = self.starting_timestamp;
+        from.zip(arrival).is_none_or(|(from, arrival)| arrival >= from)
+    }
+}
+
 fn unhonoured(name: &str, value: &Value) -> Result<(), ParameterError> {
     let (changes_nothing, allowed) = match name {
         "Enabled" => (boolean(name, value)?, "true"),
@@ -336,12 +384,59 @@ mod tests {
         let scaling = "mapping parameter `ScalingConfig` is not honoured by the desk yet; \
                        take it out to run";
         check_refused("ScalingConfig", &json!({"MaximumConcurrency": 2}), scaling);
-        for (name, value) in
-            [("Enabled", json!(false)), ("StartingPositionTimestamp", json!(1_700_000_000))]
-        {
-            let error = Parameters::default().set(name, &value).unwrap_err();
-            assert!(matches!(error, ParameterError::NotHonoured { .. }), "{name}: {error}");
+        let error = Parameters::default().set("Enabled", &json!(false)).unwrap_err();
+        assert!(matches!(error, ParameterError::NotHonoured { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_starting_position_goes_with_its_source_and_its_moment() {
+        let check = |position: &str, moment: Option<Value>, source| {
+            let mut parameters = Parameters::default();
+            parameters.set("StartingPosition", &json!(position)).unwrap();
+            if let Some(moment) = moment {
+                parameters.set(STARTING_TIMESTAMP, &moment).unwrap();
+            }
+            parameters.check(source).map_err(|error| error.to_string())
+        };
+        let moment = || Some(json!(1_772_442_000.5));
+        assert_eq!(check("AT_TIMESTAMP", moment(), Source::Kinesis), Ok(()));
+        assert_eq!(check("LATEST", None, Source::DynamoDb), Ok(()));
+        let refused = |position, moment, source, name: &str, why: &str| {
+            let said = format!("mapping parameter `{name}` is {why}");
+            assert_eq!(check(position, moment, source), Err(said));
+        };
+        refused(
+            "AT_TIMESTAMP",
+            moment(),
+            Source::DynamoDb,
+            "StartingPosition",
+            "\"AT_TIMESTAMP\", expected TRIM_HORIZON or LATEST for DynamoDB",
+        );
+        refused(
+            "AT_TIMESTAMP",
+            None,
+            Source::Kinesis,
+            STARTING_TIMESTAMP,
+            "missing, expected Unix time in seconds, because StartingPosition is AT_TIMESTAMP",
+        );
+        refused(
+            "LATEST",
+            moment(),
+            Source::Kinesis,
+            STARTING_TIMESTAMP,
+            "set, expected nothing, because StartingPosition is not AT_TIMESTAMP",
+        );
+        for text in [json!("1772442000.5"), json!(1_772_442_000.5)] {
+            check_set(STARTING_TIMESTAMP, &text, |parameters| {
+                parameters.starting_timestamp = Some(Timestamp(1_772_442_000_500));
+            });
         }
+        check_refused(
+            STARTING_TIMESTAMP,
+            &json!("2026-03-02"),
+            "mapping parameter `StartingPositionTimestamp` is \"2026-03-02\", expected Unix \
+             time in seconds, such as 1772442000.5",
+        );
     }
 
     #[test]

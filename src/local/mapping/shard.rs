@@ -26,6 +26,9 @@ pub struct Shard {
     deliveries: VecDeque<OnFailure>,
     bisects: u64,
     filtered: u64,
+    /// Whether a record was met that the mapping begins with.
+    has_begun: bool,
+    passed: u64,
 }
 
 impl Shard {
@@ -45,17 +48,26 @@ impl Shard {
             deliveries: VecDeque::new(),
             bisects: 0,
             filtered: 0,
+            has_begun: false,
+            passed: 0,
         }
     }
 
-    /// Adds the next record of the shard. One that no filter takes has met its fate with that:
-    /// it joins no batch, and the checkpoint passes it like a finished one.
+    /// Adds the next record of the shard. One that came before the mapping's starting position,
+    /// or that no filter takes, has met its fate with that: it joins no batch, and the checkpoint
+    /// passes it like a finished one.
     ///
     /// # Panics
     /// The shard is closed, or the record's sequence number is lower than one before it.
     pub fn offer(&mut self, entry: Entry) {
         assert!(!self.closed, "a closed shard takes no more records");
         self.progress.begin(&entry.sequence_number);
+        self.has_begun = self.has_begun || self.parameters.begins_at(entry.arrival);
+        if !self.has_begun {
+            self.passed += 1;
+            self.progress.resolve(&entry.sequence_number);
+            return;
+        }
         // AWS filters before batches are made and does not filter again at a retry.
         if !self.parameters.filters.takes(self.identity.source, &entry.body) {
             self.filtered += 1;
@@ -148,6 +160,12 @@ impl Shard {
     #[must_use]
     pub fn filtered(&self) -> u64 {
         self.filtered
+    }
+
+    /// How many records came before the starting position.
+    #[must_use]
+    pub fn passed(&self) -> u64 {
+        self.passed
     }
 
     /// The parameters the shard works by.

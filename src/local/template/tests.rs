@@ -113,9 +113,23 @@ fn the_choice_is_by_kind_and_names_what_there_is() {
     assert_eq!(
         missing(&two, Source::DynamoDb, None),
         "template t.yaml: several DynamoDB event sources fit: Jobs (DynamoDB), \
-         OrderChanges (DynamoDB); choose one with --event-source"
+         OrderChanges (DynamoDB); choose one with --event-source, or a function with --function"
     );
     assert!(template(&two).event_source(Source::DynamoDb, Some("OrderChanges")).is_ok());
+}
+
+#[test]
+fn a_function_of_several_is_chosen_by_its_logical_id() {
+    let two = TEMPLATE.replace("Type: SQS\n", "Type: DynamoDB\n");
+    let of = |function| template(&two).of_function(function);
+    assert_eq!(
+        of("Nobody").unwrap_err().to_string(),
+        "template t.yaml: no stream event source calls a function `Nobody`; functions with one: \
+         Counter, Views"
+    );
+    let found = of("Counter").unwrap().event_source(Source::Kinesis, None).unwrap();
+    assert_eq!(found.logical_id, "ClickMapping");
+    assert!(of("Counter").unwrap().event_source(Source::DynamoDb, Some("OrderChanges")).is_err());
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! parameter, the value and what would work when it refuses.
 
 use super::{ParameterError, StartingPosition};
+use crate::record::Timestamp;
 use serde_json::Value;
 use std::ops::RangeInclusive;
 
@@ -78,6 +79,20 @@ pub(super) fn reports_batch_item_failures(
         ["ReportBatchItemFailures"] => Ok(true),
         _ => Err(invalid(name, value, expected)),
     }
+}
+
+/// A moment in Unix seconds, fractions allowed.
+#[expect(clippy::cast_possible_truncation, reason = "the conversion saturates")]
+pub(super) fn moment(name: &str, value: &Value) -> Result<Timestamp, ParameterError> {
+    let seconds = match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    let seconds: f64 = seconds
+        .filter(|seconds: &f64| seconds.is_finite() && *seconds >= 0.0)
+        .ok_or_else(|| invalid(name, value, "Unix time in seconds, such as 1772442000.5"))?;
+    Ok(Timestamp((seconds * 1_000.0).round() as i64))
 }
 
 pub(super) fn starting_position(
