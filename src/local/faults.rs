@@ -351,7 +351,7 @@ fn numbers(records: &[Entry]) -> impl Iterator<Item = &SequenceNumber<'static>> 
 /// How likely a fault is, by the size of the batch: 12 % for one record, 72 % for ten, 96 %
 /// from 16 on. Few large batches then meet as many kinds as many small ones.
 fn percent(records: usize) -> u32 {
-    if records == 1 {
+    if records <= 1 {
         return 12;
     }
     let root = u32::try_from(records.isqrt()).unwrap_or(u32::MAX);

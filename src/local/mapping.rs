@@ -10,8 +10,7 @@
 //! stream order; the checkpoint never retreats and never passes an unfinished record; the call
 //! sequences are those recorded from AWS.
 //!
-//! What it gives up: tumbling windows and resharding are not honoured, and
-//! [`Parameters::set`] refuses them by name. The source's own retention is not modelled: with
+//! What it gives up: resharding is not modelled. The source's own retention is not modelled: with
 //! unlimited retries and no maximum age a poison record blocks its sub-lane for ever.
 
 mod checkpoint;
@@ -20,12 +19,14 @@ mod on_failure;
 mod parameters;
 mod reply;
 mod shard;
+mod window;
 
 pub use self::{
     on_failure::{Condition, OnFailure},
     parameters::{Destination, ParameterError, Parameters, StartingPosition},
     reply::Reply,
     shard::Shard,
+    window::{STATE_BYTES_MAX, WindowCall},
 };
 
 use crate::record::{SequenceNumber, Source, Timestamp};
@@ -79,30 +80,44 @@ pub struct Entry {
     pub body: Bytes,
 }
 
-/// Consecutive records of one batch; cheap to clone, reads as a slice of [`Entry`].
+/// What one call delivers: consecutive records of one batch, none at a window's end. Cheap to
+/// clone, reads as a slice of [`Entry`].
 #[derive(Debug, Clone)]
 pub struct Records {
     batch: Arc<[Entry]>,
     range: Range<usize>,
+    window: Option<Arc<WindowCall>>,
 }
 
 impl Records {
     fn whole(batch: Vec<Entry>) -> Self {
         let range = 0..batch.len();
-        Self { batch: batch.into(), range }
+        Self { batch: batch.into(), range, window: None }
+    }
+
+    /// The same, as a call of a window.
+    fn in_window(&self, window: Option<WindowCall>) -> Self {
+        Self { window: window.map(Arc::new), ..self.clone() }
+    }
+
+    /// What the function is told of the window that they belong to, if the mapping has windows.
+    #[must_use]
+    pub fn window(&self) -> Option<&WindowCall> {
+        self.window.as_deref()
     }
 
     fn split_at(&self, index: usize) -> (Self, Self) {
         let middle = self.range.start + index;
-        let left = Self { batch: Arc::clone(&self.batch), range: self.range.start..middle };
-        let right = Self { batch: Arc::clone(&self.batch), range: middle..self.range.end };
+        let left = Self { range: self.range.start..middle, ..self.clone() };
+        let right = Self { range: middle..self.range.end, ..self.clone() };
         (left, right)
     }
 
-    /// The JSON event of these records: `{"Records":[…]}`, each record byte for byte.
+    /// The JSON event of these records: `{"Records":[…]}`, each record byte for byte, and behind
+    /// them what is told of their window.
     #[must_use]
     pub fn event(&self) -> Vec<u8> {
-        let mut event = Vec::with_capacity(event_bytes(self));
+        let mut event = Vec::with_capacity(self.event_bytes());
         event.extend_from_slice(ENVELOPE_OPEN);
         for (index, entry) in self.iter().enumerate() {
             if index > 0 {
@@ -110,8 +125,19 @@ impl Records {
             }
             event.extend_from_slice(&entry.body);
         }
-        event.extend_from_slice(ENVELOPE_CLOSE);
+        event.push(b']');
+        event.extend_from_slice(self.members());
+        event.push(b'}');
         event
+    }
+
+    fn members(&self) -> &[u8] {
+        self.window().map_or(&[], |window| window.members().as_bytes())
+    }
+
+    /// The length of the event in bytes.
+    fn event_bytes(&self) -> usize {
+        event_bytes(self) + self.members().len()
     }
 }
 

@@ -371,6 +371,8 @@ fn a_mapping_begins_at_its_moment() {
     assert_eq!(counted + poison, 100 - before as u64, "{document}");
     let (_, said) = replay(&[at]);
     assert!(said.contains("`StartingPositionTimestamp` is missing"), "{said}");
+    let (_, said) = replay(&["TumblingWindowInSeconds=60"]);
+    assert!(said.contains("neither views nor a processor take windows"), "{said}");
     let (document, said) = replay(&["StartingPosition=LATEST"]);
     assert!(document["passed"].is_null() && said.contains("played from its first"), "{said}");
 }

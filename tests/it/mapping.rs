@@ -3,6 +3,7 @@
 
 mod reference;
 mod run;
+mod windows;
 
 use self::{
     reference::reference,

@@ -249,8 +249,12 @@ fn a_key_or_value_we_do_not_know_names_line_and_key() {
         "line 2: unknown mapping parameter `BatchSise`; did you mean `BatchSize`?",
     );
     check_error(
-        r#"{"id":"x","records":1,"mapping":{"TumblingWindowInSeconds":2}}"#,
-        "line 2: mapping parameter `TumblingWindowInSeconds` is not honoured",
+        r#"{"id":"x","records":1,"mapping":{"KmsKeyArn":"a"}}"#,
+        "line 2: mapping parameter `KmsKeyArn` is not honoured",
+    );
+    check_error(
+        r#"{"id":"x","records":1,"mapping":{"TumblingWindowInSeconds":2,"ParallelizationFactor":2}}"#,
+        "line 2: mapping parameter `ParallelizationFactor` is 2, expected 1, because",
     );
     check_error(r#"{"id":"x"}"#, "line 2, column 10: missing field `records`");
     check_error(r#"{"id":"x","records":-1}"#, "line 2, column 22: invalid value");

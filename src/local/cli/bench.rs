@@ -106,6 +106,11 @@ pub(super) trait Bench {
         false
     }
 
+    /// Whether the function answers the calls of tumbling windows: a library's does not.
+    fn takes_windows(&self) -> bool {
+        false
+    }
+
     /// What takes real time.
     fn pace(&self) -> Pace {
         if self.is_remote() { Pace::RealSleep } else { Pace::Virtual }

@@ -146,6 +146,10 @@ impl Bench for ExecBench {
         !self.views.paths.is_empty()
     }
 
+    fn takes_windows(&self) -> bool {
+        self.views.paths.is_empty()
+    }
+
     fn pace(&self) -> Pace {
         Pace::Real
     }

@@ -44,6 +44,12 @@ pub(super) fn replay<B: Bench>(arguments: &ReplayArgs, bench: B) -> Result<Exit,
 async fn run_once<B: Bench>(arguments: &ReplayArgs, bench: B) -> Result<Report, Complaint> {
     let fixtures = Fixtures::open(&arguments.fixtures)?;
     let (parameters, timeout, function) = mapping(arguments, &fixtures)?;
+    if parameters.tumbling_window_s.is_some() && !bench.takes_windows() {
+        return Err(Complaint::new(
+            "TumblingWindowInSeconds is set, and neither views nor a processor take windows",
+        )
+        .with_hint("take it out, or drive a function that does with --exec"));
+    }
     warn_of_filters(&parameters, fixtures.source(), bench.keeps_views());
     let checkpoints = checkpoints(arguments.state.as_deref(), &fixtures)?;
     let clock = VirtualClock::new(fixtures.time_zero(), bench.pace());

@@ -8,11 +8,13 @@
 
 use super::{
     ENVELOPE_CLOSE, ENVELOPE_OPEN, EVENT_BYTES_MAX, Entry, Invocation, InvocationId, Millis,
-    Parameters, Records, ShardIdentity, event_bytes,
+    Parameters, Records, ShardIdentity,
     on_failure::{Condition, Discard},
-    reply::{Failure, Reply, Verdict, verdict},
+    reply::{Failure, Reply, Verdict, state, verdict},
+    window::{End, Window},
 };
 use crate::{hex::hex, record::SequenceNumber};
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use std::{collections::VecDeque, sync::Arc};
 
@@ -34,6 +36,8 @@ struct Item {
     tries: u32,
     due: Millis,
     bisected: bool,
+    /// It has no records, and ends the window.
+    ends: Option<End>,
 }
 
 /// What one sub-lane could do now.
@@ -63,12 +67,15 @@ pub(super) struct Fates {
 #[derive(Debug)]
 pub(super) struct Lane {
     index: usize,
+    identity: Arc<ShardIdentity>,
     queue: VecDeque<Entry>,
     queued_body_bytes: usize,
     stack: Vec<Item>,
     in_flight: Option<InvocationId>,
     /// Discards of the batch under way, held back until it is resolved.
     deferred: Vec<Discard>,
+    /// The tumbling window that has begun, if the mapping has any.
+    window: Option<Window>,
     /// When the last call completed: the batching window counts from here.
     window_from: Millis,
     invocations: u64,
@@ -76,14 +83,16 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(index: usize, identity: &ShardIdentity) -> Self {
+    pub(super) fn new(index: usize, identity: &Arc<ShardIdentity>) -> Self {
         Self {
             index,
+            identity: Arc::clone(identity),
             queue: VecDeque::new(),
             queued_body_bytes: 0,
             stack: Vec::new(),
             in_flight: None,
             deferred: Vec::new(),
+            window: None,
             window_from: 0,
             invocations: 0,
             request_ids: RequestIds::new(identity, index),
@@ -97,7 +106,25 @@ impl Lane {
 
     /// Whether the queue holds all that one batch can take.
     pub(super) fn has_full_batch(&self, parameters: &Parameters) -> bool {
-        self.queue.len() >= parameters.batch_size || self.queued_event_bytes() > EVENT_BYTES_MAX
+        self.queue.len() >= parameters.batch_size
+            || self.queued_event_bytes() > EVENT_BYTES_MAX
+            || self.has_whole_window(parameters)
+    }
+
+    /// Whether the queue has a record of a later window than its first, so that no more can come
+    /// for that one.
+    fn has_whole_window(&self, parameters: &Parameters) -> bool {
+        let window = self.window_of_next(parameters);
+        window.zip(self.queue.back()).is_some_and(|(window, last)| window.is_before(last))
+    }
+
+    /// The window of the next batch: the one that is open, unless its first record is later.
+    fn window_of_next(&self, parameters: &Parameters) -> Option<Window> {
+        let (length_s, first) = (parameters.tumbling_window_s?, self.queue.front()?);
+        match &self.window {
+            Some(open) if !open.is_before(first) => Some(open.clone()),
+            _ => Some(Window::of(first, length_s)),
+        }
     }
 
     /// When the item on top may be called, if no call is under way.
@@ -138,8 +165,18 @@ impl Lane {
             if self.discard_expired(now, parameters, fates) {
                 continue;
             }
+            let Some(item) = self.stack.last_mut() else { continue };
+            if let Some(length_s) = parameters.tumbling_window_s {
+                // What is called without a window open begins one: the first of its records.
+                let first = item.records.first();
+                let begun = first.map(|first| Window::of(first, length_s));
+                let window = self.window.take().or(begun);
+                let call = window.as_ref().map(|it| it.call(&self.identity, item.ends));
+                item.records = item.records.in_window(call);
+                self.window = window;
+            }
             let Some(item) = self.stack.last() else { continue };
-            if event_bytes(&item.records) > EVENT_BYTES_MAX {
+            if item.records.event_bytes() > EVENT_BYTES_MAX {
                 self.fail(Failure::Oversized, now, parameters, fates);
                 continue;
             }
@@ -175,9 +212,22 @@ impl Lane {
         );
         let item = self.stack.last_mut().expect("a call under way has its item on the stack");
         self.window_from = now;
-        match verdict(reply, &item.records, parameters.report_batch_item_failures) {
+        let state = state(&reply);
+        let verdict = match verdict(reply, &item.records, parameters.report_batch_item_failures) {
+            Verdict::Success | Verdict::Partial(_) if self.window.is_some() && state.is_none() => {
+                Verdict::Failure(Failure::Reported)
+            }
+            verdict => verdict,
+        };
+        match verdict {
+            Verdict::Success if item.ends.is_some() => {
+                self.stack.pop();
+                self.window = None;
+                self.release_if_resolved(fates);
+            }
             Verdict::Success => {
                 fates.succeeded.extend(self.stack.pop().map(|item| item.records));
+                self.keep(state.as_deref(), now);
                 self.release_if_resolved(fates);
             }
             Verdict::Partial(index) => {
@@ -186,6 +236,7 @@ impl Lane {
                 self.stack.pop();
                 fates.succeeded.push(finished);
                 self.push_item(rest, now, bisected);
+                self.keep(state.as_deref(), now);
             }
             Verdict::Failure(failure) => {
                 self.fail(failure, now, parameters, fates);
@@ -195,6 +246,23 @@ impl Lane {
                 item.due = now + backoff(item.tries);
             }
         }
+    }
+
+    /// Keeps the state that a call returned; one that is too large ends its window at once.
+    fn keep(&mut self, state: Option<&RawValue>, now: Millis) {
+        let Some((window, state)) = self.window.as_mut().zip(state) else { return };
+        if window.keep(state) {
+            let last = self.last_call(End::Early, now);
+            self.stack.push(last);
+        }
+    }
+
+    /// The last call of the window, which has no records.
+    fn last_call(&mut self, end: End, now: Millis) -> Item {
+        let request_id = self.request_ids.next();
+        let records = Records::whole(Vec::new());
+        let ends = Some(end);
+        Item { records, request_id, attempts: 0, tries: 0, due: now, bisected: false, ends }
     }
 
     /// An attempt at the top item without progress: bisect, give up, or try again later.
@@ -210,6 +278,9 @@ impl Lane {
             return;
         }
         if parameters.maximum_retry_attempts.is_some_and(|retries| item.attempts > retries) {
+            if item.ends.is_some() {
+                self.window = None;
+            }
             let condition = Condition::RetryAttemptsExhausted;
             self.discard(
                 Discard {
@@ -272,7 +343,8 @@ impl Lane {
 
     fn push_item(&mut self, records: Records, due: Millis, bisected: bool) {
         let request_id = self.request_ids.next();
-        self.stack.push(Item { records, request_id, attempts: 0, tries: 0, due, bisected });
+        let ends = None;
+        self.stack.push(Item { records, request_id, attempts: 0, tries: 0, due, bisected, ends });
     }
 
     /// The next batch as a work item, or why there is none yet.
@@ -282,6 +354,12 @@ impl Lane {
         closed: bool,
         parameters: &Parameters,
     ) -> Result<Item, LaneStep> {
+        if let Some(open) = &self.window {
+            let is_over = self.queue.front().map_or(closed, |next| open.is_before(next));
+            if is_over {
+                return Ok(self.last_call(End::InTime, now));
+            }
+        }
         if !self.has_full_batch(parameters) {
             if !closed {
                 return Err(LaneStep::Hungry);
@@ -294,7 +372,8 @@ impl Lane {
                 return Err(LaneStep::Wait(self.window_from + window));
             }
         }
-        let count = self.batch_length(parameters.batch_size);
+        let window = self.window_of_next(parameters);
+        let count = self.batch_length(parameters.batch_size, window.as_ref());
         let batch: Vec<Entry> = self.queue.drain(..count).collect();
         self.queued_body_bytes -= batch.iter().map(|entry| entry.body.len()).sum::<usize>();
         Ok(Item {
@@ -304,14 +383,19 @@ impl Lane {
             tries: 0,
             due: now,
             bisected: false,
+            ends: None,
         })
     }
 
     /// How many records from the front make one event; at least one, even if it is too large.
-    fn batch_length(&self, batch_size: usize) -> usize {
+    fn batch_length(&self, batch_size: usize, window: Option<&Window>) -> usize {
         let mut bytes = ENVELOPE_OPEN.len() + ENVELOPE_CLOSE.len();
+        bytes += window.map_or(0, |window| window.call(&self.identity, None).members().len());
         let mut count = 0;
         for entry in self.queue.iter().take(batch_size) {
+            if window.is_some_and(|window| window.is_before(entry)) {
+                break;
+            }
             bytes += entry.body.len() + usize::from(count > 0);
             if count > 0 && bytes > EVENT_BYTES_MAX {
                 break;

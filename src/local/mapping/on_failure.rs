@@ -9,7 +9,7 @@ use crate::{
     record::{SequenceNumber, Source, Timestamp},
 };
 use serde::{Serialize, Serializer};
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 /// Why records were discarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -43,7 +43,7 @@ pub(super) struct Discard {
     pub(super) failure: Option<Failure>,
 }
 
-/// Discarded records, as the destination hears of them. Never empty.
+/// Discarded records, as the destination hears of them; none if it was a window's last call.
 #[derive(Debug, Clone)]
 pub struct OnFailure {
     /// The discarded records.
@@ -87,21 +87,15 @@ impl OnFailure {
     }
 
     /// Position of the first discarded record.
-    ///
-    /// # Panics
-    /// Never: a discarded item has records.
     #[must_use]
-    pub fn first(&self) -> &SequenceNumber<'static> {
-        &self.records.first().expect("a discarded item has records").sequence_number
+    pub fn first(&self) -> Option<&SequenceNumber<'static>> {
+        self.records.first().map(|record| &record.sequence_number)
     }
 
     /// Position of the last discarded record.
-    ///
-    /// # Panics
-    /// Never: a discarded item has records.
     #[must_use]
-    pub fn last(&self) -> &SequenceNumber<'static> {
-        &self.records.last().expect("a discarded item has records").sequence_number
+    pub fn last(&self) -> Option<&SequenceNumber<'static>> {
+        self.records.last().map(|record| &record.sequence_number)
     }
 
     /// The document as this destination gets it: a bucket also gets the payload. Without
@@ -118,11 +112,11 @@ impl OnFailure {
     fn document(&self, with_payload: bool) -> Document<'_> {
         let batch_info = BatchInfo {
             shard_id: &self.identity.shard_id,
-            start_sequence_number: self.first().as_str(),
-            end_sequence_number: self.last().as_str(),
+            start_sequence_number: self.first().map(SequenceNumber::as_str),
+            end_sequence_number: self.last().map(SequenceNumber::as_str),
             first_arrival: self.arrival(self.records.first().and_then(|entry| entry.arrival)),
             last_arrival: self.arrival(self.records.last().and_then(|entry| entry.arrival)),
-            batch_size: self.records.len(),
+            batch_size: (!self.records.is_empty()).then_some(self.records.len()),
             stream_arn: &self.identity.stream_arn,
         };
         let (dynamodb, kinesis) = match self.identity.source {
@@ -148,6 +142,13 @@ impl OnFailure {
             timestamp: Iso8601 { at: self.timestamp, milliseconds: true },
             dynamodb,
             kinesis,
+            time_window_info: self.records.window().filter(|window| window.is_final).map(|it| {
+                TimeWindowInfo {
+                    window: Bounds { start: second(it.start), end: second(it.end) },
+                    is_final_invoke_for_window: true,
+                    is_window_terminated_early: it.is_terminated_early,
+                }
+            }),
         }
     }
 
@@ -175,6 +176,27 @@ struct Document<'a> {
     dynamodb: Option<BatchInfo<'a>>,
     #[serde(rename = "KinesisBatchInfo", skip_serializing_if = "Option::is_none")]
     kinesis: Option<BatchInfo<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_window_info: Option<TimeWindowInfo>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TimeWindowInfo {
+    window: Bounds,
+    is_final_invoke_for_window: bool,
+    is_window_terminated_early: bool,
+}
+
+#[derive(Serialize)]
+struct Bounds {
+    start: Iso8601,
+    end: Iso8601,
+}
+
+/// As windows tell their bounds.
+pub(super) fn second(at: Timestamp) -> Iso8601 {
+    Iso8601 { at, milliseconds: false }
 }
 
 #[derive(Serialize)]
@@ -198,32 +220,39 @@ struct ResponseContext {
 #[serde(rename_all = "camelCase")]
 struct BatchInfo<'a> {
     shard_id: &'a str,
-    start_sequence_number: &'a str,
-    end_sequence_number: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start_sequence_number: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end_sequence_number: Option<&'a str>,
     #[serde(rename = "approximateArrivalOfFirstRecord", skip_serializing_if = "Option::is_none")]
     first_arrival: Option<Iso8601>,
     #[serde(rename = "approximateArrivalOfLastRecord", skip_serializing_if = "Option::is_none")]
     last_arrival: Option<Iso8601>,
-    batch_size: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batch_size: Option<usize>,
     stream_arn: &'a str,
 }
 
 /// A moment as AWS writes it: UTC, ending in `Z`.
-struct Iso8601 {
-    at: Timestamp,
-    milliseconds: bool,
+pub(super) struct Iso8601 {
+    pub(super) at: Timestamp,
+    pub(super) milliseconds: bool,
 }
 
 impl Serialize for Iso8601 {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl fmt::Display for Iso8601 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (day, time) = (self.at.0.div_euclid(86_400_000), self.at.0.rem_euclid(86_400_000));
         let (year, month, day) = civil_date(day);
         let (hour, minute, second) = (time / 3_600_000, time / 60_000 % 60, time / 1000 % 60);
         let fraction =
             if self.milliseconds { format!(".{:03}", time % 1000) } else { String::new() };
-        serializer.collect_str(&format_args!(
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z"
-        ))
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
     }
 }
 

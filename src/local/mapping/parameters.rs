@@ -42,6 +42,8 @@ pub struct Parameters {
     pub on_failure: Option<Destination>,
     /// `FilterCriteria`: the records that the function gets.
     pub filters: Criteria,
+    /// `TumblingWindowInSeconds`, 1 to 900; `None` without windows.
+    pub tumbling_window_s: Option<u32>,
     /// `StartingPosition`. A shard is fed from its first record; what arrived before the moment
     /// of `AT_TIMESTAMP` it passes. `LATEST` is for whoever feeds it.
     pub starting_position: StartingPosition,
@@ -61,6 +63,7 @@ impl Default for Parameters {
             report_batch_item_failures: false,
             on_failure: None,
             filters: Criteria::default(),
+            tumbling_window_s: None,
             starting_position: StartingPosition::TrimHorizon,
             starting_timestamp: None,
         }
@@ -133,7 +136,7 @@ const STARTING_TIMESTAMP: &str = "StartingPositionTimestamp";
 
 const ON_FAILURE: &str = "DestinationConfig.OnFailure.Destination";
 
-const HONOURED: [&str; 15] = [
+const HONOURED: [&str; 16] = [
     "BatchSize",
     "MaximumBatchingWindowInSeconds",
     "ParallelizationFactor",
@@ -144,6 +147,7 @@ const HONOURED: [&str; 15] = [
     "DestinationConfig",
     ON_FAILURE,
     "FilterCriteria",
+    "TumblingWindowInSeconds",
     "StartingPosition",
     STARTING_TIMESTAMP,
     "Enabled",
@@ -207,6 +211,11 @@ impl Parameters {
             "DestinationConfig" => self.on_failure = destination::config(name, value)?,
             ON_FAILURE => self.on_failure = destination::single(name, value)?,
             "FilterCriteria" => self.filters = filters::criteria(name, value)?,
+            "TumblingWindowInSeconds" => {
+                let expected = "an integer from 0 to 900";
+                let window = integer(name, value, expected, 0..=900)?;
+                self.tumbling_window_s = (window > 0).then_some(window);
+            }
             "StartingPosition" => self.starting_position = starting_position(name, value)?,
             STARTING_TIMESTAMP => self.starting_timestamp = Some(moment(name, value)?),
             "Tags" | "MetricsConfig" => {}
@@ -229,6 +238,17 @@ impl Parameters {
             found: found.to_owned(),
             expected,
         };
+        if self.tumbling_window_s.is_some() {
+            if self.parallelization_factor > 1 {
+                let expected = "1, because TumblingWindowInSeconds is set";
+                let found = self.parallelization_factor.to_string();
+                return Err(invalid("ParallelizationFactor", &found, expected));
+            }
+            if !self.filters.is_empty() {
+                let expected = "nothing, because TumblingWindowInSeconds is set";
+                return Err(invalid("FilterCriteria", "set", expected));
+            }
+        }
         if is_at_timestamp && source == Source::DynamoDb {
             let expected = "TRIM_HORIZON or LATEST for DynamoDB";
             return Err(invalid("StartingPosition", "\"AT_TIMESTAMP\"", expected));
@@ -256,10 +276,6 @@ impl Parameters {
 fn unhonoured(name: &str, value: &Value) -> Result<(), ParameterError> {
     let (changes_nothing, allowed) = match name {
         "Enabled" => (boolean(name, value)?, "true"),
-        "TumblingWindowInSeconds" => {
-            let window: i64 = integer(name, value, "an integer from 0 to 900", 0..=900)?;
-            (window == 0, "0")
-        }
         _ if NOT_HONOURED.contains(&name) => (false, ""),
         _ => {
             let (name, suggestion) = (name.to_owned(), nearest(name));
@@ -334,6 +350,7 @@ mod tests {
         check_set("BisectBatchOnFunctionError", &json!("true"), |p| {
             p.bisect_batch_on_function_error = true;
         });
+        check_set("TumblingWindowInSeconds", &json!("900"), |p| p.tumbling_window_s = Some(900));
         check_set("StartingPosition", &json!("LATEST"), |p| {
             p.starting_position = StartingPosition::Latest;
         });
@@ -378,14 +395,30 @@ mod tests {
 
     #[test]
     fn what_the_desk_would_have_to_ignore_is_refused_by_name() {
-        let tumbling = "mapping parameter `TumblingWindowInSeconds` is not honoured by the desk \
-                        yet (only 0 is); take it out to run";
-        check_refused("TumblingWindowInSeconds", &json!(30), tumbling);
         let scaling = "mapping parameter `ScalingConfig` is not honoured by the desk yet; \
                        take it out to run";
         check_refused("ScalingConfig", &json!({"MaximumConcurrency": 2}), scaling);
         let error = Parameters::default().set("Enabled", &json!(false)).unwrap_err();
         assert!(matches!(error, ParameterError::NotHonoured { .. }), "{error}");
+    }
+
+    #[test]
+    fn windows_go_with_one_sub_lane_and_no_filters() {
+        let windowed = || Parameters { tumbling_window_s: Some(30), ..Parameters::default() };
+        assert_eq!(windowed().check(Source::Kinesis), Ok(()));
+        let lanes = Parameters { parallelization_factor: 2, ..windowed() };
+        assert_eq!(
+            lanes.check(Source::Kinesis).unwrap_err().to_string(),
+            "mapping parameter `ParallelizationFactor` is 2, expected 1, because \
+             TumblingWindowInSeconds is set"
+        );
+        let filters = Criteria::new([r#"{"eventName":["INSERT"]}"#]).unwrap();
+        let filtered = Parameters { filters, ..windowed() };
+        assert_eq!(
+            filtered.check(Source::DynamoDb).unwrap_err().to_string(),
+            "mapping parameter `FilterCriteria` is set, expected nothing, because \
+             TumblingWindowInSeconds is set"
+        );
     }
 
     #[test]

@@ -7,7 +7,8 @@
 use super::Entry;
 use crate::record::SequenceNumber;
 use bytes::Bytes;
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Value, value::RawValue};
 
 /// How a call ended, as the driver saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +49,19 @@ impl Failure {
             Self::Reported | Self::Oversized => None,
         }
     }
+}
+
+/// The state that the function returned to a call of a window.
+///
+/// A reply without one fails the call. Source: Lambda developer guide, "Implementing stateful
+/// DynamoDB stream processing".
+pub(super) fn state(reply: &Reply) -> Option<Box<RawValue>> {
+    #[derive(Deserialize)]
+    struct Windowed {
+        state: Option<Box<RawValue>>,
+    }
+    let Reply::Returned(body) = reply else { return None };
+    serde_json::from_slice::<Windowed>(body).ok()?.state
 }
 
 /// Reads a reply as AWS does, in AWS's order: not invoked, function error, then the body.

@@ -35,11 +35,12 @@ impl Shard {
     /// An open shard without records.
     #[must_use]
     pub fn new(identity: ShardIdentity, parameters: Parameters) -> Self {
+        let identity = Arc::new(identity);
         let lanes = (0..parameters.parallelization_factor.max(1))
             .map(|i| Lane::new(i, &identity))
             .collect();
         Self {
-            identity: Arc::new(identity),
+            identity,
             parameters,
             lanes,
             turn: 0,

@@ -1,7 +1,10 @@
 //! One case as it stands in its line, checked so that no key is silently ignored.
 
 use super::SimulateError;
-use crate::local::{lines, mapping::Parameters};
+use crate::{
+    local::{lines, mapping::Parameters},
+    record::Source,
+};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
@@ -24,6 +27,10 @@ impl Case {
                 .set(name, value)
                 .map_err(|error| SimulateError::Parameter { line, error })?;
         }
+        // A simulated shard is one of a table's stream.
+        parameters
+            .check(Source::DynamoDb)
+            .map_err(|error| SimulateError::Parameter { line, error })?;
         Ok(Self {
             id: written.id,
             records: written.records,
@@ -79,8 +86,10 @@ pub(super) struct Expected {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Discarded {
-    pub(super) first: u64,
-    pub(super) last: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) first: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) last: Option<u64>,
     #[serde(rename = "batchSize")]
     pub(super) batch_size: usize,
     #[serde(rename = "approximateInvokeCount")]

@@ -1,6 +1,9 @@
 //! The event sources of templates: what is read of them, and what is refused.
 
-use super::{super::mapping::Destination, *};
+use super::{
+    super::mapping::{Destination, StartingPosition},
+    *,
+};
 
 const TEMPLATE: &str = r"
 AWSTemplateFormatVersion: '2010-09-09'
