@@ -35,6 +35,8 @@ pub mod lines;
 
 pub mod runtime_api;
 
+pub mod invoke_url;
+
 pub mod store_server;
 
 pub mod run;

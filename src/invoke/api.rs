@@ -16,6 +16,7 @@ use aws_smithy_runtime_api::client::{
     http::HttpConnector as _, orchestrator::HttpRequest, result::ConnectorError,
 };
 use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
+use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
 use serde_json::Value;
 use std::{
@@ -41,6 +42,8 @@ pub struct Answered {
     pub is_function_error: bool,
     /// The body; null if it is no JSON.
     pub value: Value,
+    /// The body's bytes.
+    pub body: Bytes,
 }
 
 impl Answered {
@@ -72,10 +75,9 @@ impl LambdaApi {
         body: Vec<u8>,
         deadline: Timestamp,
     ) -> Result<Answered, InvokeError> {
-        let url = format!("{}/2015-03-31/{path}", self.endpoint.url);
         let mut tries = Tries::new(deadline);
         loop {
-            let answered = self.ask_once((method, &url), headers, body.clone()).await?;
+            let answered = self.ask_once((method, path), headers, body.clone()).await?;
             let is_passing = answered.status == 429 || answered.status >= 500;
             if !is_passing || !self.backoff.wait(&mut tries).await {
                 return Ok(answered);
@@ -83,12 +85,17 @@ impl LambdaApi {
         }
     }
 
-    async fn ask_once(
+    /// Makes one call, once.
+    ///
+    /// # Errors
+    /// There are no credentials, or Lambda cannot be reached.
+    pub async fn ask_once(
         &self,
-        (method, url): (&str, &str),
+        (method, path): (&str, &str),
         headers: &[(&'static str, &str)],
         body: Vec<u8>,
     ) -> Result<Answered, InvokeError> {
+        let url = &*format!("{}/2015-03-31/{path}", self.endpoint.url);
         let identity = self.endpoint.credentials.provide_credentials().await?;
         let Timestamp(now) = self.backoff.clock().now();
         let signer = (identity, self.endpoint.region.as_str(), now);
@@ -99,8 +106,9 @@ impl LambdaApi {
         let is_function_error = answer.headers().get("x-amz-function-error").is_some();
         let body = ByteStream::new(answer.into_body()).collect().await;
         let body = body.map_err(|error| unreached(ConnectorError::io(error.into())))?;
-        let value = serde_json::from_slice(&body.into_bytes()).unwrap_or_default();
-        Ok(Answered { status, is_function_error, value })
+        let body = body.into_bytes();
+        let value = serde_json::from_slice(&body).unwrap_or_default();
+        Ok(Answered { status, is_function_error, value, body })
     }
 }
 

@@ -10,6 +10,7 @@ mod bench;
 mod exec;
 mod filter;
 mod invoke;
+mod invoke_url;
 mod parked;
 mod place;
 mod replay;
@@ -18,6 +19,7 @@ mod view;
 
 use crate::{
     batch::{Order, Setup, Work, lanes::Lanes},
+    local::invoke_url::InvokeUrl,
     processor::{self, Context, Failure},
     record::Change,
 };
@@ -143,6 +145,10 @@ struct ViewArgs {
     /// Drives this program, a Lambda function in a process of its own, in real time.
     #[arg(long, value_name = "PROGRAM")]
     exec: Option<PathBuf>,
+    /// Drives the function behind this URL of Lambda's Invoke API, in real time: that of
+    /// `cargo lambda watch`, the Runtime Interface Emulator, SAM or Lambda.
+    #[arg(long, value_name = "URL", conflicts_with = "exec", value_parser = InvokeUrl::read)]
+    invoke_url: Option<InvokeUrl>,
     /// An argument of that program.
     #[arg(long = "exec-arg", value_name = "ARG", requires = "exec", allow_hyphen_values = true)]
     exec_arguments: Vec<OsString>,
@@ -241,12 +247,15 @@ pub fn run_views(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     finish(match cli.verb {
         Verb::Replay { replay, views } => {
             let bench = bench::ViewBench::new(views.views, views.endpoint_url);
-            match views.exec {
-                None => replay::replay(&replay, bench),
-                Some(program) => {
+            match (views.exec, views.invoke_url) {
+                (Some(program), _) => {
                     let bench = exec::ExecBench::new(program, views.exec_arguments, bench);
                     replay::replay(&replay, bench)
                 }
+                (None, Some(url)) => {
+                    replay::replay(&replay, invoke_url::InvokeUrlBench::new(url, bench))
+                }
+                (None, None) => replay::replay(&replay, bench),
             }
         }
         Verb::Simulate(arguments) => simulate::simulate(&arguments),

@@ -371,6 +371,7 @@ impl<'t, T: Target> Run<'t, T> {
                 }
                 Reply::Returned(reply)
             }
+            Err(Failed::Function(error)) if !error.was_invoked => Reply::NotInvoked,
             Err(_) => Reply::FunctionError,
         };
         self.expect_reply(invocation.shard, id, end.at, reply);

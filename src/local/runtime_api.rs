@@ -134,8 +134,10 @@ impl RuntimeApi {
     fn until(&self, deadline: Timestamp) -> impl Future<Output = FunctionError> + use<> {
         let left_ms = deadline.0.saturating_sub(self.clock.now().0).max(0).cast_unsigned();
         let sleep = self.clock.sleep(Duration::from_millis(left_ms));
-        sleep.map(move |()| FunctionError {
-            message: format!("the function timed out after {left_ms} ms; its process was killed"),
+        sleep.map(move |()| {
+            FunctionError::unhandled(format!(
+                "the function timed out after {left_ms} ms; its process was killed"
+            ))
         })
     }
 
@@ -149,8 +151,11 @@ impl RuntimeApi {
     async fn start(&self) -> Result<Environment, FunctionError> {
         let number = self.started.fetch_add(1, Ordering::Relaxed) + 1;
         let started = Environment::start(&self.program, number).await;
-        let environment = started.map_err(|error| FunctionError {
-            message: format!("{} cannot be started: {error}", self.program.path().display()),
+        let environment = started.map_err(|error| {
+            FunctionError::unhandled(format!(
+                "{} cannot be started: {error}",
+                self.program.path().display()
+            ))
         })?;
         lock(&self.processes).push(Arc::downgrade(environment.process()));
         Ok(environment)

@@ -19,12 +19,27 @@ pub trait Target {
     ) -> LocalBoxFuture<'_, Result<Bytes, FunctionError>>;
 }
 
-/// The function failed as a whole: Lambda's `Unhandled`.
+/// There is no reply.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct FunctionError {
     /// What went wrong, for the person at the desk.
     pub message: String,
+    /// Whether the call reached the function, which failed as a whole: Lambda's `Unhandled`.
+    /// A call that did not is made again, and counts as no attempt.
+    pub was_invoked: bool,
+}
+
+impl FunctionError {
+    /// The function failed.
+    pub fn unhandled(message: impl Into<String>) -> Self {
+        Self { message: message.into(), was_invoked: true }
+    }
+
+    /// The function was throttled, or could not be reached.
+    pub fn not_invoked(message: impl Into<String>) -> Self {
+        Self { message: message.into(), was_invoked: false }
+    }
 }
 
 impl<W: Work> Target for Function<W> {
@@ -36,7 +51,7 @@ impl<W: Work> Target for Function<W> {
         async move {
             let reply = Function::invoke(self, &payload, &call)
                 .await
-                .map_err(|halt| FunctionError { message: with_sources(&halt) })?;
+                .map_err(|halt| FunctionError::unhandled(with_sources(&halt)))?;
             let reply = serde_json::to_vec(&reply).expect("a list of texts is always JSON");
             Ok(Bytes::from(reply))
         }

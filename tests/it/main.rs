@@ -36,6 +36,8 @@ mod filter;
 mod generations;
 #[cfg(feature = "local")]
 mod handler;
+#[cfg(feature = "local")]
+mod invoke_url;
 #[cfg(all(feature = "local", feature = "lambda"))]
 mod lambda;
 #[cfg(all(feature = "local", feature = "lambda"))]

@@ -3,17 +3,15 @@
 //!
 //! That a real STS is asked rightly is seen in `tests/wiring/backfill.py`, against ministack.
 
-use crate::support::{self, FOREVER};
+use crate::support::{
+    self, FOREVER,
+    http::{self, Answer, Request},
+};
 use changefold::{
     clock::SystemClock,
     store::{Endpoint, Roots, Store, role::Role},
 };
-use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{TcpListener, TcpStream},
-    sync::{Arc, Mutex},
-    thread,
-};
+use std::sync::{Arc, Mutex};
 
 const ROLE: &str = "arn:aws:iam::210987654321:role/reads-orders";
 
@@ -22,47 +20,11 @@ type Asked = Arc<Mutex<Vec<(String, String)>>>;
 
 /// STS and DynamoDB behind one port. STS lends credentials until then, or refuses.
 fn serve(expiration: Option<&'static str>) -> (String, Asked) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
     let asked = Asked::default();
     let told = Arc::clone(&asked);
-    thread::spawn(move || {
-        for connection in listener.incoming() {
-            let told = Arc::clone(&told);
-            thread::spawn(move || answer(connection.unwrap(), expiration, &told));
-        }
-    });
-    (url, asked)
-}
-
-fn answer(connection: TcpStream, expiration: Option<&str>, told: &Asked) {
-    let mut reader = BufReader::new(connection.try_clone().unwrap());
-    let mut writer = connection;
-    loop {
-        let (mut signer, mut length, mut line) = (String::new(), 0, String::new());
-        loop {
-            line.clear();
-            if reader.read_line(&mut line).unwrap_or(0) == 0 {
-                return;
-            }
-            let Some((name, value)) = line.trim_end().split_once(':') else {
-                if line.trim_end().is_empty() {
-                    break;
-                }
-                continue;
-            };
-            match name.to_ascii_lowercase().as_str() {
-                "authorization" => {
-                    let id = value.split_once("Credential=").unwrap().1;
-                    id.split('/').next().unwrap().clone_into(&mut signer);
-                }
-                "content-length" => length = value.trim().parse().unwrap(),
-                _ => {}
-            }
-        }
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body).unwrap();
-        let body = String::from_utf8(body).unwrap();
+    let url = http::serve(move |Request { headers, body, .. }| {
+        let signer = headers["authorization"].split_once("Credential=").unwrap().1;
+        let signer = signer.split('/').next().unwrap().to_owned();
         let (status, reply) = match expiration {
             _ if !body.contains("Action=AssumeRole") => {
                 (200, r#"{"Responses":{"orders":[]},"UnprocessedKeys":{}}"#.to_owned())
@@ -71,9 +33,9 @@ fn answer(connection: TcpStream, expiration: Option<&str>, told: &Asked) {
             None => (403, REFUSED.to_owned()),
         };
         told.lock().unwrap().push((signer, body));
-        let length = reply.len();
-        write!(writer, "HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n\r\n{reply}").unwrap();
-    }
+        Some(Answer { status, headers: "", body: reply })
+    });
+    (url, asked)
 }
 
 /// The reply of the STS API reference's example.

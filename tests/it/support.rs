@@ -1,5 +1,7 @@
 //! What the tests share: stores, functions and records.
 
+pub(crate) mod http;
+
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use aws_smithy_runtime_api::client::http::{
     HttpConnector, SharedHttpClient, SharedHttpConnector, http_client_fn,

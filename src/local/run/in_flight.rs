@@ -121,7 +121,7 @@ impl<'t> InFlight<'t> {
         }
         if self.turn.slept() > timeout {
             let message = format!("the function was still running at its timeout of {timeout} ms");
-            return self.over(Err(Failed::Function(FunctionError { message })), timeout);
+            return self.over(Err(Failed::Function(FunctionError::unhandled(message))), timeout);
         }
         match (polled, self.cut.take()) {
             (Poll::Ready(result), None) => {

@@ -42,7 +42,7 @@ impl Target for Script {
             let fails = self.poison.is_some_and(|poison| numbers.iter().any(|n| n == poison));
             self.delivered.borrow_mut().push(numbers);
             if fails {
-                return Err(FunctionError { message: "poisoned".to_owned() });
+                return Err(FunctionError::unhandled("poisoned"));
             }
             Ok(Bytes::from_static(b"{\"batchItemFailures\":[]}"))
         }

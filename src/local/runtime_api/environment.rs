@@ -95,7 +95,7 @@ impl Environment {
             end = self.process.ended() => end,
         };
         let lost =
-            |when| FunctionError { message: format!("the function's process ended{when}: {end}") };
+            |when| FunctionError::unhandled(format!("the function's process ended{when}: {end}"));
         Err(if self.exchange.is_at_work() {
             Loss::AtWork(lost(""))
         } else if self.exchange.is_ready() {

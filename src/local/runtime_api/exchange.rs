@@ -90,7 +90,7 @@ impl Exchange {
                 self.end(id, Ok(request.body().clone()))
             }
             (&Method::POST, ["invocation", id, "error"]) => {
-                self.end(id, Err(FunctionError { message: told(request) }))
+                self.end(id, Err(FunctionError::unhandled(told(request))))
             }
             (&Method::POST, ["init", "error"]) => self.not_ready(request),
             _ => refusal(404, "NotFound", "the Runtime API has no such request"),
@@ -145,7 +145,7 @@ impl Exchange {
             return refusal(403, "InvalidStateTransition", message);
         }
         let message = format!("the function did not start: {}", told(request));
-        self.tell(News::NotReady(FunctionError { message }));
+        self.tell(News::NotReady(FunctionError::unhandled(message)));
         accepted()
     }
 

@@ -68,7 +68,7 @@ impl Target for Harness {
             } else {
                 self.deliver(&payload, records, call).await
             };
-            answer.ok_or_else(|| FunctionError { message: "it died".to_owned() })
+            answer.ok_or_else(|| FunctionError::unhandled("it died"))
         }
         .boxed_local()
     }
