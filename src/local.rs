@@ -44,3 +44,5 @@ pub mod run;
 pub mod simulate;
 
 pub mod report;
+
+pub mod check;

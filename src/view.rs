@@ -171,6 +171,14 @@ impl Views {
         Ok(Self { view_table_prefix, files, served: Mutex::new(Arc::new(served)) })
     }
 
+    /// Says whether views can be served together, whatever the state is.
+    ///
+    /// # Errors
+    /// Two have one name, one is too wide, or too many read one source.
+    pub fn check(views: &[View]) -> Result<(), OpenError> {
+        served::check(views)
+    }
+
     /// Makes the tables of these views where they are missing, those of generations included
     /// that a start would register. For the desk and for tests; a deployed function's tables
     /// come from its template.

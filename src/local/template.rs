@@ -260,6 +260,14 @@ impl Template {
         }
     }
 
+    /// All event sources that are streams.
+    ///
+    /// # Errors
+    /// One has a property that AWS or the desk does not take.
+    pub fn event_sources(&self) -> Result<Vec<EventSource>, TemplateError> {
+        self.written.iter().map(|written| self.read_event_source(written)).collect()
+    }
+
     fn read_event_source(&self, written: &Written) -> Result<EventSource, TemplateError> {
         let parameters =
             parameters(&self.document, written).map_err(|error| TemplateError::Parameter {

@@ -210,6 +210,14 @@ impl View {
         found
     }
 
+    /// Calls `visit` with every path that the view looks at, its source key included.
+    pub fn visit_paths(&self, visit: &mut impl FnMut(&Path)) {
+        self.key.iter().for_each(&mut *visit);
+        for expression in self.expressions() {
+            expression.visit_paths(visit);
+        }
+    }
+
     /// Whether it has expressions that the first release did not have.
     pub(super) fn has_newer_expressions(&self) -> bool {
         self.expressions().into_iter().any(Expression::is_newer)

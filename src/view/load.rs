@@ -46,9 +46,23 @@ pub enum LoadError {
 /// # Errors
 /// The path cannot be read, a directory has no `.sql` file, or a statement is refused.
 pub fn load(path: &Path) -> Result<Vec<View>, LoadError> {
+    let mut views = Vec::new();
+    for file in files(path)? {
+        let parsed = sql::parse(&text(&file)?);
+        views.extend(parsed.map_err(|error| LoadError::Sql { path: file, error })?);
+    }
+    Ok(views)
+}
+
+/// The files that a path means: itself, or the `.sql` files of a directory in the order of their
+/// names.
+///
+/// # Errors
+/// The path cannot be read, or a directory has no `.sql` file.
+pub fn files(path: &Path) -> Result<Vec<PathBuf>, LoadError> {
     let unread = |source| LoadError::Io { path: path.to_owned(), source };
     if !fs::metadata(path).map_err(unread)?.is_dir() {
-        return load_file(path);
+        return Ok(vec![path.to_owned()]);
     }
     let mut files = Vec::new();
     for entry in fs::read_dir(path).map_err(unread)? {
@@ -61,15 +75,13 @@ pub fn load(path: &Path) -> Result<Vec<View>, LoadError> {
         return Err(LoadError::Empty(path.to_owned()));
     }
     files.sort();
-    let mut views = Vec::new();
-    for file in files {
-        views.extend(load_file(&file)?);
-    }
-    Ok(views)
+    Ok(files)
 }
 
-fn load_file(path: &Path) -> Result<Vec<View>, LoadError> {
-    let text = encoding::read_to_string(path)
-        .map_err(|source| LoadError::Io { path: path.to_owned(), source })?;
-    sql::parse(&text).map_err(|error| LoadError::Sql { path: path.to_owned(), error })
+/// The text of a file.
+///
+/// # Errors
+/// It cannot be read, or is not UTF-8.
+pub fn text(path: &Path) -> Result<String, LoadError> {
+    encoding::read_to_string(path).map_err(|source| LoadError::Io { path: path.to_owned(), source })
 }

@@ -69,7 +69,7 @@ impl Serialize for Scalar {
 
 /// The key of the one row of an aggregate without GROUP BY: a key text is never empty,
 /// because `DynamoDB` refuses an empty key attribute.
-const EMPTY_KEY: &str = "-";
+pub const SHARED_KEY: &str = "-";
 
 /// The text of a row key: `Z` for NULL, `T` and `F`, and for numbers and text a letter, the
 /// length in bytes, a colon and the bytes.
@@ -84,7 +84,7 @@ const EMPTY_KEY: &str = "-";
 #[must_use]
 pub fn encode_key(key: &[Scalar]) -> String {
     if key.is_empty() {
-        return EMPTY_KEY.to_owned();
+        return SHARED_KEY.to_owned();
     }
     let mut text = String::new();
     for scalar in key {
@@ -119,7 +119,7 @@ fn number_text(value: &BigDecimal) -> String {
 #[must_use]
 pub fn decode_key(text: &str) -> Option<Vec<Scalar>> {
     let mut key = Vec::new();
-    if text == EMPTY_KEY {
+    if text == SHARED_KEY {
         return Some(key);
     }
     let mut rest = text;

@@ -21,6 +21,7 @@
 //! column with that alias, if there is one; else an attribute. That is `SQLite`'s rule for a
 //! table that has exactly the columns the statement names.
 
+mod check;
 mod expression;
 mod select;
 mod statement;
@@ -32,10 +33,11 @@ use sqlparser::{
     dialect::Dialect,
     keywords::Keyword,
     parser::{Parser, ParserError},
-    tokenizer::{Location, Token, Tokenizer},
+    tokenizer::{Location, Token, Tokenizer, TokenizerError},
 };
 use std::collections::BTreeSet;
 
+pub use check::{Checked, Found, Mistake, Words, check, nearest};
 pub(super) use words::{is_case_word, is_reserved};
 
 /// Why a text defines no view, and where.
@@ -83,30 +85,34 @@ pub fn parse(text: &str) -> Result<Vec<View>, SqlError> {
     let views = read(text)?;
     let mut parsed = Vec::with_capacity(views.len());
     for (view, named_at) in views {
-        // What is stored of a view is its canonical text, which can be deeper and longer. What
-        // earlier releases took is taken as it was.
-        if view.has_newer_expressions() {
-            let remedy = "write several views, or call the columns otherwise";
-            let again = read(&view.to_string()).map_err(|error| {
-                let problem = format!("the view's canonical text is refused: {}", error.problem);
-                SqlError::new(named_at, problem, remedy)
-            })?;
-            if !again.iter().map(|(again, _)| again).eq([&view]) {
-                let problem = "the view's canonical text is that of another view";
-                return Err(SqlError::new(named_at, problem, remedy));
-            }
-        }
+        check_canonical(&view, named_at)?;
         parsed.push(view);
     }
     Ok(parsed)
 }
 
+/// What is stored of a view is its canonical text, which can be deeper and longer. What earlier
+/// releases took is taken as it was.
+fn check_canonical(view: &View, named_at: Location) -> Result<(), SqlError> {
+    if !view.has_newer_expressions() {
+        return Ok(());
+    }
+    let remedy = "write several views, or call the columns otherwise";
+    let again = read(&view.to_string()).map_err(|error| {
+        let problem = format!("the view's canonical text is refused: {}", error.problem);
+        SqlError::new(named_at, problem, remedy)
+    })?;
+    if !again.iter().map(|(again, _)| again).eq([view]) {
+        let problem = "the view's canonical text is that of another view";
+        return Err(SqlError::new(named_at, problem, remedy));
+    }
+    Ok(())
+}
+
 /// Reads the views of a text; with each comes the place of its name.
 fn read(text: &str) -> Result<Vec<(View, Location)>, SqlError> {
-    let tokens = Tokenizer::new(&Subset, text).tokenize_with_location().map_err(|error| {
-        let remedy = "text stands in 'single quotes', a name in \"double quotes\"";
-        SqlError::new(error.location, lower_first(&error.message), remedy)
-    })?;
+    let tokens = Tokenizer::new(&Subset, text).tokenize_with_location();
+    let tokens = tokens.map_err(|error| unread(&error))?;
     let mut views = Vec::new();
     let mut names = BTreeSet::new();
     for statement in tokens.split(|token| token.token == Token::SemiColon) {
@@ -120,12 +126,22 @@ fn read(text: &str) -> Result<Vec<(View, Location)>, SqlError> {
         }
         let (view, named_at) = statement::read(statement)?;
         if !names.insert(view.name.clone()) {
-            let problem = format!("view {} is defined twice", view.name);
-            return Err(SqlError::new(named_at, problem, "give one of them another name"));
+            return Err(twice(&view.name, named_at));
         }
         views.push((view, named_at));
     }
     Ok(views)
+}
+
+/// What is no word and no sign.
+fn unread(error: &TokenizerError) -> SqlError {
+    let remedy = "text stands in 'single quotes', a name in \"double quotes\"";
+    SqlError::new(error.location, lower_first(&error.message), remedy)
+}
+
+fn twice(name: &str, named_at: Location) -> SqlError {
+    let problem = format!("view {name} is defined twice");
+    SqlError::new(named_at, problem, "give one of them another name")
 }
 
 /// The tokenizer's rules: names of letters, digits and `_`, or in double quotes.

@@ -5,6 +5,7 @@
 //! each with a bound, until the ledger's end.
 
 mod backfill;
+mod check;
 mod export;
 mod generations;
 mod replay;
@@ -23,6 +24,9 @@ use crate::{
 };
 use clap::{Args, Subcommand};
 
+/// Where definitions are unless told otherwise.
+const VIEWS_DEFAULT: &str = "views";
+
 /// Looks at what a view function keeps, and brings in what its tables have already.
 #[derive(Debug, Args)]
 pub(super) struct ViewVerbArgs {
@@ -32,6 +36,9 @@ pub(super) struct ViewVerbArgs {
 
 #[derive(Debug, Subcommand)]
 enum ViewVerb {
+    /// Says everything that is wrong with view definitions, and what will hurt; exit code 1 where
+    /// a function would not start with them.
+    Check(check::CheckArgs),
     /// Lists the items that a view leaves out, and why; reads the whole ledger, in parts.
     Quarantined(QuarantinedArgs),
     /// Brings every item that a table has into its views, beside its stream.
@@ -115,6 +122,7 @@ pub(super) fn view(arguments: ViewVerbArgs) -> Result<Exit, Complaint> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         match arguments.verb {
+            ViewVerb::Check(arguments) => check::check(&arguments),
             ViewVerb::Quarantined(arguments) => quarantined(&arguments).await,
             ViewVerb::Backfill(arguments) => match arguments.export() {
                 None => backfill::backfill(&arguments).await,

@@ -32,6 +32,11 @@ const DEPTH_MAX: usize = 100;
 const KINDS: &str = "an expression has attributes, literals, = <> < <= > >= + - * % ||, AND, OR, \
                      NOT, IS, IN, BETWEEN, LIKE, CASE, CAST and functions";
 
+/// The names of all functions of values.
+pub(super) fn function_names() -> impl Iterator<Item = &'static str> {
+    call::names()
+}
+
 /// What the names of one statement mean.
 pub(super) struct Scope {
     /// The alias of FROM, or its name.

@@ -15,6 +15,9 @@ use sqlparser::{
 };
 use std::collections::BTreeSet;
 
+/// What is wrong with a column of groups that is neither key nor aggregate.
+pub(super) const NOT_GROUPED: &str = "is no aggregate and not in GROUP BY";
+
 /// A piece of the statement that is an expression.
 pub(super) struct Piece {
     pub(super) at: Location,
@@ -184,7 +187,7 @@ fn grouped(columns: Vec<Named>, keys: Vec<Expression>) -> Result<Groups, SqlErro
             }
             Computed::Expression(expression) => {
                 let Some(index) = groups.keys.iter().position(|key| *key == expression) else {
-                    let problem = format!("column {name} is no aggregate and not in GROUP BY");
+                    let problem = format!("column {name} {NOT_GROUPED}");
                     let remedy = format!("add {expression} to GROUP BY");
                     return Err(SqlError::new(at, problem, remedy));
                 };

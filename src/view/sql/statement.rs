@@ -102,7 +102,7 @@ fn check_view_name(name: &str, at: Location) -> Result<(), SqlError> {
     Err(SqlError::new(at, "the view's name cannot name a table", remedy))
 }
 
-fn is_word(token: &Token, word: &str) -> bool {
+pub(super) fn is_word(token: &Token, word: &str) -> bool {
     matches!(token, Token::Word(found)
         if found.quote_style.is_none() && found.value.eq_ignore_ascii_case(word))
 }

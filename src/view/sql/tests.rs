@@ -1,6 +1,7 @@
 //! What is accepted and what it means; what is refused, where and why.
 
 mod any_text;
+mod checked;
 mod expressions;
 
 use super::parse;

@@ -3,7 +3,10 @@
 //! The function does the work and knows the registry (`view/generation.rs`). The command asks,
 //! waits as long as the answer says, and asks again.
 
-use super::backfill::{OwnerArgs, tell_cost};
+use super::{
+    VIEWS_DEFAULT,
+    backfill::{OwnerArgs, tell_cost},
+};
 use crate::{
     local::{
         cli::{Complaint, Exit, Format, PlaceArgs, asked::Asked, print, talk},
@@ -23,9 +26,6 @@ use std::{path::PathBuf, time::Duration};
 const IDLE_MAX: u32 = 20;
 /// What is waited for longer is told of, in milliseconds.
 const LONG_MS: u64 = 5_000;
-
-/// Where definitions are unless told otherwise.
-const VIEWS_DEFAULT: &str = "views";
 
 #[derive(Debug, Args)]
 pub(super) struct DiffArgs {

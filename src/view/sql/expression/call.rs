@@ -69,6 +69,11 @@ const NEAREST: [(&[&str], &str); 12] = [
     (&["size", "array_length", "json_array_length"], "write cardinality(tags)"),
 ];
 
+/// The names of all functions of values.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    CALLS.into_iter().map(|(name, ..)| name).chain(["date_trunc", "to_timestamp"])
+}
+
 pub(super) fn call_name(call: &Function) -> String {
     match call.name.0.as_slice() {
         [ObjectNamePart::Identifier(name)] => name.value.to_ascii_lowercase(),

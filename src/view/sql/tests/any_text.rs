@@ -3,7 +3,7 @@
 use super::parse;
 use proptest::prelude::*;
 
-const WORDS: [&str; 79] = [
+pub(super) const WORDS: [&str; 79] = [
     "CREATE",
     "MATERIALIZED",
     "VIEW",

@@ -1,0 +1,156 @@
+//! How a view is kept: by which protocol, in which rows, and what one change touches.
+//!
+//! Separate because it is told without any load: the numbers are those of one change of an item
+//! whose rows are under 1 KB. What a load costs is `view plan`'s.
+
+use crate::view::{
+    definition::{Output, Shape, View},
+    scalar::SHARED_KEY,
+};
+use serde::Serialize;
+use std::fmt::{self, Write as _};
+
+/// Actions of one transaction; AWS's limit.
+const ACTIONS_MAX: usize = 100;
+/// Keys of one `BatchGetItem`; AWS's limit.
+const KEYS_MAX: usize = 100;
+/// Write units of an action of up to 1 KB in a transaction.
+///
+/// Source: DynamoDB developer guide, "Capacity consumption", transactional writes: two for 1 KB.
+const UNITS: usize = 2;
+
+/// How one view is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Explained {
+    /// The view.
+    pub view: String,
+    /// Its table or stream.
+    pub source: String,
+    /// What an item of the source is.
+    pub items: String,
+    /// How its rows are kept exact.
+    pub protocol: &'static str,
+    /// What it has a row for.
+    pub rows: String,
+    /// What the key of a row, `_pk`, is made of.
+    pub key: String,
+    /// The attributes of an item that it looks at.
+    pub attributes: Vec<String>,
+    /// The rows of its table that one change writes: at least, where the item stays in its group,
+    /// and at most.
+    pub rows_per_change: [usize; 3],
+    /// The views that share the ledger rows of the source, itself included.
+    pub shares_ledger_with: Vec<String>,
+    /// The actions of the transaction of one change, for all of these views: at least, and at
+    /// most.
+    pub actions_per_change: [usize; 2],
+    /// The write units of one change by itself, for all of these views: at least, and at most.
+    pub write_units_per_change: [usize; 2],
+    /// The calls of a batch of 100 changes of different items: reads, and transactions at least
+    /// and at most.
+    pub calls_per_100: [usize; 3],
+}
+
+impl Explained {
+    /// How a view is kept beside the others.
+    #[must_use]
+    pub fn of(view: &View, all: &[&View]) -> Self {
+        let shares = |other: &&&View| other.from == view.from && other.key == view.key;
+        let sharing: Vec<&View> = all.iter().filter(shares).copied().collect();
+        let most: usize = sharing.iter().map(|view| touched(view)[2]).sum();
+        let items = match &view.key {
+            Some(path) => format!("those that {path} names"),
+            None => "by the key of the table; each record of a Kinesis stream".to_owned(),
+        };
+        let (rows, key) = match &view.shape {
+            Shape::Rows(_) => ("each item".to_owned(), "the key of the item".to_owned()),
+            Shape::Groups(groups) if groups.keys.is_empty() => {
+                ("all items together".to_owned(), format!("`{SHARED_KEY}`"))
+            }
+            Shape::Groups(groups) => {
+                let keys: Vec<String> = groups.keys.iter().map(ToString::to_string).collect();
+                let shown = |index: usize| {
+                    let mut columns = groups.columns.iter();
+                    let column = columns.find(|column| column.output == Output::Key(index));
+                    column.map_or_else(|| keys[index].clone(), |column| column.name.clone())
+                };
+                let names: Vec<String> = (0..keys.len()).map(shown).collect();
+                (format!("each value of {}", keys.join(", ")), names.join(", "))
+            }
+        };
+        let kept = 1 + most;
+        Self {
+            view: view.name.clone(),
+            source: view.from.clone(),
+            items,
+            protocol: match view.shape {
+                Shape::Rows(_) => {
+                    "projection: the item's row is put or deleted beside its ledger row"
+                }
+                Shape::Groups(_) => {
+                    "ledger: the difference to what the item added before goes onto its group"
+                }
+            },
+            rows,
+            key,
+            attributes: view.attributes().into_iter().map(str::to_owned).collect(),
+            rows_per_change: touched(view),
+            shares_ledger_with: sharing.iter().map(|view| view.name.clone()).collect(),
+            actions_per_change: [1, kept],
+            write_units_per_change: [UNITS, UNITS * kept],
+            // One key more says which views are served, one the fence of a table.
+            calls_per_100: [
+                (100 + 2_usize).div_ceil(KEYS_MAX),
+                100_usize.div_ceil(ACTIONS_MAX),
+                (100 * kept).div_ceil(ACTIONS_MAX),
+            ],
+        }
+    }
+}
+
+/// Rows that a change writes: where the view keeps nothing of the item, where it stays in its
+/// group, and where it goes to another.
+fn touched(view: &View) -> [usize; 3] {
+    match &view.shape {
+        Shape::Rows(_) => [0, 1, 1],
+        Shape::Groups(groups) if groups.keys.is_empty() => [0, 1, 1],
+        Shape::Groups(_) => [0, 1, 2],
+    }
+}
+
+impl fmt::Display for Explained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [least, stays, most] = self.rows_per_change;
+        let [reads, few, many] = self.calls_per_100;
+        let mut text = String::new();
+        let mut line = |name: &str, value: String| writeln!(text, "  {name:<13}{value}");
+        line("source", format!("{}, items {}", self.source, self.items))?;
+        line("protocol", self.protocol.to_owned())?;
+        line("a row for", self.rows.clone())?;
+        line("row key", self.key.clone())?;
+        line("attributes", self.attributes.join(", "))?;
+        line(
+            "a change",
+            match most {
+                1 => format!(
+                    "writes {stays} row, or {least} where WHERE is not TRUE before and after"
+                ),
+                _ => format!(
+                    "writes {stays} row, {most} where the item goes to another group, or {least} where \
+                 nothing changes"
+                ),
+            },
+        )?;
+        line("ledger row", format!("shared by {}", self.shares_ledger_with.join(", ")))?;
+        let [first, last] = self.actions_per_change;
+        let [low, high] = self.write_units_per_change;
+        line(
+            "transaction",
+            format!(
+                "{first} to {last} of {ACTIONS_MAX} actions a change, {low} to {high} write units"
+            ),
+        )?;
+        line("calls", format!("of 100 changes: {reads} to read, {few} to {many} to write"))?;
+        write!(f, "{}\n{text}", self.view)
+    }
+}
