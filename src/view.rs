@@ -19,6 +19,7 @@ pub mod load;
 pub mod number;
 mod operate;
 pub mod quarantine;
+pub mod read;
 mod reconcile;
 pub mod registry;
 mod replay;

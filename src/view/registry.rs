@@ -313,7 +313,19 @@ pub(crate) async fn sources(
     table: &str,
     deadline: Timestamp,
 ) -> Result<Sources, RegistryError> {
-    Ok(row::read(store, table, deadline).await?.sources())
+    Ok(known(store, table, deadline).await?.sources())
+}
+
+/// The registry as the ledger's table has it, for who reads and owns nothing.
+///
+/// # Errors
+/// It is unreadable, or the store does not answer.
+pub(crate) async fn known(
+    store: &Store,
+    table: &str,
+    deadline: Timestamp,
+) -> Result<Registry, RegistryError> {
+    row::read(store, table, deadline).await
 }
 
 /// Refuses where the ledger belongs to another function by now.

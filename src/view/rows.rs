@@ -384,10 +384,8 @@ pub(crate) async fn list(
             break;
         }
     }
-    if total == 0 && groups(view).is_some_and(|groups| groups.keys.is_empty()) {
-        // SQL: an aggregate without GROUP BY has exactly one row, over nothing too.
-        let totals = vec![Total::default(); aggregate_columns(view).len()];
-        first.insert((Vec::new(), String::new()), finish(view, &[], &totals));
+    if let Some(row) = over_nothing(view).filter(|_| total == 0) {
+        first.insert((Vec::new(), String::new()), row);
         total = 1;
     }
     Ok(Listing {
@@ -397,14 +395,23 @@ pub(crate) async fn list(
     })
 }
 
+/// The row that a view has over no item: SQL's aggregate without GROUP BY has exactly one.
+pub(crate) fn over_nothing(view: &View) -> Option<Vec<Scalar>> {
+    groups(view).filter(|groups| groups.keys.is_empty())?;
+    let totals = vec![Total::default(); aggregate_columns(view).len()];
+    Some(finish(view, &[], &totals))
+}
+
 /// A row's place in the order, with the key text to tell equal places apart.
 type Place = (Vec<Scalar>, String);
+/// A row as it is shown, and its place.
+pub(crate) type Read = (Place, Vec<Scalar>);
 
-fn read_row(
-    view: &View,
-    table: &str,
-    item: &Item,
-) -> Result<Option<(Place, Vec<Scalar>)>, StoreError> {
+/// Reads a row; none of a group without items.
+///
+/// # Errors
+/// It is not as changefold writes it.
+pub(crate) fn read_row(view: &View, table: &str, item: &Item) -> Result<Option<Read>, StoreError> {
     let unreadable = || StoreError {
         operation: "Scan",
         endpoint: table.to_owned(),

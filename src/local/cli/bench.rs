@@ -28,6 +28,7 @@ use crate::{
 };
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -40,6 +41,9 @@ const LEDGER_TABLE: &str = "changefold_ledger";
 const VIEW_TABLE_PREFIX: &str = "changefold_";
 const PARK_TABLE: &str = "changefold_park";
 const PROGRESS_TABLE: &str = "changefold_progress";
+
+/// The setting that says where DynamoDB is.
+const DYNAMODB_URL: &str = "AWS_ENDPOINT_URL_DYNAMODB";
 
 /// What the embedded store is addressed as; nothing is sent there.
 const EMBEDDED_URL: &str = "http://embedded";
@@ -197,7 +201,7 @@ impl ViewBench {
             (config::VIEW_TABLE_PREFIX.to_owned(), VIEW_TABLE_PREFIX.to_owned()),
         ];
         pairs.extend(account.environment());
-        pairs.push(("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), url.to_owned()));
+        pairs.push((DYNAMODB_URL.to_owned(), url.to_owned()));
         let mut settings = ViewConfig::from_env(pairs, Path::new(""))?;
         if let Some(credentials) = account.credentials() {
             settings.endpoint.sign_with(credentials);
@@ -357,15 +361,37 @@ pub(super) async fn kept<W: Work>(
     Ok(function)
 }
 
-/// The ledger that an earlier run or a deployment has kept: its store and its name.
-pub(super) async fn kept_ledger(place: &PlaceArgs) -> Result<(Store, String), Complaint> {
-    let url = place.endpoint_url.as_deref().unwrap_or(EMBEDDED_URL);
-    let account = Account::for_endpoints([Some(url)], None).await?;
-    let settings = ViewBench::new(Vec::new(), place.endpoint_url.clone()).settings(&account)?;
+/// What an earlier run or a deployment has kept: the store, the name of the ledger's table, and
+/// what the names of the views' tables begin with. A deployed function's settings say where.
+pub(super) async fn kept_tables(
+    place: &PlaceArgs,
+    of_function: Option<(BTreeMap<String, String>, Option<&str>)>,
+) -> Result<(Store, String, String), Complaint> {
+    let (variables, region) = of_function.unwrap_or_default();
+    let bench = ViewBench::new(Vec::new(), place.endpoint_url.clone());
+    let (account, settings) = if place.function.is_some() {
+        let url = config::process_environment().find(|(name, _)| name == DYNAMODB_URL);
+        let url = url.map(|(_, url)| url);
+        let account = Account::for_endpoints([url.as_deref()], region).await?;
+        let pairs = variables.into_iter().chain(account.environment());
+        let region = region.map(|region| ("AWS_REGION".to_owned(), region.to_owned()));
+        let settings = ViewConfig::from_env(pairs.chain(region), Path::new(""))?;
+        (account, settings)
+    } else {
+        let url = place.endpoint_url.as_deref().unwrap_or(EMBEDDED_URL);
+        let account = Account::for_endpoints([Some(url)], None).await?;
+        let settings = bench.settings(&account)?;
+        (account, settings)
+    };
+    let mut settings = settings;
+    if let Some(credentials) = account.credentials() {
+        settings.endpoint.sign_with(credentials);
+    }
     let client = transport(place, &settings.function.roots, Some(&settings.endpoint))?;
     let clock = Arc::new(SystemClock);
     let seed = clock.now().0.cast_unsigned();
-    Ok((Store::new(client, &settings.endpoint, clock, seed), settings.ledger_table))
+    let store = Store::new(client, &settings.endpoint, clock, seed);
+    Ok((store, settings.ledger_table, settings.table_prefix))
 }
 
 /// The function over views whose tables an earlier run or a deployment has kept. Those that are
@@ -433,7 +459,7 @@ async fn kept_config(
 ) -> Result<Config, Complaint> {
     let read = |account: &Account| {
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
-        let url = ("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), url.to_owned());
+        let url = (DYNAMODB_URL.to_owned(), url.to_owned());
         let pairs = account.environment().chain(settings).chain([url]);
         Config::from_env_in_order(pairs, order.clone())
     };

@@ -12,7 +12,7 @@ use crate::{
 };
 use qualifier::qualifier_of;
 use serde_json::Value;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// How long a call that is throttled, or meets a server's error, is repeated.
 const REPEATED_MS: i64 = 30_000;
@@ -51,6 +51,23 @@ impl Deployed {
         let api = LambdaApi::new(endpoint, roots, Arc::new(SystemClock), seed);
         let found = Self { api, function: function.to_owned() };
         if qualifier_of(function).is_some() { Ok(found) } else { found.qualify().await }
+    }
+
+    /// The function's settings.
+    ///
+    /// # Errors
+    /// Lambda refuses or cannot be reached.
+    pub(super) async fn settings(&self) -> Result<BTreeMap<String, String>, Complaint> {
+        let path = format!("functions/{}/configuration", encoded(&self.function));
+        let answered = self.ask("GET", &path, Vec::new()).await?;
+        if answered.status != 200 {
+            let (status, message) = (answered.status, answered.reason().to_owned());
+            return Err(Complaint::from(InvokeError::Refused { status, message })
+                .with_hint("its tables are named there: allow lambda:GetFunctionConfiguration"));
+        }
+        let variables = answered.value["Environment"]["Variables"].as_object();
+        let text = |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.into()));
+        Ok(variables.into_iter().flatten().filter_map(text).collect())
     }
 
     /// Sends an event and waits for the answer.

@@ -8,6 +8,7 @@ mod backfill;
 mod check;
 mod export;
 mod generations;
+mod read;
 mod replay;
 mod running;
 mod verify;
@@ -39,6 +40,8 @@ enum ViewVerb {
     /// Says everything that is wrong with view definitions, and what will hurt; exit code 1 where
     /// a function would not start with them.
     Check(check::CheckArgs),
+    /// Reads the rows of a view: by their key where `--where` names all of it, else all of them.
+    Read(read::ReadArgs),
     /// Lists the items that a view leaves out, and why; reads the whole ledger, in parts.
     Quarantined(QuarantinedArgs),
     /// Brings every item that a table has into its views, beside its stream.
@@ -94,7 +97,7 @@ impl Asked {
         if let Some(function) = &place.function {
             return Ok(Self::Deployed(Box::new(Deployed::find(function).await?)));
         }
-        let (store, ledger_table) = bench::kept_ledger(place).await?;
+        let (store, ledger_table, _) = bench::kept_tables(place, None).await?;
         Ok(Self::Here { store: Box::new(store), ledger_table })
     }
 
@@ -123,6 +126,7 @@ pub(super) fn view(arguments: ViewVerbArgs) -> Result<Exit, Complaint> {
     runtime.block_on(async {
         match arguments.verb {
             ViewVerb::Check(arguments) => check::check(&arguments),
+            ViewVerb::Read(arguments) => read::read(&arguments).await,
             ViewVerb::Quarantined(arguments) => quarantined(&arguments).await,
             ViewVerb::Backfill(arguments) => match arguments.export() {
                 None => backfill::backfill(&arguments).await,

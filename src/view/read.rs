@@ -1,0 +1,288 @@
+//! Reading a view: what its rows say, by whoever may read its tables.
+//!
+//! A view's rows are not its table's: an average is kept as a sum and a count, a sum over no
+//! value as a number, a group without items may have a row, and the table is another one after a
+//! change of the view. A [`Reader`] knows this from the ledger's table alone, without the files of
+//! the function. Separate from what writes, which never reads a row. What it gives up: it does
+//! not follow a switch while it is kept, so it is opened again every few seconds; a scan is no
+//! snapshot.
+
+use super::{
+    definition::{Output, Shape, View},
+    generation::{Current, LookupError, current_table},
+    registry::{self, RegistryError},
+    rows::{self, ROW_KEY},
+    scalar::{SHARED_KEY, Scalar, encode_key},
+    sql,
+};
+use crate::{
+    record::Timestamp,
+    store::{BATCH_GET_KEYS_MAX, Item, Store, StoreError},
+};
+
+/// Reads one view.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    store: Store,
+    view: View,
+    current: Current,
+}
+
+/// What a column has to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// The column, or `_pk`, the key of the row.
+    pub column: String,
+    /// One of these; NULL is a value like the others.
+    pub any_of: Vec<Scalar>,
+}
+
+impl Condition {
+    /// A column has this value.
+    #[must_use]
+    pub fn equals(column: impl Into<String>, value: Scalar) -> Self {
+        Self { column: column.into(), any_of: vec![value] }
+    }
+}
+
+/// Rows that were read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rows {
+    /// The rows in the order of their keys, each in SELECT order.
+    pub rows: Vec<Vec<Scalar>>,
+    /// Whether reading ended at the limit, so that there may be more.
+    pub is_cut: bool,
+}
+
+/// A view cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// There is no such view.
+    #[error("the ledger table {ledger_table} knows no view {view}; it has {known}")]
+    Unknown {
+        /// The view that was asked for.
+        view: String,
+        /// The ledger table.
+        ledger_table: String,
+        /// The views that there are, with commas between.
+        known: String,
+    },
+    /// There is no such column.
+    #[error("view {view} has no column {column}; it has {known}")]
+    NoColumn {
+        /// The view.
+        view: String,
+        /// The column that was asked for.
+        column: String,
+        /// The columns that there are, with commas between.
+        known: String,
+    },
+    /// It was dropped, or is not built.
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+    /// The ledger's table cannot be understood.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The store refuses or cannot be reached.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Reader {
+    /// Finds the current generation of a view and its definition: two reads of one row.
+    ///
+    /// # Errors
+    /// There is no such view, it was dropped or never made current, the ledger's table was
+    /// written by a version that kept no texts or by a newer one, or the store does not answer.
+    ///
+    /// # Examples
+    /// ```
+    /// use changefold::{record::Timestamp, store::Store};
+    /// use changefold::view::{read::{Condition, ReadError, Reader}, scalar::Scalar};
+    ///
+    /// async fn total(store: Store, customer: &str) -> Result<Option<Scalar>, ReadError> {
+    ///     let deadline = Timestamp(store.clock().now().0 + 5_000);
+    ///     let tables = ("changefold_ledger", "changefold_");
+    ///     let reader = Reader::open(store, tables, "customer_totals", deadline).await?;
+    ///     let of = Condition::equals("customer_id", Scalar::Text(customer.to_owned()));
+    ///     let found = reader.rows(&[of], None, deadline, &mut |_| {}).await?;
+    ///     let total = reader.columns().iter().position(|name| *name == "total");
+    ///     Ok(total.and_then(|at| found.rows.first()?.get(at).cloned()))
+    /// }
+    /// ```
+    pub async fn open(
+        store: Store,
+        (ledger_table, view_table_prefix): (&str, &str),
+        view: &str,
+        deadline: Timestamp,
+    ) -> Result<Self, ReadError> {
+        let tables = (ledger_table, view_table_prefix);
+        let current = current_table(&store, tables, view, deadline).await?;
+        let registry = registry::known(&store, ledger_table, deadline).await?;
+        let found = registry.of(view).find(|(number, _)| *number == current.generation);
+        let Some((_, registered)) = found else {
+            let mut known: Vec<&str> =
+                registry.generations.keys().map(|(name, _)| name.as_str()).collect();
+            known.dedup();
+            return Err(ReadError::Unknown {
+                view: view.to_owned(),
+                ledger_table: ledger_table.to_owned(),
+                known: if known.is_empty() { "none".to_owned() } else { known.join(", ") },
+            });
+        };
+        let (name, table) = (view.to_owned(), ledger_table.to_owned());
+        let Some(text) = &registered.sql else {
+            return Err(RegistryError::NoText { view: name, table }.into());
+        };
+        let parsed = sql::parse(text).ok().and_then(|mut views| views.pop());
+        let view = parsed.ok_or(RegistryError::NewerText { view: name, table })?;
+        Ok(Self { store, view, current })
+    }
+
+    /// Its definition.
+    #[must_use]
+    pub fn definition(&self) -> &View {
+        &self.view
+    }
+
+    /// The names of its columns, in SELECT order.
+    #[must_use]
+    pub fn columns(&self) -> Vec<&str> {
+        self.view.columns()
+    }
+
+    /// Which table is read, which generation of the view that is, and how far it is built: while
+    /// a backfill builds it, items are missing.
+    #[must_use]
+    pub fn current(&self) -> &Current {
+        &self.current
+    }
+
+    /// The rows that have what is asked for: by their keys where the conditions name the whole
+    /// key (every column of GROUP BY, or `_pk`), else by a scan, which ends at the limit. After
+    /// each page of a scan it is told how many rows were looked at.
+    ///
+    /// # Errors
+    /// There is no such column, a row is not as changefold writes it, or the store does not
+    /// answer until the deadline.
+    pub async fn rows(
+        &self,
+        conditions: &[Condition],
+        limit: Option<usize>,
+        deadline: Timestamp,
+        looked_at: &mut impl FnMut(u64),
+    ) -> Result<Rows, ReadError> {
+        let columns = self.columns();
+        let is_known = |it: &&Condition| it.column == ROW_KEY || columns.contains(&&*it.column);
+        if let Some(other) = conditions.iter().find(|condition| !is_known(condition)) {
+            return Err(ReadError::NoColumn {
+                view: self.view.name.clone(),
+                column: other.column.clone(),
+                known: columns.join(", "),
+            });
+        }
+        let limit = limit.unwrap_or(usize::MAX);
+        let mut found = Vec::new();
+        let (mut from, mut looked, mut is_cut) = (None, 0, false);
+        let mut keys = self.keys(conditions);
+        loop {
+            let (items, next) = match keys.take() {
+                Some(keys) => {
+                    let table = &self.current.table;
+                    (self.store.batch_get(table, ROW_KEY, &keys, deadline).await?, None)
+                }
+                None => {
+                    let page = self.store.scan(&self.current.table, None, from, deadline).await?;
+                    (page.items, page.next)
+                }
+            };
+            looked += items.len() as u64;
+            looked_at(looked);
+            for item in &items {
+                let Some(row) = rows::read_row(&self.view, &self.current.table, item)? else {
+                    continue;
+                };
+                if !conditions.iter().all(|it| self.holds(it, &row, item)) {
+                    continue;
+                }
+                if found.len() == limit {
+                    is_cut = true;
+                    break;
+                }
+                found.push(row);
+            }
+            is_cut |= found.len() == limit && next.is_some();
+            from = next;
+            if from.is_none() || is_cut {
+                break;
+            }
+        }
+        if found.is_empty() && limit > 0 {
+            let nothing = rows::over_nothing(&self.view).map(|row| (Default::default(), row));
+            let item = Item::new();
+            let holds = |it: &_| nothing.as_ref().is_some_and(|row| self.holds(it, row, &item));
+            if conditions.iter().all(holds) {
+                found.extend(nothing);
+            }
+        }
+        found.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+        Ok(Rows { rows: found.into_iter().map(|(_, row)| row).collect(), is_cut })
+    }
+
+    /// Whether the conditions name the whole key, so that nothing is scanned.
+    #[must_use]
+    pub fn is_by_key(&self, conditions: &[Condition]) -> bool {
+        self.keys(conditions).is_some()
+    }
+
+    fn holds(&self, condition: &Condition, row: &rows::Read, item: &Item) -> bool {
+        if condition.column == ROW_KEY {
+            let key = item.get(ROW_KEY).and_then(|key| key.as_s().ok());
+            let is_key = |value: &Scalar| matches!(value, Scalar::Text(text) if key == Some(text));
+            return condition.any_of.iter().any(is_key);
+        }
+        let at = self.columns().iter().position(|name| *name == condition.column);
+        at.and_then(|at| row.1.get(at)).is_some_and(|value| condition.any_of.contains(value))
+    }
+
+    /// The keys of all rows that can have what is asked for; none if that is not known, or they
+    /// are more than one call reads.
+    fn keys(&self, conditions: &[Condition]) -> Option<Vec<String>> {
+        let of = |column: &str| conditions.iter().find(|it| it.column == column);
+        if let Some(condition) = of(ROW_KEY) {
+            let texts = condition.any_of.iter().filter_map(|value| match value {
+                Scalar::Text(text) if !text.is_empty() => Some(text.clone()),
+                _ => None,
+            });
+            let mut keys: Vec<String> = texts.collect();
+            keys.sort_unstable();
+            keys.dedup();
+            return (1..=BATCH_GET_KEYS_MAX).contains(&keys.len()).then_some(keys);
+        }
+        let Shape::Groups(groups) = &self.view.shape else { return None };
+        if groups.keys.is_empty() {
+            return Some(vec![SHARED_KEY.to_owned()]);
+        }
+        let mut keys: Vec<Vec<Scalar>> = vec![Vec::new()];
+        for index in 0..groups.keys.len() {
+            let mut shown = groups.columns.iter().filter(|it| it.output == Output::Key(index));
+            let condition = shown.find_map(|column| of(&column.name))?;
+            if keys.len() * condition.any_of.len() > BATCH_GET_KEYS_MAX {
+                return None;
+            }
+            let with = |key: &Vec<Scalar>| {
+                let key = key.clone();
+                let longer = condition.any_of.iter().map(move |value| {
+                    key.iter().cloned().chain([value.clone()]).collect::<Vec<_>>()
+                });
+                longer.collect::<Vec<_>>()
+            };
+            keys = keys.iter().flat_map(with).collect();
+        }
+        let mut keys: Vec<String> = keys.iter().map(|key| encode_key(key)).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        (!keys.is_empty()).then_some(keys)
+    }
+}
