@@ -46,3 +46,7 @@ pub mod simulate;
 pub mod report;
 
 pub mod check;
+
+pub mod prices;
+
+pub mod plan;

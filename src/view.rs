@@ -18,6 +18,8 @@ mod ledger;
 pub mod load;
 pub mod number;
 mod operate;
+#[cfg(feature = "local")]
+pub mod plan;
 pub mod quarantine;
 pub mod read;
 mod reconcile;

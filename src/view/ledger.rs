@@ -15,6 +15,8 @@
 
 mod entry;
 pub(crate) mod fence;
+#[cfg(feature = "local")]
+mod model;
 mod pack;
 
 pub(crate) use entry::{Entry, GONE};
@@ -73,6 +75,16 @@ pub(crate) struct Candidate {
 }
 
 impl Candidate {
+    /// The keys of the ledger's rows that are looked at before it goes in.
+    fn rows_read(&self) -> impl Iterator<Item = &String> {
+        let fence = match &self.basis {
+            Basis::Record { fence, .. } => fence.as_ref(),
+            Basis::Scan | Basis::Source { .. } => None,
+        };
+        let run = self.expiry.as_ref().and_then(|it| it.unless_building.as_ref());
+        [Some(&self.pk), run, fence].into_iter().flatten()
+    }
+
     /// Its row stays: nothing else remembers for as long that an archive was read.
     pub(crate) fn keep_for_good(&mut self) {
         self.expiry = None;
@@ -199,15 +211,8 @@ impl Ledger<'_> {
         fates: &mut [Option<Fate>],
         deadline: Timestamp,
     ) -> Result<Option<StoreError>, StoreError> {
-        let rows = pending.iter().flat_map(|&index| {
-            let Candidate { pk, expiry, basis, .. } = &candidates[index];
-            let fence = match basis {
-                Basis::Record { fence, .. } => fence.as_ref(),
-                Basis::Scan | Basis::Source { .. } => None,
-            };
-            [Some(pk), expiry.as_ref().and_then(|it| it.unless_building.as_ref()), fence]
-        });
-        let mut rows: BTreeSet<String> = rows.flatten().cloned().collect();
+        let rows = pending.iter().flat_map(|&index| candidates[index].rows_read());
+        let mut rows: BTreeSet<String> = rows.cloned().collect();
         // What is served is asked with every look at the ledger: one read unit a call.
         rows.insert(registry::served_key());
         match self.read(rows, deadline).await {

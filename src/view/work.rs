@@ -44,12 +44,12 @@ pub(super) enum Origin {
 /// One delivered change of an item, for one group.
 #[derive(Debug)]
 pub(super) struct Delivered {
-    version: String,
+    pub(super) version: String,
     /// The record's place in the batch.
-    index: usize,
+    pub(super) index: usize,
     group: usize,
     /// Key of the item's ledger row.
-    pk: String,
+    pub(super) pk: String,
     item: SourceItem,
     /// Why no view can take the record: its key cannot be read.
     unkeyed: Option<Poison>,

@@ -53,6 +53,8 @@ mod oracle;
 #[cfg(feature = "local")]
 mod parked;
 #[cfg(feature = "local")]
+mod planned;
+#[cfg(feature = "local")]
 mod reading;
 #[cfg(feature = "local")]
 mod readme;

@@ -155,7 +155,7 @@ impl ViewBench {
     }
 
     /// The views of all files.
-    fn views(&self) -> Result<Vec<View>, Complaint> {
+    pub(super) fn views(&self) -> Result<Vec<View>, Complaint> {
         Ok(if self.paths.is_empty() {
             load(Path::new(VIEWS_DEFAULT)).map_err(|error| {
                 Complaint::from(error).with_hint("name view definitions with --views FILE|DIR")
@@ -186,6 +186,14 @@ impl ViewBench {
                 .with_hint("FROM is the table or stream name in the event source ARN, exactly"));
         }
         Ok(of_stream)
+    }
+
+    /// The views of a stream, and a store to name where nothing is stored.
+    pub(super) fn unasked(&self, stream_name: &str) -> Result<(Vec<View>, Store), Complaint> {
+        let views = self.views_of(stream_name)?;
+        let settings = self.settings(&Account::default())?;
+        let network = settings.function.roots.network_to(&settings.endpoint);
+        Ok((views, Store::new(network, &settings.endpoint, Arc::new(SystemClock), 0)))
     }
 
     /// Whose tables they are.

@@ -8,13 +8,13 @@ use super::{
 use crate::{
     local::{
         checkpoint::Checkpoints,
-        clock::VirtualClock,
+        clock::{Pace, VirtualClock},
         faults::Faults,
         mapping::{Millis, Parameters, StartingPosition},
         report::Report,
         run::{self, RunError, Setting, Summary},
         source::Fixtures,
-        target::with_sources,
+        target::{Target, with_sources},
         template::{EventSource, TEMPLATE_DEFAULT, Template},
     },
     record::Source,
@@ -79,6 +79,28 @@ async fn run_once<B: Bench>(arguments: &ReplayArgs, bench: B) -> Result<Report, 
     let summary = result.map_err(complaint)?;
     let results = piece.results().await?;
     Ok(Report { seed: arguments.faults, summary, results })
+}
+
+/// Delivers the fixtures to a target that is made for their stream, and gives it back.
+pub(super) async fn through<T: Target>(
+    arguments: &ReplayArgs,
+    make: impl FnOnce(&str) -> Result<T, Complaint>,
+) -> Result<T, Complaint> {
+    let fixtures = Fixtures::open(&arguments.fixtures)?;
+    let (parameters, timeout, function) = mapping(arguments, &fixtures)?;
+    let clock = VirtualClock::new(fixtures.time_zero(), Pace::Virtual);
+    let target = make(fixtures.stream_name())?;
+    let setting = Setting {
+        parameters,
+        timeout,
+        function_arn: function_arn(fixtures.stream_arn(), &function),
+        checkpoints: Checkpoints::forgotten(),
+        from_start: arguments.from_start,
+        faults: None,
+    };
+    let ran = run::run(&fixtures, &target, &clock, setting, &mut |_| {}).await;
+    ran.map_err(complaint)?;
+    Ok(target)
 }
 
 /// The mapping's parameters, the function's timeout, and its logical id.

@@ -8,6 +8,7 @@ mod backfill;
 mod check;
 mod export;
 mod generations;
+mod plan;
 mod read;
 mod replay;
 mod running;
@@ -40,6 +41,9 @@ enum ViewVerb {
     /// Says everything that is wrong with view definitions, and what will hurt; exit code 1 where
     /// a function would not start with them.
     Check(check::CheckArgs),
+    /// Says what views would cost under the changes of a fixture, in units and money; stores
+    /// nothing.
+    Plan(plan::PlanArgs),
     /// Reads the rows of a view: by their key where `--where` names all of it, else all of them.
     Read(read::ReadArgs),
     /// Lists the items that a view leaves out, and why; reads the whole ledger, in parts.
@@ -126,6 +130,7 @@ pub(super) fn view(arguments: ViewVerbArgs) -> Result<Exit, Complaint> {
     runtime.block_on(async {
         match arguments.verb {
             ViewVerb::Check(arguments) => check::check(&arguments),
+            ViewVerb::Plan(arguments) => plan::plan(&arguments).await,
             ViewVerb::Read(arguments) => read::read(&arguments).await,
             ViewVerb::Quarantined(arguments) => quarantined(&arguments).await,
             ViewVerb::Backfill(arguments) => match arguments.export() {

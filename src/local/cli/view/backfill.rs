@@ -10,6 +10,7 @@ use crate::{
         cli::{
             Complaint, Exit, Format, PlaceArgs, asked::Asked, bench, invoke::Deployed, print, talk,
         },
+        prices::{READ_PRICE, WRITE_PRICE},
         report,
     },
     operation::{
@@ -30,11 +31,6 @@ use std::{
     io::{BufRead as _, IsTerminal as _, Write as _},
     path::PathBuf,
 };
-
-/// Dollars for a million units of on-demand capacity, read and written: AWS's list price in
-/// us-east-1 since November 2024. Other Regions and contracts have others, which can be said.
-const READ_PRICE: f64 = 0.125;
-const WRITE_PRICE: f64 = 0.625;
 
 /// Calls of a deployed function at a time, unless told otherwise.
 const CALLS_DEFAULT: u32 = 4;

@@ -1,0 +1,264 @@
+//! What views would cost: a model of what the function asks of its tables.
+//!
+//! Batches go through the function's own decoding, evaluation and packing into transactions, and
+//! nothing is sent: the model keeps what the tables would hold, as far as it decides what a
+//! request costs. So a new construct is counted as it is written. Units are AWS's: two for each
+//! KB of an item in a transaction, the larger of before and after; one for each 4 KB that is read
+//! consistently, also where there is nothing. Separate from the desk, which brings the batches.
+//! What it gives up: faults, conflicts of batches that run at once, and the first registration
+//! of views.
+
+use super::{
+    OpenError,
+    definition::View,
+    ledger::{Known, Ledger},
+    registry::{Registered, Registry, table_name},
+    rows::{ROW_KEY, RowId},
+    served::{Known as Files, Served},
+    source_item::LEDGER_KEY,
+    sources::{self, Filing},
+    work::Delivered,
+};
+use crate::{
+    event::Record,
+    record::Timestamp,
+    store::{BATCH_GET_KEYS_MAX, Item, Store},
+};
+use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
+use std::{cmp::Reverse, collections::BTreeMap, sync::PoisonError};
+
+/// What the rows of the ledger are counted under.
+const LEDGER: &str = "ledger";
+const PREFIX: &str = "";
+
+/// Bytes of one write unit.
+const WRITE_BYTES: usize = 1_024;
+/// Bytes of one read unit of a consistent read.
+const READ_BYTES: usize = 4_096;
+/// Units of a write in a transaction, as multiples of the same write by itself.
+///
+/// Source: DynamoDB developer guide, "Read and write operations", transactional requests.
+const IN_TRANSACTION: usize = 2;
+
+/// What the records so far have cost.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Records.
+    pub records: u64,
+    /// Batches.
+    pub batches: u64,
+    /// Calls of the store.
+    pub calls: u64,
+    /// Read units.
+    pub read_units: u64,
+    /// Write units of the ledger's table.
+    pub ledger_write_units: u64,
+    /// By view, what its table has and costs.
+    pub views: BTreeMap<String, ViewCost>,
+}
+
+/// What one view's table has and costs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ViewCost {
+    /// Rows that there are.
+    pub rows: u64,
+    /// Write units.
+    pub write_units: u64,
+    /// The row that is written most: its key.
+    pub hottest: String,
+    /// How often it was written.
+    pub hottest_writes: u64,
+    /// Write units that these took.
+    pub hottest_units: u64,
+}
+
+impl Cost {
+    /// Write units of all tables.
+    #[must_use]
+    pub fn write_units(&self) -> u64 {
+        self.ledger_write_units + self.views.values().map(|view| view.write_units).sum::<u64>()
+    }
+}
+
+/// The tables of views as they would be.
+#[derive(Debug)]
+pub struct Model {
+    served: Served,
+    known: Known,
+    /// Bytes of each row, by table and key.
+    sizes: BTreeMap<(String, String), usize>,
+    /// Writes of each view's row and their units.
+    writes: BTreeMap<RowId, (u64, u64)>,
+    cost: Cost,
+}
+
+impl Model {
+    /// Nothing yet of these views. The store is never asked.
+    ///
+    /// # Errors
+    /// The views cannot be served together, as [`OpenError`] says.
+    pub fn new(views: &[View], store: Store) -> Result<Self, OpenError> {
+        let mut registry = Registry::default();
+        for view in views {
+            let registered = Registered {
+                from: view.from.clone(),
+                fingerprint: view.fingerprint(),
+                table: Some(table_name(PREFIX, &view.name, 1)),
+                is_current: true,
+                was_current: true,
+                ..Registered::default()
+            };
+            registry.generations.insert((view.name.clone(), 1), registered);
+        }
+        let files = Files { definitions: views, order: views };
+        let served = Served::nothing(store, LEDGER, "plan").with(&registry, files)?;
+        let views = views.iter().map(|view| (view.name.clone(), ViewCost::default()));
+        let cost = Cost { views: views.collect(), ..Cost::default() };
+        let (sizes, writes) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { served, known: Known::default(), sizes, writes, cost })
+    }
+
+    /// Takes a batch in, as the function would be given it. Records that no view can take are
+    /// counted and left out.
+    pub fn batch(&mut self, records: &[Record<'_>]) {
+        self.cost.records += records.len() as u64;
+        self.cost.batches += 1;
+        let mut items: BTreeMap<String, Vec<Delivered>> = BTreeMap::new();
+        for (index, record) in records.iter().enumerate() {
+            let filing = record.source_arn().and_then(|arn| self.filing(arn));
+            let (Some(filing), Ok(groups)) = (filing, self.served.groups_of(record)) else {
+                continue;
+            };
+            for group in groups {
+                if let Ok(delivered) = self.served.delivered(group, record, (index, &filing)) {
+                    items.entry(delivered.pk.clone()).or_default().push(delivered);
+                }
+            }
+        }
+        let mut candidates = Vec::with_capacity(items.len());
+        for mut changes in items.into_values() {
+            changes.sort_by(|a, b| Reverse(&a.version).cmp(&Reverse(&b.version)));
+            let taken = changes.iter().find_map(|delivered| {
+                let record = &records[delivered.index];
+                self.served.candidate(delivered, record, Timestamp(0)).ok()
+            });
+            candidates.extend(taken);
+        }
+        if candidates.is_empty() {
+            return;
+        }
+        let keys = Ledger::keys_read(&candidates);
+        self.cost.calls += keys.len().div_ceil(BATCH_GET_KEYS_MAX) as u64;
+        for key in keys {
+            let bytes = self.sizes.get(&(LEDGER.to_owned(), key)).copied().unwrap_or_default();
+            self.cost.read_units += bytes.div_ceil(READ_BYTES).max(1) as u64;
+        }
+        let transactions = self.served.ledger().transactions(&candidates, &mut self.known);
+        for transaction in transactions {
+            self.cost.calls += 1;
+            let guards = transaction.actions.len() - transaction.rows.len();
+            let (ledger, views) = transaction.actions.split_at(guards);
+            for action in ledger {
+                self.cost.ledger_write_units += self.written(action);
+            }
+            for (action, row) in views.iter().zip(transaction.rows) {
+                let units = self.written(action);
+                let name = &self.served.definitions[row.view].name;
+                if let Some(view) = self.cost.views.get_mut(name) {
+                    view.write_units += units;
+                }
+                let writes = self.writes.entry(row).or_default();
+                *writes = (writes.0 + 1, writes.1 + units);
+            }
+        }
+    }
+
+    /// How the items of a source are filed; the first of its name is written down.
+    fn filing(&self, arn: &str) -> Option<Filing> {
+        let mut sources = self.served.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let resource = sources::resource(arn)?;
+        sources.first.entry(resource.to_owned()).or_insert_with(|| arn.to_owned());
+        sources.filing(arn)
+    }
+
+    /// What everything so far has cost.
+    #[must_use]
+    pub fn cost(&self) -> Cost {
+        let mut cost = self.cost.clone();
+        for (row, (writes, units)) in &self.writes {
+            let (name, table) =
+                (&self.served.definitions[row.view].name, &self.served.view_tables[row.view]);
+            let Some(view) = cost.views.get_mut(name) else { continue };
+            view.rows += u64::from(self.sizes.contains_key(&(table.clone(), row.key.clone())));
+            if *writes > view.hottest_writes {
+                view.hottest.clone_from(&row.key);
+                (view.hottest_writes, view.hottest_units) = (*writes, *units);
+            }
+        }
+        cost
+    }
+
+    /// The units of an action; the row has its new size after it.
+    fn written(&mut self, action: &TransactWriteItem) -> u64 {
+        let (table, key, bytes) = sized(action);
+        let place = (table, key);
+        let before = self.sizes.get(&place).copied().unwrap_or_default();
+        match bytes {
+            // What an update leaves out is still there.
+            Some((bytes, is_update)) => {
+                let after = if is_update { bytes.max(before) } else { bytes };
+                self.sizes.insert(place, after);
+            }
+            None => drop(self.sizes.remove(&place)),
+        }
+        let larger = bytes.map_or(before, |(bytes, _)| bytes.max(before));
+        (IN_TRANSACTION * larger.div_ceil(WRITE_BYTES).max(1)) as u64
+    }
+}
+
+/// Table, key and bytes of what an action writes, and whether it adds to what is there; no bytes
+/// of a removal.
+fn sized(action: &TransactWriteItem) -> (String, String, Option<(usize, bool)>) {
+    let key_of = |item: &Item| {
+        let key = item.get(ROW_KEY).or_else(|| item.get(LEDGER_KEY));
+        key.and_then(|key| key.as_s().ok()).cloned().unwrap_or_default()
+    };
+    if let Some(put) = action.put() {
+        let bytes = item_bytes(&put.item);
+        return (put.table_name.clone(), key_of(&put.item), Some((bytes, false)));
+    }
+    if let Some(update) = action.update() {
+        let names = update.expression_attribute_names.iter().flatten();
+        let names: usize = names.map(|(_, name)| name.len()).sum();
+        let values = update.expression_attribute_values.iter().flatten();
+        let values: usize = values.map(|(_, value)| value_bytes(value)).sum();
+        let bytes = item_bytes(&update.key) + names + values;
+        return (update.table_name.clone(), key_of(&update.key), Some((bytes, true)));
+    }
+    let delete = action.delete();
+    let table = delete.map(|delete| delete.table_name.clone()).unwrap_or_default();
+    (table, delete.map(|delete| key_of(&delete.key)).unwrap_or_default(), None)
+}
+
+/// The size of an item.
+///
+/// Source: DynamoDB developer guide, "DynamoDB item sizes and formats": names and texts in UTF-8,
+/// a number about a byte for two digits and one more, lists and maps three and one an element.
+fn item_bytes(item: &Item) -> usize {
+    item.iter().map(|(name, value)| name.len() + value_bytes(value)).sum()
+}
+
+fn value_bytes(value: &AttributeValue) -> usize {
+    match value {
+        AttributeValue::S(text) => text.len(),
+        AttributeValue::N(digits) => {
+            digits.bytes().filter(u8::is_ascii_digit).count().div_ceil(2) + 1
+        }
+        AttributeValue::B(bytes) => bytes.as_ref().len(),
+        AttributeValue::L(list) => 3 + list.iter().map(|it| 1 + value_bytes(it)).sum::<usize>(),
+        AttributeValue::M(map) => {
+            3 + map.iter().map(|(name, it)| 1 + name.len() + value_bytes(it)).sum::<usize>()
+        }
+        _ => 1,
+    }
+}

@@ -1,0 +1,82 @@
+//! `view plan` against what a replay of the same fixture consumes on the embedded store, for every
+//! view by itself and for all of a file together.
+
+use changefold::view::sql;
+use serde_json::Value;
+use std::{path::PathBuf, process::Command};
+
+#[track_caller]
+fn json(arguments: &[&str]) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_changefold"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(arguments)
+        .args(["--format", "json"])
+        .output()
+        .unwrap();
+    let talk = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {talk}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+/// What differs between the plan and what was used. That the source has come is written down once
+/// in the life of a ledger and is no part of a load: a read, and a write of the registry's row.
+fn differing(views: &str, fixture: &str, set: &[&str]) -> String {
+    let through = [&["--views", views][..], set].concat();
+    let plan = json(&[&["view", "plan", "--fixture", fixture][..], &through].concat());
+    let replay = json(&[&["replay", fixture][..], &through].concat());
+    let of = |name: &str| {
+        let (planned, used) = (plan[name].as_f64().unwrap(), &replay["store"][name]);
+        (planned, used.as_f64().unwrap())
+    };
+    let (write, used_write) = of("write_units");
+    let (read, used_read) = of("read_units");
+    let (calls, used_calls) = of("calls");
+    let is_right = (0.95 * used_write..=used_write).contains(&write)
+        && (read, calls) == (used_read - 1.0, used_calls - 2.0);
+    if is_right {
+        return String::new();
+    }
+    format!(
+        "{fixture} {views} {set:?}: write {write} of {used_write}, read {read} of {used_read}, \
+         calls {calls} of {used_calls}\n"
+    )
+}
+
+#[test]
+fn a_plan_is_within_five_percent_of_what_a_replay_consumes() {
+    let folder =
+        Folder(std::env::temp_dir().join(format!("changefold-plan-{}", std::process::id())));
+    std::fs::create_dir_all(&folder.0).unwrap();
+    let mut told = String::new();
+    for (fixture, file) in [
+        ("fixtures/orders.jsonl", "views/orders.sql"),
+        ("fixtures/orders.jsonl", "fixtures/changed.sql"),
+        ("fixtures/clicks.jsonl", "views/clicks.sql"),
+        ("fixtures/flights-600.jsonl.gz", "views/flights.sql"),
+    ] {
+        told += &differing(file, fixture, &[]);
+        told += &differing(file, fixture, &["--set", "BatchSize=7"]);
+        let text = std::fs::read_to_string(file).unwrap();
+        for view in sql::parse(&text).unwrap() {
+            let path = folder.write(&format!("{}.sql", view.name), &view.to_string());
+            told += &differing(&path, fixture, &[]);
+        }
+    }
+    assert!(told.is_empty(), "{told}");
+}
