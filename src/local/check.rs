@@ -21,7 +21,7 @@ use crate::{
     },
 };
 use observed::Observed;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use std::{
     fmt,
     path::{Path, PathBuf},
@@ -54,7 +54,7 @@ pub struct Diagnostic {
     /// The file, as it was named.
     pub file: String,
     /// Where in it; none if it is about the file as a whole.
-    #[serde(flatten, serialize_with = "place")]
+    #[serde(flatten)]
     pub place: Option<Words>,
     /// The view, where it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,24 +63,6 @@ pub struct Diagnostic {
     pub message: String,
     /// What would work.
     pub help: String,
-}
-
-#[derive(Serialize)]
-struct Place {
-    line: u64,
-    column: u64,
-    end_line: u64,
-    end_column: u64,
-}
-
-fn place<S: Serializer>(place: &Option<Words>, serializer: S) -> Result<S::Ok, S::Error> {
-    let place = place.map(|Words { start, end }| Place {
-        line: start.0,
-        column: start.1,
-        end_line: end.0,
-        end_column: end.1,
-    });
-    place.serialize(serializer)
 }
 
 /// A file that was read.
@@ -191,8 +173,8 @@ impl Check {
             }
         }
         if let Some((path, sources)) = template {
-            let views = self.files.iter().flat_map(|file| &file.views);
-            warnings.extend(warnings::of_filters(path, sources, views));
+            let views: Vec<&Found> = self.files.iter().flat_map(|file| &file.views).collect();
+            warnings.extend(warnings::of_filters(path, sources, &views));
         }
         self.diagnostics.extend(warnings);
         self.sort();

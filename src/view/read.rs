@@ -187,20 +187,17 @@ impl Reader {
         let (mut from, mut looked, mut is_cut) = (None, 0, false);
         let mut keys = self.keys(conditions);
         loop {
-            let (items, next) = match keys.take() {
-                Some(keys) => {
-                    let table = &self.current.table;
-                    (self.store.batch_get(table, ROW_KEY, &keys, deadline).await?, None)
-                }
-                None => {
-                    let page = self.store.scan(&self.current.table, None, from, deadline).await?;
-                    (page.items, page.next)
-                }
+            let table = &self.current.table;
+            let (items, next) = if let Some(keys) = keys.take() {
+                (self.store.batch_get(table, ROW_KEY, &keys, deadline).await?, None)
+            } else {
+                let page = self.store.scan(table, None, from, deadline).await?;
+                (page.items, page.next)
             };
             looked += items.len() as u64;
             looked_at(looked);
             for item in &items {
-                let Some(row) = rows::read_row(&self.view, &self.current.table, item)? else {
+                let Some(row) = rows::read_row(&self.view, table, item)? else {
                     continue;
                 };
                 if !conditions.iter().all(|it| self.holds(it, &row, item)) {

@@ -376,3 +376,39 @@ fn a_mapping_begins_at_its_moment() {
     let (document, said) = replay(&["StartingPosition=LATEST"]);
     assert!(document["passed"].is_null() && said.contains("played from its first"), "{said}");
 }
+
+#[test]
+fn a_check_is_one_document_and_its_exit_status_says_whether_a_function_would_start() {
+    let desk = Desk::new("check");
+    let checked = |arguments: &[&str], code: i32| {
+        let output = desk.run(&[&["view", "check", "--format", "json"], arguments].concat());
+        let talk = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{talk}");
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let document = checked(&["view.sql", "--explain"], 0);
+    assert_eq!((&document["views"], &document["errors"]), (&1.into(), &0.into()));
+    assert_eq!(document["explained"][0]["actions_per_change"], serde_json::json!([1, 3]));
+    desk.write("bad.sql", "CREATE MATERIALIZED VIEW v AS\nSELECT a / 2 AS h FRM t");
+    let document = checked(&["view.sql", "bad.sql"], 1);
+    assert_eq!((&document["views"], &document["errors"]), (&1.into(), &2.into()));
+    let expected = serde_json::json!({
+        "level": "error", "file": "bad.sql", "line": 2, "column": 10, "end_line": 2,
+        "end_column": 11, "message": "`/` is not supported",
+        "help": "engines disagree about it; keep sum and count (or avg) and divide where you read",
+    });
+    assert_eq!(document["diagnostics"][0], expected);
+    assert_eq!(document["diagnostics"][1]["help"], "did you mean FROM?");
+    // A warning without a place, and a path that is not there.
+    let filtered = TEMPLATE.replace(
+        "BatchSize: 2",
+        "BatchSize: 2\n            FilterCriteria: {Filters: [{Pattern: '{\"eventName\":[\"INSERT\"]}'}]}",
+    );
+    desk.write("filtered.yaml", filtered);
+    let document = checked(&["view.sql", "--template", "filtered.yaml"], 0);
+    let warning = &document["diagnostics"][0];
+    assert_eq!((&warning["level"], &warning["file"]), (&"warning".into(), &"filtered.yaml".into()));
+    assert!(warning.get("line").is_none(), "{warning}");
+    let output = desk.run(&["view", "check", "none.sql"]);
+    assert_eq!(output.status.code(), Some(2));
+}

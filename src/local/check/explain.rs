@@ -136,18 +136,18 @@ impl fmt::Display for Explained {
                     "writes {stays} row, or {least} where WHERE is not TRUE before and after"
                 ),
                 _ => format!(
-                    "writes {stays} row, {most} where the item goes to another group, or {least} where \
-                 nothing changes"
+                    "writes {stays} row, {most} where the item goes to another group, or {least} \
+                     where nothing changes"
                 ),
             },
         )?;
         line("ledger row", format!("shared by {}", self.shares_ledger_with.join(", ")))?;
-        let [first, last] = self.actions_per_change;
+        let [alone, all] = self.actions_per_change;
         let [low, high] = self.write_units_per_change;
         line(
             "transaction",
             format!(
-                "{first} to {last} of {ACTIONS_MAX} actions a change, {low} to {high} write units"
+                "{alone} to {all} of {ACTIONS_MAX} actions a change, {low} to {high} write units"
             ),
         )?;
         line("calls", format!("of 100 changes: {reads} to read, {few} to {many} to write"))?;

@@ -107,8 +107,8 @@ impl Rules<'_> {
         let help = "fine for a few shards; for more, group by one more attribute and add up where \
                     you read"
             .to_owned();
-        let all = groups.keys.iter().map(values_max);
-        let rows = all.fold(Some(1), |all: Option<u64>, one| all?.checked_mul(one?));
+        let mut all = groups.keys.iter().map(values_max);
+        let rows = all.try_fold(1_u64, |all, one| all.checked_mul(one?));
         match rows {
             Some(1) => {
                 let message = "every batch writes the one row of this view, so the batches of all \
@@ -216,10 +216,10 @@ fn is_called_as_moment(name: &str) -> bool {
 }
 
 /// Filters of a mapping under the views that read through it.
-pub(super) fn of_filters<'v>(
+pub(super) fn of_filters(
     template: &Path,
     sources: &[EventSource],
-    views: impl Iterator<Item = &'v Found> + Clone,
+    views: &[&Found],
 ) -> Vec<Diagnostic> {
     let mut told = Vec::new();
     for source in sources.iter().filter(|source| !source.parameters.filters.is_empty()) {
@@ -227,7 +227,7 @@ pub(super) fn of_filters<'v>(
         let arn = source.stream.strip_prefix("arn:").map(|_| source.stream.split('/').nth(1));
         let is_of = |view: &&Found| arn.is_none_or(|name| name == Some(view.view.from.as_str()));
         let names: Vec<&str> =
-            views.clone().filter(is_of).map(|found| found.view.name.as_str()).collect();
+            views.iter().copied().filter(is_of).map(|found| found.view.name.as_str()).collect();
         if names.is_empty() {
             continue;
         }

@@ -16,6 +16,7 @@ use super::{
 use crate::view::definition::View;
 use draft::Draft;
 pub use nearest::nearest;
+use serde::{Serialize, Serializer};
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 use std::collections::BTreeSet;
 
@@ -60,6 +61,19 @@ pub struct Words {
     pub start: (u64, u64),
     /// Line and column behind the end.
     pub end: (u64, u64),
+}
+
+impl Serialize for Words {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { start: (line, column), end: (end_line, end_column) } = self;
+        let all = [
+            ("line", line),
+            ("column", column),
+            ("end_line", end_line),
+            ("end_column", end_column),
+        ];
+        serializer.collect_map(all)
+    }
 }
 
 impl Words {
@@ -138,8 +152,8 @@ pub fn check(text: &str) -> Checked {
             checked.mistakes.push(mistake(twice(&view.name, named_at), &statement));
             continue;
         }
-        let named = statement.iter().find(|token| token.span.start == named_at);
-        let name = named.map_or(Words { start: pair(named_at), end: pair(named_at) }, Words::of);
+        let at_name = statement.iter().find(|token| token.span.start == named_at);
+        let name = at_name.map_or(Words { start: pair(named_at), end: pair(named_at) }, Words::of);
         checked.views.push(Found { view, name, tokens: statement });
     }
     checked.mistakes.sort_by_key(|it| (it.error.line, it.error.column));

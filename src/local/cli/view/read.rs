@@ -55,17 +55,16 @@ fn condition(text: &str) -> Result<Condition, String> {
         return Err("expected column=value, as in status=PAID".to_owned());
     };
     let inner = value.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
-    let any_of = match inner {
-        Some(inner) => vec![Scalar::Text(inner.replace("''", "'"))],
-        None => {
-            let typed = match value.to_ascii_uppercase().as_str() {
-                "NULL" => Some(Scalar::Null),
-                "TRUE" => Some(Scalar::Bool(true)),
-                "FALSE" => Some(Scalar::Bool(false)),
-                _ => number::read(value).ok().map(Scalar::Number),
-            };
-            typed.into_iter().chain([Scalar::Text(value.to_owned())]).collect()
-        }
+    let any_of = if let Some(inner) = inner {
+        vec![Scalar::Text(inner.replace("''", "'"))]
+    } else {
+        let typed = match value.to_ascii_uppercase().as_str() {
+            "NULL" => Some(Scalar::Null),
+            "TRUE" => Some(Scalar::Bool(true)),
+            "FALSE" => Some(Scalar::Bool(false)),
+            _ => number::read(value).ok().map(Scalar::Number),
+        };
+        typed.into_iter().chain([Scalar::Text(value.to_owned())]).collect()
     };
     Ok(Condition { column: column.to_owned(), any_of })
 }

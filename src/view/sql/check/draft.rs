@@ -7,7 +7,7 @@
 //! is known to be of our own making. What it gives up: a statement whose clauses cannot be told
 //! apart is not read on.
 
-use super::{SqlError, is_word};
+use super::{SqlError, is_word, nearest};
 use sqlparser::{
     keywords::Keyword,
     tokenizer::{Location, Span, Token, TokenWithSpan, Word},
@@ -44,6 +44,9 @@ const AGGREGATES: [&str; 12] = [
     "variance",
 ];
 
+/// The place of a piece, and what can stand there instead.
+type Piece = (Range<usize>, Vec<Vec<Token>>);
+
 pub(super) struct Draft {
     pub(super) tokens: Vec<TokenWithSpan>,
     /// Whether a key of GROUP BY was replaced, so that columns may miss it.
@@ -51,7 +54,7 @@ pub(super) struct Draft {
     /// Where pieces were replaced.
     replaced: Vec<Span>,
     /// The words before the last replacement, the piece, and what else could take its place.
-    last: Option<(Vec<TokenWithSpan>, Range<usize>, Vec<Vec<Token>>)>,
+    last: Option<(Vec<TokenWithSpan>, Piece)>,
     names: usize,
 }
 
@@ -74,11 +77,11 @@ impl Draft {
 
     /// Puts something else in place of the piece that was replaced last.
     pub(super) fn try_another(&mut self) -> bool {
-        let Some((tokens, piece, mut others)) = self.last.take() else { return false };
+        let Some((tokens, (piece, mut others))) = self.last.take() else { return false };
         let Some(next) = others.pop() else { return false };
         self.tokens.clone_from(&tokens);
         self.splice(piece.clone(), next);
-        self.last = Some((tokens, piece, others));
+        self.last = Some((tokens, (piece, others)));
         true
     }
 
@@ -100,7 +103,7 @@ impl Draft {
             self.replaced.push(span);
         }
         self.splice(piece.clone(), first);
-        self.last = Some((before, piece, candidates));
+        self.last = Some((before, (piece, candidates)));
         true
     }
 
@@ -118,7 +121,7 @@ impl Draft {
     }
 
     /// What can stand at the beginning of a statement, up to SELECT.
-    fn head(&mut self, error: &SqlError, index: usize) -> Option<(Range<usize>, Vec<Vec<Token>>)> {
+    fn head(&mut self, error: &SqlError, index: usize) -> Option<Piece> {
         let select = self.find(0, "SELECT");
         if select.is_some_and(|select| index > select) {
             return None;
@@ -156,7 +159,7 @@ impl Draft {
     }
 
     /// The option that stands there, with one comma.
-    fn option(&self, index: usize) -> Option<(Range<usize>, Vec<Vec<Token>>)> {
+    fn option(&self, index: usize) -> Option<Piece> {
         let with = self.find(0, "WITH").filter(|with| *with < index)?;
         let open = with + 1;
         if !self.sign(open, &Token::LParen) {
@@ -175,7 +178,7 @@ impl Draft {
     }
 
     /// The column, source, condition or key that stands there, and what can take its place.
-    fn piece(&mut self, error: &SqlError, index: usize) -> Option<(Range<usize>, Vec<Vec<Token>>)> {
+    fn piece(&mut self, error: &SqlError, index: usize) -> Option<Piece> {
         let end = self.tokens.len();
         let select = self.find(0, "SELECT").filter(|select| *select < index)?;
         let clauses = self.clauses(select);
@@ -187,7 +190,7 @@ impl Draft {
         // A clause that there is not, from its word on.
         for (clause, range) in &clauses {
             let from_word = range.start - 1..range.end;
-            if *clause == "" && (from_word.contains(&index) || is_last(range)) {
+            if clause.is_empty() && (from_word.contains(&index) || is_last(range)) {
                 return Some((from_word, vec![vec![]]));
             }
         }
@@ -222,7 +225,7 @@ impl Draft {
         })
     }
 
-    fn column(&mut self, range: Range<usize>, index: usize) -> (Range<usize>, Vec<Vec<Token>>) {
+    fn column(&mut self, range: Range<usize>, index: usize) -> Piece {
         if index == range.start && self.find(index, "DISTINCT") == Some(index) {
             return (index..index + 1, vec![vec![]]);
         }
@@ -260,7 +263,7 @@ impl Draft {
     }
 
     /// A source without what stands behind its name and its alias.
-    fn source(&mut self, range: Range<usize>, index: usize) -> (Range<usize>, Vec<Vec<Token>>) {
+    fn source(&mut self, range: Range<usize>, index: usize) -> Piece {
         let name = self.name();
         let is_name = |at: usize| {
             range.contains(&at)
@@ -283,7 +286,7 @@ impl Draft {
         (range, vec![vec![name]])
     }
 
-    fn condition(&self, range: Range<usize>, index: usize) -> (Range<usize>, Vec<Vec<Token>>) {
+    fn condition(&self, range: Range<usize>, index: usize) -> Piece {
         let piece = self.part(range, index, |tokens, at| {
             // The AND of BETWEEN joins no conditions.
             let before = tokens[..at].iter().rposition(|token| {
@@ -366,6 +369,9 @@ impl Draft {
         if is(at, "FROM") && !before("DISTINCT") && !(at > 2 && is(at - 3, "EXTRACT")) {
             return Some(("FROM", 1));
         }
+        if self.is_misspelt_from(at) && self.find(0, "FROM").is_none() {
+            return Some(("FROM", 1));
+        }
         if is(at, "WHERE") && !(at > 1 && is(at - 2, "FILTER")) {
             return Some(("WHERE", 1));
         }
@@ -373,6 +379,19 @@ impl Draft {
             return Some(("GROUP", 1 + usize::from(is(at + 1, "BY"))));
         }
         LAST.iter().any(|word| is(at, word)).then_some(("", 1))
+    }
+
+    /// A word that is nearly FROM, between a column and a source.
+    fn is_misspelt_from(&self, at: usize) -> bool {
+        let word = |at: usize| match self.tokens.get(at).map(|token| &token.token) {
+            Some(Token::Word(word)) => Some(word.value.as_str()),
+            _ => None,
+        };
+        let is_short = |word: &&str| (3..=5).contains(&word.len());
+        let Some(here) = word(at).filter(is_short).filter(|_| word(at + 1).is_some()) else {
+            return false;
+        };
+        nearest(here, ["FROM"]).is_some()
     }
 
     fn begins_clause(&self, index: usize) -> bool {

@@ -102,6 +102,9 @@ fn of_syntax(problem: &str, tokens: &[TokenWithSpan], index: usize) -> Option<St
     if problem.starts_with("expected BY") {
         return Some("write GROUP BY and the keys".to_owned());
     }
+    if problem.starts_with("expected FROM, found the end") {
+        return Some("write FROM and the name of the table or stream".to_owned());
+    }
     if problem.starts_with("expected FROM, found `(`") {
         let name = index.checked_sub(1).and_then(|before| tokens.get(before))?;
         let Token::Word(word) = &name.token else { return None };
