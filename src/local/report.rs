@@ -3,9 +3,14 @@
 //! The document's members and their order are a contract. Numbers are written digit by digit,
 //! so nothing passes through a float that was exact before.
 
+mod planned;
+mod rows;
+
+pub use planned::plan_table;
+pub use rows::{rows_csv, rows_json};
+
 use super::{
     faults::Fault,
-    plan::Plan,
     run::{LISTED_MAX, Summary},
 };
 use crate::{
@@ -237,66 +242,6 @@ pub fn rows_table(columns: &[String], rows: &[Vec<Scalar>]) -> Table {
     }
     let is_number = |row: &Vec<Scalar>, at| matches!(row.get(at), Some(Scalar::Number(_)));
     for at in (0..columns.len()).filter(|at| rows.iter().any(|row| is_number(row, *at))) {
-        if let Some(column) = table.column_mut(at) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
-}
-
-/// Rows of a view as a JSON list of objects, with every digit.
-///
-/// # Panics
-/// Only on a broken invariant: every part is a number, a text or JSON already.
-#[must_use]
-pub fn rows_json(columns: &[String], rows: &[Vec<Scalar>]) -> String {
-    let rows: Vec<Row<'_>> = rows.iter().map(|row| Row { columns, row }).collect();
-    serde_json::to_string(&rows).expect("texts and numbers are JSON")
-}
-
-/// Rows of a view as CSV (RFC 4180) with a header. NULL is an empty field, an empty text is `""`.
-#[must_use]
-pub fn rows_csv(columns: &[String], rows: &[Vec<Scalar>]) -> String {
-    let quoted = |text: &str| {
-        if text.is_empty() || text.contains(['"', ',', '\n', '\r']) {
-            format!("\"{}\"", text.replace('"', "\"\""))
-        } else {
-            text.to_owned()
-        }
-    };
-    let field = |value: &Scalar| match value {
-        Scalar::Null => String::new(),
-        other => quoted(&other.to_string()),
-    };
-    let header: Vec<String> = columns.iter().map(|name| quoted(name)).collect();
-    let rows = rows.iter().map(|row| row.iter().map(field).collect::<Vec<_>>());
-    let lines = std::iter::once(header).chain(rows).map(|fields| fields.join(",") + "\r\n");
-    lines.collect()
-}
-
-/// The views of a plan as a table for people.
-#[must_use]
-pub fn plan_table(plan: &Plan) -> Table {
-    let header = [
-        "view",
-        "rows",
-        "write units a million",
-        "hottest row",
-        "writes of it a batch",
-        "sustains records/s",
-    ];
-    let mut table = table(header);
-    for view in &plan.views {
-        table.add_row([
-            view.view.clone(),
-            view.rows.to_string(),
-            format!("{:.0}", view.write_units_per_million),
-            view.hottest.clone(),
-            format!("{:.2}", view.hottest_writes_per_batch),
-            view.sustains_records_per_s.map_or_else(String::new, |it| format!("{it:.0}")),
-        ]);
-    }
-    for at in [1, 2, 4, 5] {
         if let Some(column) = table.column_mut(at) {
             column.set_cell_alignment(CellAlignment::Right);
         }
