@@ -137,7 +137,9 @@ impl Records {
 
     /// The length of the event in bytes.
     fn event_bytes(&self) -> usize {
-        event_bytes(self) + self.members().len()
+        let bodies: usize = self.iter().map(|entry| entry.body.len()).sum();
+        let commas = self.len().saturating_sub(1);
+        ENVELOPE_OPEN.len() + bodies + commas + self.members().len() + ENVELOPE_CLOSE.len()
     }
 }
 
@@ -147,12 +149,6 @@ impl Deref for Records {
     fn deref(&self) -> &[Entry] {
         &self.batch[self.range.clone()]
     }
-}
-
-/// The length in bytes of the JSON event that these records make.
-fn event_bytes(records: &[Entry]) -> usize {
-    let bodies: usize = records.iter().map(|entry| entry.body.len()).sum();
-    ENVELOPE_OPEN.len() + bodies + records.len().saturating_sub(1) + ENVELOPE_CLOSE.len()
 }
 
 /// One call of the function that is under way; unique within its shard.

@@ -168,14 +168,12 @@ impl Lane {
             let Some(item) = self.stack.last_mut() else { continue };
             if let Some(length_s) = parameters.tumbling_window_s {
                 // What is called without a window open begins one: the first of its records.
-                let first = item.records.first();
-                let begun = first.map(|first| Window::of(first, length_s));
-                let window = self.window.take().or(begun);
-                let call = window.as_ref().map(|it| it.call(&self.identity, item.ends));
+                if self.window.is_none() {
+                    self.window = item.records.first().map(|first| Window::of(first, length_s));
+                }
+                let call = self.window.as_ref().map(|it| it.call(&self.identity, item.ends));
                 item.records = item.records.in_window(call);
-                self.window = window;
             }
-            let Some(item) = self.stack.last() else { continue };
             if item.records.event_bytes() > EVENT_BYTES_MAX {
                 self.fail(Failure::Oversized, now, parameters, fates);
                 continue;
@@ -212,7 +210,7 @@ impl Lane {
         );
         let item = self.stack.last_mut().expect("a call under way has its item on the stack");
         self.window_from = now;
-        let state = state(&reply);
+        let state = self.window.as_ref().and_then(|_| state(&reply));
         let verdict = match verdict(reply, &item.records, parameters.report_batch_item_failures) {
             Verdict::Success | Verdict::Partial(_) if self.window.is_some() && state.is_none() => {
                 Verdict::Failure(Failure::Reported)
