@@ -24,7 +24,6 @@ use crate::{
     record::{Source, Timestamp},
 };
 use serde_json::json;
-use std::collections::BTreeSet;
 
 impl Served {
     /// Takes records of an archive in.
@@ -56,19 +55,17 @@ impl Served {
         self.work(records, &mut outcomes, &mut measures, (call, Origin::Archive)).await?;
         let of = |wanted: Outcome| outcomes.iter().filter(|it| **it == wanted).count() as u64;
         // A given record may be an aggregate: it is unfinished if anything in it is.
-        let mut given = records.iter().scan(0, |seen, record| {
+        let given = records.iter().scan(0, |seen, record| {
             *seen += usize::from(record.is_first_of_element());
             Some(*seen - 1)
         });
-        let unfinished = outcomes.iter().filter_map(|outcome| {
-            let index = given.next()?;
-            (!outcome.is_finished()).then_some(index)
-        });
-        let unfinished: BTreeSet<usize> = unfinished.collect();
+        let unfinished = given.zip(&outcomes).filter(|(_, outcome)| !outcome.is_finished());
+        let mut unfinished: Vec<usize> = unfinished.map(|(index, _)| index).collect();
+        unfinished.dedup();
         Ok(Replayed {
             applied: of(Outcome::Applied),
             skipped: of(Outcome::AlreadyApplied),
-            unfinished: unfinished.into_iter().collect(),
+            unfinished,
         })
     }
 
