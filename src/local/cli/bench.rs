@@ -43,7 +43,7 @@ const PARK_TABLE: &str = "changefold_park";
 const PROGRESS_TABLE: &str = "changefold_progress";
 
 /// The setting that says where DynamoDB is.
-const DYNAMODB_URL: &str = "AWS_ENDPOINT_URL_DYNAMODB";
+pub(super) const DYNAMODB_URL: &str = "AWS_ENDPOINT_URL_DYNAMODB";
 
 /// What the embedded store is addressed as; nothing is sent there.
 const EMBEDDED_URL: &str = "http://embedded";
@@ -102,22 +102,21 @@ pub(super) trait Bench {
     /// What setting up makes.
     type Piece: Piece;
 
-    /// Whether calls leave this process, so that pauses have to be real.
-    fn is_remote(&self) -> bool;
-
     /// Whether it keeps views, which have to hear of every change of their items.
     fn keeps_views(&self) -> bool {
         false
     }
 
-    /// Whether the function answers the calls of tumbling windows: a library's does not.
+    /// Whether the function may answer the calls of tumbling windows: this library's does not,
+    /// and what keeps views is this library's.
     fn takes_windows(&self) -> bool {
-        false
+        self.pace() == Pace::Real && !self.keeps_views()
     }
 
-    /// What takes real time.
+    /// What takes real time. Where calls leave this process, pauses have to; a function that runs
+    /// elsewhere has real time altogether.
     fn pace(&self) -> Pace {
-        if self.is_remote() { Pace::RealSleep } else { Pace::Virtual }
+        Pace::Virtual
     }
 
     /// Makes the function for one stream.
@@ -152,6 +151,11 @@ pub(super) struct ViewPiece {
 impl ViewBench {
     pub(super) fn new(paths: Vec<PathBuf>, endpoint_url: Option<String>) -> Self {
         Self { paths, endpoint_url }
+    }
+
+    /// Whether the tables are outside of this process.
+    pub(super) fn is_remote(&self) -> bool {
+        self.endpoint_url.is_some()
     }
 
     /// The views of all files.
@@ -247,12 +251,12 @@ impl ViewBench {
 impl Bench for ViewBench {
     type Piece = ViewPiece;
 
-    fn is_remote(&self) -> bool {
-        self.endpoint_url.is_some()
-    }
-
     fn keeps_views(&self) -> bool {
         true
+    }
+
+    fn pace(&self) -> Pace {
+        if self.is_remote() { Pace::RealSleep } else { Pace::Virtual }
     }
 
     async fn set_up(self, stage: &Stage<'_>) -> Result<ViewPiece, Complaint> {
@@ -339,10 +343,6 @@ impl<W: Work, M: FnOnce(Setup) -> W> ProcessorBench<M> {
 impl<W: Work, M: FnOnce(Setup) -> W> Bench for ProcessorBench<M> {
     type Piece = ProcessorPiece<W>;
 
-    fn is_remote(&self) -> bool {
-        false
-    }
-
     async fn set_up(self, stage: &Stage<'_>) -> Result<ProcessorPiece<W>, Complaint> {
         let mut client = SharedHttpClient::new(stage.embedded()?);
         if stage.seed.is_some() {
@@ -377,24 +377,20 @@ pub(super) async fn kept_tables(
 ) -> Result<(Store, String, String), Complaint> {
     let (variables, region) = of_function.unwrap_or_default();
     let bench = ViewBench::new(Vec::new(), place.endpoint_url.clone());
-    let (account, settings) = if place.function.is_some() {
+    let settings = if place.function.is_some() {
         let url = config::process_environment().find(|(name, _)| name == DYNAMODB_URL);
         let url = url.map(|(_, url)| url);
         let account = Account::for_endpoints([url.as_deref()], region).await?;
         let pairs = variables.into_iter().chain(account.environment());
         let region = region.map(|region| ("AWS_REGION".to_owned(), region.to_owned()));
-        let settings = ViewConfig::from_env(pairs.chain(region), Path::new(""))?;
-        (account, settings)
+        let mut settings = ViewConfig::from_env(pairs.chain(region), Path::new(""))?;
+        if let Some(credentials) = account.credentials() {
+            settings.endpoint.sign_with(credentials);
+        }
+        settings
     } else {
-        let url = place.endpoint_url.as_deref().unwrap_or(EMBEDDED_URL);
-        let account = Account::for_endpoints([Some(url)], None).await?;
-        let settings = bench.settings(&account)?;
-        (account, settings)
+        bench.settings(&bench.account().await?)?
     };
-    let mut settings = settings;
-    if let Some(credentials) = account.credentials() {
-        settings.endpoint.sign_with(credentials);
-    }
     let client = transport(place, &settings.function.roots, Some(&settings.endpoint))?;
     let clock = Arc::new(SystemClock);
     let seed = clock.now().0.cast_unsigned();

@@ -10,7 +10,10 @@
 use super::{
     Complaint,
     account::Account,
-    bench::{Bench, Piece, ProcessorBench, ProcessorPiece, SETUP_MS, Stage, ViewBench, ViewPiece},
+    bench::{
+        Bench, DYNAMODB_URL, Piece, ProcessorBench, ProcessorPiece, SETUP_MS, Stage, ViewBench,
+        ViewPiece,
+    },
     where_paths_begin,
 };
 use crate::{
@@ -82,7 +85,7 @@ impl ExecBench {
         account: &Account,
     ) -> Result<Program, Complaint> {
         let mut program = Program::new(&self.program, stage.function_arn)
-            .with_variable("AWS_ENDPOINT_URL_DYNAMODB", endpoint_url);
+            .with_variable(DYNAMODB_URL, endpoint_url);
         for argument in &self.arguments {
             program = program.with_argument(argument);
         }
@@ -138,16 +141,8 @@ impl ExecBench {
 impl Bench for ExecBench {
     type Piece = ExecPiece;
 
-    fn is_remote(&self) -> bool {
-        true
-    }
-
     fn keeps_views(&self) -> bool {
         !self.views.paths.is_empty()
-    }
-
-    fn takes_windows(&self) -> bool {
-        self.views.paths.is_empty()
     }
 
     fn pace(&self) -> Pace {

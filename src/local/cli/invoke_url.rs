@@ -77,16 +77,8 @@ impl InvokeUrlBench {
 impl Bench for InvokeUrlBench {
     type Piece = InvokeUrlPiece;
 
-    fn is_remote(&self) -> bool {
-        true
-    }
-
     fn keeps_views(&self) -> bool {
         !self.views.paths.is_empty()
-    }
-
-    fn takes_windows(&self) -> bool {
-        self.views.paths.is_empty()
     }
 
     fn pace(&self) -> Pace {
