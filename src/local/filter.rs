@@ -35,6 +35,10 @@ pub use self::{
 use compile::Node;
 use written::Document;
 
+/// What filters do to views, in words for whoever has both.
+pub(super) const HIDES_FROM_VIEWS: &str = "FilterCriteria hides records from the views: an item \
+    whose later changes match no filter stays in them as it was, and is never removed";
+
 /// A pattern that AWS would take, ready to match.
 #[derive(Debug)]
 pub struct Pattern {

@@ -5,7 +5,7 @@
 
 use super::{Diagnostic, Level, observed::Observed};
 use crate::{
-    local::template::EventSource,
+    local::{filter::HIDES_FROM_VIEWS, template::EventSource},
     view::{
         definition::{Call, Expression, Field, Groups, Operation, Part, Shape, Type},
         scalar::Scalar,
@@ -236,11 +236,7 @@ pub(super) fn of_filters(
             file: template.display().to_string(),
             place: None,
             view: None,
-            message: format!(
-                "{}: FilterCriteria hides records from the views: an item whose later changes \
-                 match no filter stays in them as it was, and is never removed",
-                source.logical_id
-            ),
+            message: format!("{}: {HIDES_FROM_VIEWS}", source.logical_id),
             help: format!("put the condition into the WHERE of {}", names.join(", ")),
         });
     }

@@ -24,6 +24,11 @@ pub(super) struct Deployed {
     function: String,
 }
 
+/// The Region that a function's ARN names; a name has none.
+pub(super) fn region_of(function: &str) -> Option<&str> {
+    function.strip_prefix("arn:")?.split(':').nth(2)
+}
+
 impl Deployed {
     /// A function by its name or ARN. Where that has no version or alias, it is the one that
     /// the function's event source mapping invokes; which one is said on stderr.
@@ -31,7 +36,7 @@ impl Deployed {
     /// # Errors
     /// It is no name, Region or credentials are missing, or several are invoked.
     pub(super) async fn find(function: &str) -> Result<Self, Complaint> {
-        let region = function.strip_prefix("arn:").and_then(|arn| arn.split(':').nth(2));
+        let region = region_of(function);
         let url = config::function_url(config::process_environment());
         let account = Account::for_endpoints([url.as_deref()], region).await?;
         let credentials = account.credentials().cloned();

@@ -10,6 +10,7 @@ use crate::{
         checkpoint::Checkpoints,
         clock::{Pace, VirtualClock},
         faults::Faults,
+        filter::HIDES_FROM_VIEWS,
         mapping::{Millis, Parameters, StartingPosition},
         report::Report,
         run::{self, RunError, Setting, Summary},
@@ -129,9 +130,7 @@ fn warn_of_filters(parameters: &Parameters, source: Source, keeps_views: bool) {
     let filters = &parameters.filters;
     if keeps_views && !filters.is_empty() {
         talk(format_args!(
-            "warning: FilterCriteria hides records from the views: an item whose later changes \
-             match no filter stays in them as it was, and is never removed; put the condition \
-             into the view's WHERE instead"
+            "warning: {HIDES_FROM_VIEWS}; put the condition into the view's WHERE instead"
         ));
     }
     if source == Source::Kinesis && filters.asks_beside_data() {

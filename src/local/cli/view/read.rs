@@ -5,7 +5,11 @@
 
 use crate::{
     local::{
-        cli::{Complaint, Exit, PlaceArgs, bench, invoke::Deployed, print, talk},
+        cli::{
+            Complaint, Exit, PlaceArgs, bench,
+            invoke::{Deployed, region_of},
+            print, talk,
+        },
         report::{rows_csv, rows_json, rows_table},
     },
     view::{
@@ -74,8 +78,7 @@ pub(super) async fn read(arguments: &ReadArgs) -> Result<Exit, Complaint> {
     let of_function = match &place.function {
         None => None,
         Some(function) => {
-            let region = function.strip_prefix("arn:").and_then(|arn| arn.split(':').nth(2));
-            Some((Deployed::find(function).await?.settings().await?, region))
+            Some((Deployed::find(function).await?.settings().await?, region_of(function)))
         }
     };
     let (store, ledger, prefix) = bench::kept_tables(place, of_function).await?;
