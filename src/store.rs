@@ -53,6 +53,9 @@ pub type Item = std::collections::HashMap<String, AttributeValue>;
 /// The most keys of one `BatchGetItem`; AWS's limit.
 pub const BATCH_GET_KEYS_MAX: usize = 100;
 
+/// The most actions of one `TransactWriteItems`; AWS's limit.
+pub const ACTIONS_MAX: usize = 100;
+
 /// How to reach DynamoDB.
 #[derive(Debug, Clone)]
 pub struct Endpoint {

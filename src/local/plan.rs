@@ -13,6 +13,7 @@ use super::{
 use crate::{
     call::Call,
     event,
+    store::{ACTIONS_MAX, BATCH_GET_KEYS_MAX},
     view::{
         definition::{Shape, View},
         plan::{Cost, Model, ViewCost},
@@ -144,7 +145,7 @@ impl Plan {
             batches,
             // One key more says which views are served, one the fence of a table.
             read_units: RECORDS + 2 * batches,
-            calls: batches * (batch + 2).div_ceil(100),
+            calls: batches * (batch + 2).div_ceil(BATCH_GET_KEYS_MAX as u64),
             ledger_write_units: 2 * RECORDS,
             ..Cost::default()
         };
@@ -157,13 +158,13 @@ impl Plan {
                 // The one row that there is, once in each transaction.
                 of.rows = 1;
                 SHARED_KEY.clone_into(&mut of.hottest);
-                of.hottest_writes = batches * batch.div_ceil(99);
+                of.hottest_writes = batches * batch.div_ceil(ACTIONS_MAX as u64 - 1);
                 of.hottest_units = 2 * of.hottest_writes;
                 of.write_units = of.hottest_units;
             }
             cost.views.insert(view.name.clone(), of);
         }
-        cost.calls += (RECORDS * actions).div_ceil(100).max(batches);
+        cost.calls += (RECORDS * actions).div_ceil(ACTIONS_MAX as u64).max(batches);
         cost
     }
 

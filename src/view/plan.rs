@@ -38,7 +38,7 @@ const READ_BYTES: usize = 4_096;
 /// Units of a write in a transaction, as multiples of the same write by itself.
 ///
 /// Source: DynamoDB developer guide, "Read and write operations", transactional requests.
-const IN_TRANSACTION: usize = 2;
+pub(crate) const IN_TRANSACTION: usize = 2;
 
 /// What the records so far have cost.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -224,7 +224,7 @@ fn sized(action: &TransactWriteItem) -> (String, String, Option<(usize, bool)>) 
         key.and_then(|key| key.as_s().ok()).cloned().unwrap_or_default()
     };
     if let Some(put) = action.put() {
-        let bytes = item_bytes(&put.item);
+        let bytes = billed_bytes(&put.item);
         return (put.table_name.clone(), key_of(&put.item), Some((bytes, false)));
     }
     if let Some(update) = action.update() {
@@ -232,7 +232,7 @@ fn sized(action: &TransactWriteItem) -> (String, String, Option<(usize, bool)>) 
         let names: usize = names.map(|(_, name)| name.len()).sum();
         let values = update.expression_attribute_values.iter().flatten();
         let values: usize = values.map(|(_, value)| value_bytes(value)).sum();
-        let bytes = item_bytes(&update.key) + names + values;
+        let bytes = billed_bytes(&update.key) + names + values;
         return (update.table_name.clone(), key_of(&update.key), Some((bytes, true)));
     }
     let delete = action.delete();
@@ -240,11 +240,11 @@ fn sized(action: &TransactWriteItem) -> (String, String, Option<(usize, bool)>) 
     (table, delete.map(|delete| key_of(&delete.key)).unwrap_or_default(), None)
 }
 
-/// The size of an item.
+/// The size of an item as DynamoDB bills it; the packing of transactions only estimates it.
 ///
 /// Source: DynamoDB developer guide, "DynamoDB item sizes and formats": names and texts in UTF-8,
 /// a number about a byte for two digits and one more, lists and maps three and one an element.
-fn item_bytes(item: &Item) -> usize {
+fn billed_bytes(item: &Item) -> usize {
     item.iter().map(|(name, value)| name.len() + value_bytes(value)).sum()
 }
 

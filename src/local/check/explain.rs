@@ -3,21 +3,16 @@
 //! Separate because it is told without any load: the numbers are those of one change of an item
 //! whose rows are under 1 KB. What a load costs is `view plan`'s.
 
-use crate::view::{
-    definition::{Output, Shape, View},
-    scalar::SHARED_KEY,
+use crate::{
+    store::{ACTIONS_MAX, BATCH_GET_KEYS_MAX},
+    view::{
+        definition::{Output, Shape, View},
+        plan::IN_TRANSACTION,
+        scalar::SHARED_KEY,
+    },
 };
 use serde::Serialize;
 use std::fmt::{self, Write as _};
-
-/// Actions of one transaction; AWS's limit.
-const ACTIONS_MAX: usize = 100;
-/// Keys of one `BatchGetItem`; AWS's limit.
-const KEYS_MAX: usize = 100;
-/// Write units of an action of up to 1 KB in a transaction.
-///
-/// Source: DynamoDB developer guide, "Capacity consumption", transactional writes: two for 1 KB.
-const UNITS: usize = 2;
 
 /// How one view is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -97,10 +92,10 @@ impl Explained {
             rows_per_change: touched(view),
             shares_ledger_with: sharing.iter().map(|view| view.name.clone()).collect(),
             actions_per_change: [1, kept],
-            write_units_per_change: [UNITS, UNITS * kept],
+            write_units_per_change: [IN_TRANSACTION, IN_TRANSACTION * kept],
             // One key more says which views are served, one the fence of a table.
             calls_per_100: [
-                (100 + 2_usize).div_ceil(KEYS_MAX),
+                (100 + 2_usize).div_ceil(BATCH_GET_KEYS_MAX),
                 100_usize.div_ceil(ACTIONS_MAX),
                 (100 * kept).div_ceil(ACTIONS_MAX),
             ],

@@ -8,11 +8,12 @@
 //! could be, which is a hard problem; this is greedy.
 
 use super::{Change, rows};
-use crate::view::rows::{Effect, RowId};
+use crate::{
+    store::ACTIONS_MAX,
+    view::rows::{Effect, RowId},
+};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Actions of one `TransactWriteItems`; AWS's limit.
-const ACTIONS_MAX: usize = 100;
 /// Bytes of one transaction: AWS allows 4 MB, the rest is for names and conditions.
 const BYTES_MAX: usize = 3_500_000;
 /// A row of more changes than this is in most transactions of its cluster anyway, so that it
