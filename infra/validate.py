@@ -4,7 +4,8 @@
 1. Translated to CloudFormation, then linted against AWS's own resource schemas.
 2. The mappings' settings that the code relies on have the values it relies on; what is given
    up comes back through a queue that keeps it.
-3. Tables, role and the views in views/ name the same things.
+3. Tables, role and the views in views/ name the same things, and views that keep values have a
+   table for them.
 4. The state machine is one: a lint of the states language looks at its states, transitions
    and paths (`tests/servers/asl`); what may invoke the function again does not repeat it.
 5. Each alarm on a metric of ours is about one that the function has, and what loses, blocks
@@ -125,17 +126,57 @@ def states(template):
     return faults
 
 
-def views():
-    """Name and source of every view in views/, as far as this check needs SQL."""
-    found = {}
+# Aggregates that are computed from the values of a group.
+KEEPS_VALUES = re.compile(r"\b(?:min|max)\s*\(|\(\s*DISTINCT\b", re.IGNORECASE)
+
+
+def statements():
+    """Name, source and text of every view in views/, as far as this check needs SQL."""
     for path in sorted((ROOT / "views").glob("*.sql")):
         text = re.sub(r"--[^\n]*", "", path.read_text())
         for statement in text.split(";"):
             name = re.search(r'\bVIEW\s+"?([\w.-]+)"?', statement, re.IGNORECASE)
             source = re.search(r'\bFROM\s+"?([\w.-]+)"?', statement, re.IGNORECASE)
             if name and source:
-                found[name[1]] = source[1]
-    return found
+                yield name[1], source[1], statement
+
+
+def views():
+    """Name and source of every view in views/."""
+    return {name: source for name, source, _ in statements()}
+
+
+def values(template, texts=None):
+    """Where the table of values and the right to it are missing, or not as the code needs them."""
+    resources = template["Resources"]
+    faults = []
+    table = resources["Values"]
+    if table.get("Condition") != "HasValues":
+        faults.append("Values: the table is there without views that keep values")
+    if table["Properties"].get("TableName") != {"Fn::Sub": "${Ledger}-values"}:
+        faults.append("Values: the function looks for a table of another name")
+    keys = [(key["AttributeName"], key["KeyType"]) for key in table["Properties"]["KeySchema"]]
+    if keys != [("pk", "HASH"), ("sk", "RANGE")]:
+        faults.append(f"Values: its keys are {keys}")
+    policies = json.dumps(resources["Role"]["Properties"]["Policies"])
+    if '{"Fn::GetAtt": ["Values", "Arn"]}' not in policies:
+        faults.append("Values: the function has no right to the table")
+    sources = served(template)
+    keeping = texts or [text for _, source, text in statements() if source in sources]
+    is_on = template["Parameters"]["KeepsValues"]["Default"] == "on"
+    if any(KEEPS_VALUES.search(text) for text in keeping) and not is_on:
+        faults.append("KeepsValues is off, and a view in views/ has min, max or DISTINCT")
+    return faults
+
+
+def served(template):
+    """What the event sources are called."""
+    resources = template["Resources"]
+    return {
+        resources[event["Properties"]["Stream"]["Fn::GetAtt"][0]]["Properties"][key]
+        for event in events(template).values()
+        for key in [{"DynamoDB": "TableName", "Kinesis": "Name"}[event["Type"]]]
+    }
 
 
 def names(template):
@@ -143,12 +184,8 @@ def names(template):
     resources = template["Resources"]
     prefix = template["Parameters"]["ViewTablePrefix"]["Default"]
     tables = translate.tables(template)
-    served = {
-        resources[event["Properties"]["Stream"]["Fn::GetAtt"][0]]["Properties"][key]
-        for event in events(template).values()
-        for key in [{"DynamoDB": "TableName", "Kinesis": "Name"}[event["Type"]]]
-    }
-    wanted = {f"{prefix}{view}" for view, source in views().items() if source in served}
+    sources = served(template)
+    wanted = {f"{prefix}{view}" for view, source in views().items() if source in sources}
     there = {
         logical_id: table["TableName"]
         for logical_id, table in tables.items()
@@ -281,6 +318,16 @@ def controls(template):
             of_segment(lambda of_one: of_one["Judge"]["Choices"].pop(1)),
         ),
         fault(
+            "no right to the values",
+            values,
+            lambda broken: broken["Resources"]["Role"]["Properties"].update(Policies=[]),
+        ),
+        fault(
+            "values under another name",
+            values,
+            lambda broken: broken["Resources"]["Values"]["Properties"].pop("TableName"),
+        ),
+        fault(
             "a right without a table",
             names,
             lambda broken: broken["Resources"].pop("CustomerTotals"),
@@ -298,7 +345,7 @@ def controls(template):
 def main():
     template = translate.load()
     failed = False
-    for check in (lint, contract, rescue, states, names, alarms):
+    for check in (lint, contract, rescue, states, names, values, alarms):
         for fault in check(template):
             failed = True
             print(f"error: infra/template.yaml: {fault}", file=sys.stderr)
@@ -306,6 +353,9 @@ def main():
         if not check(broken):
             failed = True
             print(f"error: control passed unseen: {what}", file=sys.stderr)
+    if not values(template, ["SELECT g, count(DISTINCT x) AS n FROM orders GROUP BY g"]):
+        failed = True
+        print("error: control passed unseen: a view that keeps values", file=sys.stderr)
     if failed:
         sys.exit(1)
     print(

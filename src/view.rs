@@ -33,6 +33,7 @@ mod source_table;
 mod sources;
 pub mod sql;
 pub mod total;
+pub mod values;
 mod verify;
 mod work;
 
@@ -56,9 +57,10 @@ use serde_json::Value;
 use served::{Known, Served};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Views of one source: each item touches up to two rows of each, and one transaction holds
-/// 99 rows beside the guard.
-const VIEWS_PER_SOURCE_MAX: usize = 49;
+/// Rows that one change of an item may touch in all views of its source: one transaction holds 99
+/// beside the guard. A view has two of them, for an item that changes its group, and two more for
+/// each argument whose values it keeps.
+const ROWS_OF_CHANGE_MAX: usize = 98;
 /// An update expression may have 4 KB, a column takes up to 32 bytes of it.
 const COLUMNS_MAX: usize = 100;
 /// Room in a ledger row of at most 400 KB for the record of a quarantined item. A larger change
@@ -92,7 +94,11 @@ pub enum OpenError {
     #[error("view {0} is defined twice; rename one of them")]
     Twice(String),
     /// A source feeds more views than one transaction can keep together.
-    #[error("{0} feeds more than {VIEWS_PER_SOURCE_MAX} views; split them over two functions")]
+    #[error(
+        "one change of an item of {0} could touch more than {ROWS_OF_CHANGE_MAX} rows of its views \
+         (two for each view, and two more for each argument of its min, max and DISTINCT); split \
+         them over two functions"
+    )]
     TooMany(String),
     /// One row's update would not fit the store's expression.
     #[error("view {0} has more than {COLUMNS_MAX} columns; split it into two views")]
@@ -157,6 +163,7 @@ impl Views {
     ) -> Result<Self, OpenError> {
         served::check(&files)?;
         let place = Place { store: &store, ledger_table, view_table_prefix };
+        values::has_table((&store, ledger_table), &files, deadline).await?;
         let checked = registry::check(place, owner, (&files, proposes), deadline).await?;
         if let Some(former) = &checked.taken_from {
             telemetry::ledger_taken(former, owner.name());
@@ -199,6 +206,10 @@ impl Views {
         let place = Place { store, ledger_table, view_table_prefix };
         for table in registry::tables(place, views, deadline).await? {
             store.ensure_table(&table, &[rows::ROW_KEY], None, deadline).await?;
+        }
+        if views.iter().any(View::keeps_values) {
+            let table = values::table_name(ledger_table);
+            store.ensure_table(&table, &values::VALUE_KEYS, None, deadline).await?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 #   tests/figures.sh              # all of them, with 200 kills
 #   DESK_TEST_KILLS=1000 tests/figures.sh kills
 #   tests/figures.sh backfill     # units of 1,000 items that a table has already
+#   tests/figures.sh values       # units of 1,000 changes with min, max and DISTINCT
 #   tests/figures.sh memory       # of a backfill of 200,000 and of 1,000,000 items; minutes
 #   tests/figures.sh scale        # 1,000 shards against DynamoDB's limits of one item; minutes
 set -euo pipefail

@@ -425,6 +425,42 @@ impl Store {
         }
     }
 
+    /// Reads the first rows under a partition key `pk` in the order of the sort key, or the last
+    /// ones from the end on, consistently.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(crate) async fn end_of(
+        &self,
+        (table, pk): (&str, &str),
+        (is_last, limit): (bool, usize),
+        deadline: Timestamp,
+    ) -> Result<Vec<Item>, StoreError> {
+        let mut tries = Tries::new(deadline);
+        loop {
+            let sent = self
+                .client
+                .query()
+                .table_name(table)
+                .consistent_read(true)
+                .scan_index_forward(!is_last)
+                .key_condition_expression("pk = :pk")
+                .expression_attribute_values(":pk", text(pk))
+                .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+                .return_consumed_capacity(ReturnConsumedCapacity::Total)
+                .send()
+                .await;
+            match self.answered("Query", sent) {
+                Ok(output) => {
+                    let consumed = output.consumed_capacity().map(std::slice::from_ref);
+                    self.count_read(consumed.unwrap_or_default());
+                    return Ok(output.items.unwrap_or_default());
+                }
+                Err(error) => self.pause(&mut tries, error).await?,
+            }
+        }
+    }
+
     /// Reads one page of the rows under a partition key `pk` whose sort key `sk` begins so, in
     /// the order of the sort key, consistently.
     ///

@@ -480,9 +480,11 @@ pub(super) fn estimate_of(
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     let (items, bytes) = (described.items as f64, described.bytes as f64);
     let is_rows = |view: &&&View| matches!(view.shape, Shape::Rows(_));
-    #[expect(clippy::cast_precision_loss, reason = "at most 49 of a group")]
+    // Half of what an item that changes its group touches.
+    let touched: usize = views.iter().map(|view| view.rows_of_change() / 2).sum();
+    #[expect(clippy::cast_precision_loss, reason = "at most 98 of a group")]
     let [rows, all, ledgers] =
-        [views.iter().filter(is_rows).count(), views.len(), generations].map(|it| it as f64);
+        [views.iter().filter(is_rows).count(), touched, generations].map(|it| it as f64);
     let per_item = PerItem {
         read_units: ledgers,
         write_units_min: 2.0 * (ledgers + rows + (all - rows) / SHARED_BY),

@@ -95,9 +95,13 @@ impl fmt::Display for Path {
 
 impl fmt::Display for Aggregate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let distinct = match self.function {
+            Function::CountDistinct | Function::SumDistinct => "DISTINCT ",
+            _ => "",
+        };
         match &self.argument {
             None => write!(f, "{}(*)", self.function),
-            Some(argument) => write!(f, "{}({argument})", self.function),
+            Some(argument) => write!(f, "{}({distinct}{argument})", self.function),
         }
     }
 }
@@ -105,9 +109,13 @@ impl fmt::Display for Aggregate {
 impl fmt::Display for Function {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Count => "count",
-            Self::Sum => "sum",
+            Self::Count | Self::CountDistinct => "count",
+            Self::Sum | Self::SumDistinct => "sum",
             Self::Avg => "avg",
+            Self::Min => "min",
+            Self::Max => "max",
+            Self::BoolAnd => "bool_and",
+            Self::BoolOr => "bool_or",
         })
     }
 }

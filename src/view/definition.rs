@@ -113,6 +113,48 @@ pub enum Function {
     Sum,
     /// Their sum by their count.
     Avg,
+    /// The smallest of the values that are not NULL: numbers by value, texts by their bytes, and
+    /// any number below any text.
+    Min,
+    /// The largest of them, in the same order.
+    Max,
+    /// How many different values that are not NULL.
+    CountDistinct,
+    /// Exact sum of the different values that are not NULL.
+    SumDistinct,
+    /// Whether no value is FALSE; NULL values do not count.
+    BoolAnd,
+    /// Whether a value is TRUE; NULL values do not count.
+    BoolOr,
+}
+
+impl Function {
+    /// Whether it needs to know which values a group has, and not their number and sum alone: what
+    /// the group's next minimum is when the old one goes, or whether another item has the value.
+    #[must_use]
+    pub const fn keeps_values(self) -> bool {
+        match self {
+            Self::Min | Self::Max | Self::CountDistinct | Self::SumDistinct => true,
+            Self::Count | Self::Sum | Self::Avg | Self::BoolAnd | Self::BoolOr => false,
+        }
+    }
+}
+
+impl Groups {
+    /// The aggregate that keeps the values of this one: the first of those with the same argument,
+    /// which share them. None if no values are kept for it.
+    #[must_use]
+    pub fn values_of(&self, aggregate: usize) -> Option<usize> {
+        let one = self.aggregates.get(aggregate).filter(|one| one.function.keeps_values())?;
+        let is_same =
+            |other: &Aggregate| other.function.keeps_values() && other.argument == one.argument;
+        self.aggregates.iter().position(is_same)
+    }
+
+    /// The aggregates that keep values, each for itself and those that share them.
+    pub fn value_keepers(&self) -> impl Iterator<Item = usize> {
+        (0..self.aggregates.len()).filter(|&at| self.values_of(at) == Some(at))
+    }
 }
 
 /// `decimal(precision, scale)`: below 10^(precision - scale), with at most `scale` digits after
@@ -187,6 +229,25 @@ impl View {
         matches!(self.shape, Shape::Groups(_))
     }
 
+    /// Whether it has aggregates that keep values ([`Function::keeps_values`]).
+    #[must_use]
+    pub fn keeps_values(&self) -> bool {
+        match &self.shape {
+            Shape::Groups(groups) => groups.value_keepers().next().is_some(),
+            Shape::Rows(_) => false,
+        }
+    }
+
+    /// How many rows one change of an item touches at most, beside its ledger row: those of the
+    /// group that it leaves and of the one that it joins.
+    #[must_use]
+    pub fn rows_of_change(&self) -> usize {
+        match &self.shape {
+            Shape::Groups(groups) => 2 * (1 + groups.value_keepers().count()),
+            Shape::Rows(_) => 2,
+        }
+    }
+
     /// The names of the output columns, in SELECT order.
     #[must_use]
     pub fn columns(&self) -> Vec<&str> {
@@ -218,9 +279,16 @@ impl View {
         }
     }
 
-    /// Whether it has expressions that the first release did not have.
+    /// Whether it has expressions or aggregates that the first release did not have.
     pub(super) fn has_newer_expressions(&self) -> bool {
-        self.expressions().into_iter().any(Expression::is_newer)
+        let is_newer = |one: &Aggregate| {
+            !matches!(one.function, Function::Count | Function::Sum | Function::Avg)
+        };
+        let has_newer_aggregates = match &self.shape {
+            Shape::Groups(groups) => groups.aggregates.iter().any(is_newer),
+            Shape::Rows(_) => false,
+        };
+        has_newer_aggregates || self.expressions().into_iter().any(Expression::is_newer)
     }
 
     fn expressions(&self) -> Vec<&Expression> {

@@ -38,6 +38,13 @@ use std::{borrow::Cow, cmp::Ordering};
 /// Source: `DynamoDB` developer guide, "Constraints", partition key: 1 to 2,048 bytes.
 pub const KEY_BYTES_MAX: usize = 2048;
 
+/// The longest text that is kept as a value, in bytes, without its letter ([`encode_value`]).
+///
+/// Source: `DynamoDB` developer guide, "Constraints", sort key: 1 to 1,024 bytes.
+///
+/// [`encode_value`]: crate::view::scalar::encode_value
+pub const VALUE_BYTES_MAX: usize = 1023;
+
 /// The types a value can have where its place has none, for a report.
 const ANY_TYPE: &str = "N, S or BOOL";
 
@@ -98,7 +105,12 @@ pub fn evaluate(view: &View, item: &Value<'_>) -> Result<Contribution, Poison> {
         Shape::Groups(groups) => {
             let key = item.group_key(groups)?;
             let addends = groups.aggregates.iter().map(|one| item.addend(one, view.decimal));
-            Ok(Contribution::Group { key, addends: addends.collect::<Result<_, _>>()? })
+            let mut addends = addends.collect::<Result<Vec<_>, _>>()?;
+            for (at, addend) in addends.iter_mut().enumerate() {
+                // Those of one argument share its value, and the first of them has it.
+                addend.value.take_if(|_| groups.values_of(at) != Some(at));
+            }
+            Ok(Contribution::Group { key, addends })
         }
     }
 }
@@ -404,19 +416,53 @@ impl<'v> Item<'v> {
 
     fn addend(&self, aggregate: &Aggregate, bound: DecimalBound) -> Result<Addend, Poison> {
         let Some(argument) = &aggregate.argument else {
-            return Ok(Addend { count: 1, sum: None });
+            return Ok(Addend { count: 1, ..Addend::default() });
         };
-        if aggregate.function == Function::Count {
-            return Ok(Addend { count: u64::from(self.is_present(argument)?), sum: None });
-        }
-        match self.number(argument)? {
-            None => Ok(Addend::default()),
-            Some(value) => {
-                check_bound(&value, bound)
-                    .map_err(|found| Poison::new(argument, bound.to_string(), found))?;
-                Ok(Addend { count: 1, sum: Some(value.normalized()) })
+        let bounded = || {
+            let Some(value) = self.number(argument)? else { return Ok(None) };
+            check_bound(&value, bound)
+                .map_err(|found| Poison::new(argument, bound.to_string(), found))?;
+            Ok(Some(value.normalized()))
+        };
+        Ok(match aggregate.function {
+            Function::Count => {
+                Addend { count: u64::from(self.is_present(argument)?), ..Addend::default() }
             }
+            Function::Sum | Function::Avg => bounded()?.map_or_else(Addend::default, |value| {
+                Addend { count: 1, sum: Some(value), ..Addend::default() }
+            }),
+            Function::BoolAnd | Function::BoolOr => match self.truth(argument)? {
+                None => Addend::default(),
+                Some(truth) => {
+                    let sum = Some(BigDecimal::from(u8::from(truth)));
+                    Addend { count: 1, sum, ..Addend::default() }
+                }
+            },
+            Function::SumDistinct => {
+                Addend { value: bounded()?.map(Scalar::Number), ..Addend::default() }
+            }
+            Function::Min | Function::Max | Function::CountDistinct => {
+                Addend { value: self.kept(aggregate.function, argument)?, ..Addend::default() }
+            }
+        })
+    }
+
+    /// The value of a function that keeps values; none for NULL.
+    fn kept(&self, function: Function, argument: &Expression) -> Result<Option<Scalar>, Poison> {
+        let value = self.scalar(argument)?;
+        match &value {
+            Scalar::Null => return Ok(None),
+            // `SQLite` has numbers for them, and others no order.
+            Scalar::Bool(_) if function != Function::CountDistinct => {
+                return Err(Poison::new(argument, "N or S", Type::Bool.name()));
+            }
+            Scalar::Text(text) if text.len() > VALUE_BYTES_MAX => {
+                let expected = format!("a text of at most {VALUE_BYTES_MAX} bytes");
+                return Err(Poison::new(argument, expected, format!("{} bytes", text.len())));
+            }
+            _ => {}
         }
+        Ok(Some(value))
     }
 }
 

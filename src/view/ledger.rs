@@ -18,6 +18,7 @@ pub(crate) mod fence;
 #[cfg(feature = "local")]
 mod model;
 mod pack;
+mod settle;
 
 pub(crate) use entry::{Entry, GONE};
 
@@ -30,12 +31,14 @@ use crate::{
         definition::View,
         quarantine::{QUARANTINE, Quarantine},
         registry,
-        rows::{self, Effect, RowId, Stored},
-        served::Group,
+        rows::{self, Effect, RowId, Stored, ValueKey},
+        scalar::encode_value,
+        served::{Generation, Group},
         source_item::LEDGER_KEY,
+        total::Addend,
     },
 };
-use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
+use aws_sdk_dynamodb::types::AttributeValue;
 use entry::Guard;
 use fence::Fences;
 use futures_util::stream::{self, StreamExt};
@@ -167,6 +170,7 @@ pub(crate) struct Ledger<'a> {
     pub(crate) views: &'a [View],
     pub(crate) view_tables: &'a [String],
     pub(crate) groups: &'a [Group],
+    pub(crate) generations: &'a [Generation],
     /// The revision of the registry by which the views are known.
     pub(crate) revision: u64,
 }
@@ -259,7 +263,10 @@ impl Ledger<'_> {
         for wave in waves(pack(changes)) {
             let mut running = stream::iter(wave)
                 .map(|chunk| async move {
-                    let written = self.store.transact(self.transaction(&chunk), deadline).await;
+                    let written = match self.transaction(&chunk, deadline).await {
+                        Ok(actions) => self.store.transact(actions, deadline).await,
+                        Err(error) => Err(error),
+                    };
                     (chunk, written)
                 })
                 .buffer_unordered(CALLS_AT_ONCE);
@@ -321,25 +328,31 @@ impl Ledger<'_> {
             let old = entry.contributions.get(&definition.name);
             let new = candidate.contributions.get(&view);
             if let Some(row) = candidate.projected.get(&view) {
-                let row_id = RowId { view, key: candidate.row_key.clone() };
+                let row_id = RowId::new(view, candidate.row_key.clone());
                 effects.insert(row_id, Effect::Put(row.clone()));
             } else if matches!(old, Some(Stored::Row)) {
-                let row_id = RowId { view, key: candidate.row_key.clone() };
+                let row_id = RowId::new(view, candidate.row_key.clone());
                 effects.insert(row_id, Effect::Delete);
             }
             for (stored, sign) in [(old, -1), (new, 1)] {
                 if let Some(Stored::Group { key, addends }) = stored {
-                    let row_id = RowId { view, key: key.clone() };
+                    let row_id = RowId::new(view, key.clone());
                     let effect = effects
                         .entry(row_id)
                         .or_insert_with(|| Effect::Add(rows::Delta::zero(addends.len())));
                     if let Effect::Add(delta) = effect {
                         delta.add(addends, sign);
                     }
+                    count_values(&mut effects, (view, key, addends), sign);
                 }
             }
         }
-        effects.retain(|_, effect| !effect.is_nothing());
+        // A group whose values change is changed, also where its sums stay the same.
+        let changed =
+            effects.iter().filter(|(row, effect)| row.value.is_some() && !effect.is_nothing());
+        let changed: BTreeSet<RowId> =
+            changed.map(|(row, _)| RowId::new(row.view, row.key.clone())).collect();
+        effects.retain(|row, effect| !effect.is_nothing() || changed.contains(row));
         let guard = self.guard(candidate, known);
         Change { index, guard, effects }
     }
@@ -381,19 +394,6 @@ impl Ledger<'_> {
         guard
     }
 
-    fn transaction(&self, chunk: &Chunk) -> Vec<TransactWriteItem> {
-        let guards = chunk.changes.iter().map(|change| change.guard.action(self.table));
-        let effects = chunk.effects.iter().map(|(row_id, effect)| {
-            rows::action(
-                &self.views[row_id.view],
-                &self.view_tables[row_id.view],
-                &row_id.key,
-                effect,
-            )
-        });
-        guards.chain(effects).collect()
-    }
-
     /// Whether a record is from before the group was served: what is read of the source later has
     /// it in it, and functions that did not serve the group may have finished it.
     fn is_before(&self, group: usize, created: Option<Timestamp>) -> bool {
@@ -426,6 +426,20 @@ impl Ledger<'_> {
                  the table must not be written by anything else"
             ),
         }
+    }
+}
+
+/// Counts the values that an item has, for the aggregates of a group that keep them.
+fn count_values(
+    effects: &mut BTreeMap<RowId, Effect>,
+    (view, key, addends): (usize, &str, &[Addend]),
+    sign: i64,
+) {
+    for (keeper, addend) in addends.iter().enumerate() {
+        let Some(value) = &addend.value else { continue };
+        let value = Some(ValueKey { keeper, sort_key: encode_value(value) });
+        let row = RowId { view, key: key.to_owned(), value };
+        effects.entry(row).or_insert(Effect::Count(0)).merge(&Effect::Count(sign));
     }
 }
 

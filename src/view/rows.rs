@@ -3,15 +3,24 @@
 //! A view's table holds one row per group, keyed by [`ROW_KEY`]. Beside the key it has the
 //! view's own columns, to be read by anyone: group keys, counts, and sums. Names beginning
 //! with `_` are ours: `_rows` counts the items of the group, `_n_<column>` the values behind a
-//! sum or an average, `_sum_<column>` what an average divides. A group exists while `_rows`
-//! is above 0; a sum is NULL while its `_n_` is 0. `_rev` grows with every transaction that
-//! changes what the ledger says of the group, also where the changes of several items cancel
-//! out: while it stays, so does every contribution. A projection's row has the columns only.
+//! sum or an average, `_sum_<column>` what an average divides, `_true_<column>` the TRUE ones of a
+//! `bool_and` or `bool_or`. A smallest or largest value that is NULL is not there. A group exists
+//! while `_rows` is above 0; a sum is NULL while its `_n_` is 0. `_rev` grows with every
+//! transaction that changes what the ledger says of the group, also where the changes of several
+//! items cancel out: while it stays, so does every contribution. A projection's row has the
+//! columns only.
 //!
 //! It is separate because the layout is a contract with those who read the tables. It gives
-//! up removing a group's row when its last item leaves: the row stays, with `_rows` 0.
+//! up removing a group's row when its last item leaves: the row stays, with `_rows` 0. Whether an
+//! item is the last one is known only to who has read the row, which would cost a read unit and a
+//! wait for each group that loses an item, whether it empties or not. And a row that is gone and
+//! comes again has lost the revision by which a verification knows that nobody has changed it.
 
+pub(crate) mod extremes;
+mod stored;
 pub(crate) mod sums;
+
+pub(crate) use stored::{Stored, contributions_from, contributions_text};
 
 use crate::{
     record::Timestamp,
@@ -19,88 +28,48 @@ use crate::{
     view::{
         definition::{Function, Groups, Output, Shape, View},
         number,
-        scalar::{Scalar, decode_key},
+        scalar::{Scalar, decode_key, decode_value},
         total::{Addend, Total, finish},
     },
 };
 use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem, Update};
 use bigdecimal::BigDecimal;
-use serde::{Deserialize, Serialize};
+use extremes::{Extremes, extreme_columns};
 use std::collections::BTreeMap;
 
 /// Name of a view table's key attribute.
 pub const ROW_KEY: &str = "_pk";
 const ROWS: &str = "_rows";
-const REVISION: &str = "_rev";
+pub(crate) const REVISION: &str = "_rev";
 /// Reading a table at rest has no invocation's deadline.
 pub(crate) const NO_DEADLINE: Timestamp = Timestamp(i64::MAX);
 
-/// A row of some view's table.
+/// Which value of a group: by the aggregate that keeps it, and its text in the order of values.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ValueKey {
+    pub(crate) keeper: usize,
+    pub(crate) sort_key: String,
+}
+
+impl ValueKey {
+    /// The value; none if it is not as changefold writes it.
+    pub(crate) fn value(&self) -> Option<Scalar> {
+        decode_value(&self.sort_key)
+    }
+}
+
+/// A row of some view's table, or of a value of one of its groups; these come behind their group.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RowId {
     pub(crate) view: usize,
     pub(crate) key: String,
+    pub(crate) value: Option<ValueKey>,
 }
 
-/// What an item contributes to a view, as the ledger keeps it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Stored {
-    /// A row of its own in a projection.
-    Row,
-    /// These addends to the group with this key.
-    Group { key: String, addends: Vec<Addend> },
-}
-
-/// The contributions of one item by view, as the ledger row holds them: one text and not a
-/// map of maps, because a row is read and written as often as its item changes.
-pub(crate) fn contributions_text<'s>(
-    contributions: impl Iterator<Item = (&'s str, &'s Stored)>,
-) -> String {
-    let parts: BTreeMap<&str, Part> =
-        contributions.map(|(view, stored)| (view, Part::from(stored))).collect();
-    serde_json::to_string(&parts).expect("texts and integers are JSON")
-}
-
-/// Reads what [`contributions_text`] wrote; `None` for any other text.
-pub(crate) fn contributions_from(text: &str) -> Option<BTreeMap<String, Stored>> {
-    let parts: BTreeMap<String, Part> = serde_json::from_str(text).ok()?;
-    parts.into_iter().map(|(view, part)| Some((view, part.into_stored()?))).collect()
-}
-
-/// One contribution: `true` for a row, or the group's key and the addends, each a count and
-/// the digits of a sum.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum Part {
-    Row(bool),
-    Group(String, Vec<(u64, Option<String>)>),
-}
-
-impl From<&Stored> for Part {
-    fn from(stored: &Stored) -> Self {
-        let Stored::Group { key, addends } = stored else { return Self::Row(true) };
-        let addends = addends
-            .iter()
-            .map(|addend| (addend.count, addend.sum.as_ref().map(number::plain)))
-            .collect();
-        Self::Group(key.clone(), addends)
-    }
-}
-
-impl Part {
-    fn into_stored(self) -> Option<Stored> {
-        let (key, parts) = match self {
-            Self::Row(_) => return Some(Stored::Row),
-            Self::Group(key, parts) => (key, parts),
-        };
-        let addends = parts
-            .into_iter()
-            .map(|(count, sum)| {
-                let sum = sum.map(|digits| number::read(&digits)).transpose().ok()?;
-                Some(Addend { count, sum })
-            })
-            .collect::<Option<_>>()?;
-        Some(Stored::Group { key, addends })
+impl RowId {
+    /// A row of a view's own table.
+    pub(crate) const fn new(view: usize, key: String) -> Self {
+        Self { view, key, value: None }
     }
 }
 
@@ -113,6 +82,8 @@ pub(crate) enum Effect {
     Put(Item),
     /// Removes a projection's row.
     Delete,
+    /// So many items more have the value.
+    Count(i64),
 }
 
 impl Effect {
@@ -120,6 +91,7 @@ impl Effect {
     pub(crate) fn merge(&mut self, other: &Self) {
         match (self, other) {
             (Self::Add(delta), Self::Add(more)) => delta.merge(more),
+            (Self::Count(items), Self::Count(more)) => *items += more,
             (this, other) => *this = other.clone(),
         }
     }
@@ -127,6 +99,7 @@ impl Effect {
     pub(crate) fn is_nothing(&self) -> bool {
         match self {
             Self::Add(delta) => delta.is_zero(),
+            Self::Count(items) => *items == 0,
             Self::Put(_) | Self::Delete => false,
         }
     }
@@ -137,6 +110,7 @@ impl Effect {
             Self::Add(delta) => 2_500 + 100 * delta.addends.len(),
             Self::Put(item) => item_bytes(item),
             Self::Delete => 2_500,
+            Self::Count(_) => 6_000,
         }
     }
 }
@@ -161,6 +135,15 @@ impl Delta {
             if let Some(value) = &addend.sum {
                 *sum += value * sign;
             }
+        }
+    }
+
+    /// Takes in what became of the different values of an aggregate: how many more there are, and
+    /// by how much their sum is larger.
+    pub(crate) fn add_different(&mut self, aggregate: usize, (more, sum): (i64, &BigDecimal)) {
+        if let Some(part) = self.addends.get_mut(aggregate) {
+            part.0 += more;
+            part.1 += sum;
         }
     }
 
@@ -204,16 +187,24 @@ pub(crate) fn action(view: &View, table: &str, key: &str, effect: &Effect) -> Tr
             let delete = Delete::builder().table_name(table).key(ROW_KEY, row_key).build();
             action.delete(delete.expect("table and key are set"))
         }
-        Effect::Add(delta) => action.update(addition(view, table, key, delta)),
+        Effect::Add(delta) => {
+            action.update(addition(view, (table, key), delta, &Extremes::default()))
+        }
+        Effect::Count(_) => unreachable!("a value has no row in a view's own table"),
     }
     .build()
 }
 
-fn addition(view: &View, table: &str, key: &str, delta: &Delta) -> Update {
+/// Adds to a group and shows its extremes.
+pub(crate) fn addition(
+    view: &View,
+    (table, key): (&str, &str),
+    delta: &Delta,
+    extremes: &Extremes,
+) -> Update {
     let mut update =
         Update::builder().table_name(table).key(ROW_KEY, AttributeValue::S(key.to_owned()));
-    let mut set = Vec::new();
-    let mut add = Vec::new();
+    let (mut set, mut remove, mut add) = (Vec::new(), Vec::new(), Vec::new());
     let keys = decode_key(key).unwrap_or_default();
     for (name, value) in key_columns(view)
         .into_iter()
@@ -233,10 +224,8 @@ fn addition(view: &View, table: &str, key: &str, delta: &Delta) -> Update {
             .expression_attribute_values(format!(":a{place}"), AttributeValue::N(amount));
         add.push(format!("#a{place} :a{place}"));
     }
-    let mut expression = format!("ADD {}", add.join(", "));
-    if !set.is_empty() {
-        expression = format!("SET {} {expression}", set.join(", "));
-    }
+    update = extremes.write(update, &mut set, &mut remove);
+    let expression = extremes::expression(&set, &remove, &add);
     update.update_expression(expression).build().expect("table, key and expression are set")
 }
 
@@ -251,7 +240,9 @@ fn amounts(view: &View, delta: &Delta) -> Vec<(String, String)> {
     push(ROWS.to_owned(), BigDecimal::from(delta.rows));
     for (name, function, index) in aggregate_columns(view) {
         let Some((count, sum)) = delta.addends.get(index) else { continue };
-        push(count_attribute(name, function), BigDecimal::from(*count));
+        if let Some(attribute) = count_attribute(name, function) {
+            push(attribute, BigDecimal::from(*count));
+        }
         if let Some(attribute) = sum_attribute(name, function) {
             push(attribute, sum.clone());
         }
@@ -259,18 +250,24 @@ fn amounts(view: &View, delta: &Delta) -> Vec<(String, String)> {
     amounts
 }
 
-fn count_attribute(column: &str, function: Function) -> String {
+fn count_attribute(column: &str, function: Function) -> Option<String> {
     match function {
-        Function::Count => column.to_owned(),
-        Function::Sum | Function::Avg => format!("_n_{column}"),
+        Function::Count | Function::CountDistinct => Some(column.to_owned()),
+        Function::Sum
+        | Function::Avg
+        | Function::SumDistinct
+        | Function::BoolAnd
+        | Function::BoolOr => Some(format!("_n_{column}")),
+        Function::Min | Function::Max => None,
     }
 }
 
 fn sum_attribute(column: &str, function: Function) -> Option<String> {
     match function {
-        Function::Count => None,
-        Function::Sum => Some(column.to_owned()),
+        Function::Count | Function::CountDistinct | Function::Min | Function::Max => None,
+        Function::Sum | Function::SumDistinct => Some(column.to_owned()),
         Function::Avg => Some(format!("_sum_{column}")),
+        Function::BoolAnd | Function::BoolOr => Some(format!("_true_{column}")),
     }
 }
 
@@ -347,6 +344,11 @@ fn value_bytes(value: &AttributeValue) -> usize {
         AttributeValue::M(members) => item_bytes(members) + 3,
         _ => 1,
     }
+}
+
+/// The key of a row of a view's table.
+pub(crate) fn key_of(row: &Item) -> Option<&str> {
+    row.get(ROW_KEY)?.as_s().ok().map(String::as_str)
 }
 
 /// A view's rows at rest.
@@ -440,11 +442,16 @@ pub(crate) fn read_row(view: &View, table: &str, item: &Item) -> Result<Option<R
     }
     let mut totals = vec![Total::default(); groups.aggregates.len()];
     for (name, function, index) in aggregate_columns(view) {
-        let count = number_of(&count_attribute(name, function)).ok_or_else(unreadable)?;
-        totals[index].count = count.to_string().parse().map_err(|_| unreadable())?;
+        if let Some(attribute) = count_attribute(name, function) {
+            let count = number_of(&attribute).ok_or_else(unreadable)?;
+            totals[index].count = count.to_string().parse().map_err(|_| unreadable())?;
+        }
         if let Some(attribute) = sum_attribute(name, function) {
             totals[index].sum = number_of(&attribute).ok_or_else(unreadable)?;
         }
+    }
+    for column in extreme_columns(groups) {
+        totals[column.aggregate].extreme = column.read(item).ok_or_else(unreadable)?;
     }
     let row = finish(view, &place.0, &totals);
     Ok(Some((place, row)))

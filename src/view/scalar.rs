@@ -1,9 +1,13 @@
-//! The four kinds of value a view row can hold, their order, and their text as a row key.
+//! The four kinds of value a view row can hold, their order, and their texts as keys.
 //!
 //! Separate because the ledger stores them, rows are found by them and reports print them.
 //! Invariant: two scalars are equal exactly when their key texts are equal (`1`, `1.0` and
 //! `1E0` are one number). What it gives up: lists, maps, sets and binary, which SQL's
 //! comparisons have no answer for.
+
+mod ordered;
+
+pub use ordered::{decode_value, encode_value};
 
 use crate::view::number;
 use bigdecimal::{BigDecimal, num_bigint::BigInt};

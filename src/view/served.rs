@@ -5,7 +5,7 @@
 //! are a group and share ledger rows; rows of different groups never mix.
 
 use super::{
-    COLUMNS_MAX, OpenError, VIEWS_PER_SOURCE_MAX,
+    COLUMNS_MAX, OpenError, ROWS_OF_CHANGE_MAX,
     definition::{Path, View},
     registry::{self, Id, Registered, Registry, RegistryError},
     sources::{self, Filing, Sources, kind_of},
@@ -309,7 +309,10 @@ fn groups_of(views: &[View], generations: &[Generation]) -> Result<Vec<Group>, O
         }
         group.attributes = names.into_iter().map(str::to_owned).collect();
     }
-    if let Some(group) = groups.iter().find(|group| group.views.len() > VIEWS_PER_SOURCE_MAX) {
+    let rows = |group: &Group| -> usize {
+        group.views.iter().map(|&view| views[view].rows_of_change()).sum()
+    };
+    if let Some(group) = groups.iter().find(|group| rows(group) > ROWS_OF_CHANGE_MAX) {
         return Err(OpenError::TooMany(group.stream.clone()));
     }
     Ok(groups)

@@ -26,6 +26,7 @@ mod look;
 mod mend;
 mod projections;
 mod source;
+mod values;
 
 use super::{registry, rows::NO_DEADLINE, served::Served};
 use crate::{

@@ -173,6 +173,7 @@ impl Served {
             views: &self.definitions,
             view_tables: &self.view_tables,
             groups: &self.groups,
+            generations: &self.generations,
             revision: self.revision,
         }
     }

@@ -14,7 +14,7 @@ mod states;
 mod steps;
 mod traffic;
 mod wire;
-mod world;
+pub(crate) mod world;
 
 use crate::support;
 use changefold::view::building::ViewState;

@@ -15,6 +15,7 @@ mod memory;
 mod program;
 mod replay;
 mod scale;
+mod values;
 
 use backlog::Backlog;
 use changefold::local::{

@@ -79,6 +79,8 @@ mod tables;
 mod tamper;
 mod tidy;
 #[cfg(feature = "local")]
+mod values;
+#[cfg(feature = "local")]
 mod verify;
 #[cfg(feature = "local")]
 mod views;

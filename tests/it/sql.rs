@@ -12,8 +12,8 @@
 
 mod differences;
 mod expressions;
-mod items;
-mod operators;
+pub(crate) mod items;
+pub(crate) mod operators;
 
 use bigdecimal::{BigDecimal, ToPrimitive};
 use changefold::view::{
@@ -22,7 +22,7 @@ use changefold::view::{
     number,
     scalar::Scalar,
     sql,
-    total::{Total, finish},
+    total::{Addend, finish, totals},
 };
 use items::{Item, any_item, load};
 use operators::{Definition, definition, fill};
@@ -41,13 +41,9 @@ fn theirs(database: &Connection, select: &str) -> Vec<Vec<Cell>> {
 /// value of a wrong type may be none of its.
 fn ours<'i>(view: &View, items: &'i [Item]) -> (Vec<Vec<Scalar>>, Vec<&'i Item>) {
     let (mut rows, mut taken) = (Vec::new(), Vec::new());
-    let mut groups: BTreeMap<Vec<Scalar>, Vec<Total>> = BTreeMap::new();
-    let aggregates = match &view.shape {
-        Shape::Groups(groups) => groups.aggregates.len(),
-        Shape::Rows(_) => 0,
-    };
+    let mut groups: BTreeMap<Vec<Scalar>, Vec<Vec<Addend>>> = BTreeMap::new();
     if matches!(&view.shape, Shape::Groups(groups) if groups.keys.is_empty()) {
-        groups.insert(Vec::new(), vec![Total::default(); aggregates]);
+        groups.insert(Vec::new(), Vec::new());
     }
     for item in items {
         let contribution = match evaluate(view, &item.value()) {
@@ -60,15 +56,15 @@ fn ours<'i>(view: &View, items: &'i [Item]) -> (Vec<Vec<Scalar>>, Vec<&'i Item>)
             Contribution::Nothing => {}
             Contribution::Row(row) => rows.push(row),
             Contribution::Group { key, addends } => {
-                let totals =
-                    groups.entry(key).or_insert_with(|| vec![Total::default(); aggregates]);
-                for (total, addend) in totals.iter_mut().zip(&addends) {
-                    total.add(addend);
-                }
+                groups.entry(key).or_default().push(addends);
             }
         }
     }
-    rows.extend(groups.iter().map(|(key, totals)| finish(view, key, totals)));
+    if let Shape::Groups(definition) = &view.shape {
+        rows.extend(groups.iter().map(|(key, items)| {
+            finish(view, key, &totals(definition, items.iter().map(Vec::as_slice)))
+        }));
+    }
     (rows, taken)
 }
 
@@ -105,27 +101,37 @@ fn same_rows(ours: &[Vec<Scalar>], mut theirs: Vec<Vec<Cell>>, scales: &[Option<
 
 /// One pair of a view and items, against `SQLite`.
 fn check(definition: &Definition, items: &[Item]) -> Result<(), TestCaseError> {
-    let text = fill(&definition.select(false), false);
-    let view = sql::parse(&format!("CREATE MATERIALIZED VIEW v AS {text}"));
+    let text = definition.statement();
+    let view = sql::parse(&text);
     let view = view.map_err(|error| TestCaseError::fail(format!("{text}: {error}")))?.remove(0);
     let (ours, taken) = ours(&view, items);
-    let database = load(&taken);
+    same_as_sqlite(definition, &ours, &taken)
+}
+
+/// Whether these are the view's rows over the items, by `SQLite`.
+pub(crate) fn same_as_sqlite(
+    definition: &Definition,
+    ours: &[Vec<Scalar>],
+    taken: &[&Item],
+) -> Result<(), TestCaseError> {
+    let text = definition.statement();
+    let database = load(taken);
 
     let plain = fill(&definition.select(false), true);
     let rows = theirs(&database, &plain);
     let none = vec![None; definition.columns.len()];
-    prop_assert!(same_rows(&ours, rows.clone(), &none), "{text}\n{plain}\n{ours:?}\n{rows:?}");
+    prop_assert!(same_rows(ours, rows.clone(), &none), "{text}\n{plain}\n{ours:?}\n{rows:?}");
 
     let exact = fill(&definition.select(true), true);
     let scales: Vec<_> =
         definition.columns.iter().map(|column| Some(column.exact.as_ref()?.1)).collect();
     let rows = theirs(&database, &exact);
-    prop_assert!(same_rows(&ours, rows.clone(), &scales), "{exact}\n{ours:?}\n{rows:?}");
+    prop_assert!(same_rows(ours, rows.clone(), &scales), "{exact}\n{ours:?}\n{rows:?}");
     Ok(())
 }
 
 /// So many cases, or as many as `PROPTEST_CASES` says.
-fn cases(usual: u32) -> ProptestConfig {
+pub(crate) fn cases(usual: u32) -> ProptestConfig {
     let mut config = ProptestConfig::default();
     let told = config.cases != 256;
     config.cases = if told { config.cases } else { usual };

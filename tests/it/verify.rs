@@ -60,11 +60,11 @@ async fn walk(shop: &Shop, request: &Verify, make: impl Fn(Verify) -> Operation)
     }
 }
 
-fn rows() -> Verify {
+pub(crate) fn rows() -> Verify {
     Verify::default()
 }
 
-fn source() -> Verify {
+pub(crate) fn source() -> Verify {
     Verify { check: Check::Source, table: Some(ORDERS.to_owned()), ..Verify::default() }
 }
 
@@ -89,7 +89,7 @@ fn told(verified: &Verified) -> Vec<String> {
 }
 
 /// Finds this, mends it, and finds nothing any more.
-async fn is_found_and_mended(shop: &Shop, request: &Verify, expected: &[&str]) {
+pub(crate) async fn is_found_and_mended(shop: &Shop, request: &Verify, expected: &[&str]) {
     assert_eq!(told(&verify(shop, request).await), expected);
     let dry = repair(shop, request, true).await;
     assert_eq!((told(&dry), dry.mended), (expected.iter().map(ToString::to_string).collect(), 0));
@@ -100,7 +100,7 @@ async fn is_found_and_mended(shop: &Shop, request: &Verify, expected: &[&str]) {
     is_clean(shop).await;
 }
 
-async fn is_clean(shop: &Shop) {
+pub(crate) async fn is_clean(shop: &Shop) {
     for request in [rows(), source()] {
         let verified = verify(shop, &request).await;
         assert_eq!(told(&verified), Vec::<String>::new());
@@ -113,7 +113,12 @@ fn text(text: &str) -> AttributeValue {
 }
 
 /// Changes a row by hand.
-async fn tamper(shop: &Shop, table: &str, key: (&str, &str), change: impl Fn(&mut Item)) {
+pub(crate) async fn tamper(
+    shop: &Shop,
+    table: &str,
+    key: (&str, &str),
+    change: impl Fn(&mut Item),
+) {
     let row = shop.store.get(table, key.0, key.1, support::FOREVER).await.unwrap();
     let mut row = row.unwrap_or_else(|| Item::from([(key.0.to_owned(), text(key.1))]));
     change(&mut row);

@@ -407,7 +407,11 @@ fn write_units(candidate: &Candidate) -> f64 {
     let kilobytes = |bytes: usize| bytes.div_ceil(1_024).max(1) as f64;
     let rows = candidate.contributions.values().map(|stored| match stored {
         Stored::Row => 0.0,
-        Stored::Group { .. } => 1.0,
+        // The group, and a row for each value.
+        #[expect(clippy::cast_precision_loss, reason = "a view has at most 100 columns")]
+        Stored::Group { addends, .. } => {
+            1.0 + addends.iter().filter(|addend| addend.value.is_some()).count() as f64
+        }
     });
     let projected = candidate.projected.values().map(|row| kilobytes(item_bytes(row)));
     let guard = kilobytes(300 + candidate.pk.len() + candidate.key.len());

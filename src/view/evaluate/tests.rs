@@ -6,11 +6,11 @@ use super::{Contribution, Poison, evaluate};
 use crate::{
     event::Value,
     view::{
-        definition::View,
+        definition::{Shape, View},
         number,
         scalar::Scalar,
         sql,
-        total::{Addend, Total, finish},
+        total::{Addend, Total, finish, totals},
     },
 };
 
@@ -307,7 +307,7 @@ fn an_item_adds_to_one_group() {
          sum(missing) AS f FROM t GROUP BY s, missing, n > 1",
     );
     let value = |text| Some(number::read(text).unwrap());
-    let addend = |count, sum| Addend { count, sum };
+    let addend = |count, sum| Addend { count, sum, value: None };
     let expect = Contribution::Group {
         key: vec![Scalar::Text("abc".into()), Scalar::Null, Scalar::Bool(true)],
         addends: vec![
@@ -323,20 +323,62 @@ fn an_item_adds_to_one_group() {
 }
 
 #[test]
+fn aggregates_of_one_argument_share_its_values() {
+    let addends = |columns: &str| {
+        let view = view(&format!("{columns} FROM t"));
+        match evaluate(&view, &item()) {
+            Ok(Contribution::Group { addends, .. }) => Ok(addends),
+            Ok(other) => panic!("{other:?}"),
+            Err(poison) => Err(poison.to_string()),
+        }
+    };
+    let none = Addend::default;
+    let number = Some(Scalar::Number(number::read("2.5").unwrap()));
+    let text = Some(Scalar::Text("abc".into()));
+    let of = |value: &Option<Scalar>| Addend { value: value.clone(), ..none() };
+    assert_eq!(
+        addends(
+            "min(n) AS a, count(DISTINCT n) AS b, max(s) AS c, sum(DISTINCT n) AS d, min(s) AS e"
+        ),
+        Ok(vec![of(&number), none(), of(&text), none(), none()])
+    );
+    assert_eq!(
+        addends("min(missing) AS a, count(DISTINCT missing) AS b"),
+        Ok(vec![none(), none()])
+    );
+    assert_eq!(
+        addends("bool_and(n > 1) AS a, bool_or(n > 9) AS b, bool_or(missing > 1) AS c"),
+        Ok(vec![
+            Addend { count: 1, sum: Some(1.into()), value: None },
+            Addend { count: 1, sum: Some(0.into()), value: None },
+            none(),
+        ])
+    );
+    assert_eq!(
+        addends("min(list) AS a").unwrap_err(),
+        "attribute `list`: expected N, S or BOOL, found L"
+    );
+    let wrong = addends("count(DISTINCT yes) AS a, max(yes) AS b").unwrap_err();
+    assert_eq!(wrong, "attribute `yes`: expected N or S, found BOOL");
+    let wrong = addends("count(DISTINCT s) AS a, sum(DISTINCT s) AS b").unwrap_err();
+    assert_eq!(wrong, "attribute `s`: expected N, found S");
+}
+
+#[test]
 fn a_row_shows_key_and_totals_in_select_order() {
     let view =
         view("sum(a) AS s, b, avg(a) AS m, count(a) AS n, count(*) AS k FROM t GROUP BY c, b");
-    let mut totals = vec![Total::default(); 4];
+    let mut items = Vec::new();
     for (a, b) in [("0.10", true), ("0.20", true), ("1", false)] {
         let a = if b { number(a) } else { Value::Null };
         let item = map([("a", a), ("b", text("x"))]);
         let Ok(Contribution::Group { addends, .. }) = evaluate(&view, &item) else {
             panic!("no group")
         };
-        for (total, addend) in totals.iter_mut().zip(&addends) {
-            total.add(addend);
-        }
+        items.push(addends);
     }
+    let Shape::Groups(groups) = &view.shape else { panic!("no groups") };
+    let totals = totals(groups, items.iter().map(Vec::as_slice));
     let key = [Scalar::Null, Scalar::Text("x".into())];
     let json = |row: Vec<Scalar>| serde_json::to_string(&row).unwrap();
     assert_eq!(json(finish(&view, &key, &totals)), "[0.3,\"x\",0.15,2,3]");

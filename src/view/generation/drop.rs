@@ -25,6 +25,7 @@ use crate::{
         served::Served,
         source_item::LEDGER_KEY,
         sources,
+        values::{self, VALUE_KEYS},
     },
 };
 use serde::{Deserialize, Serialize};
@@ -161,11 +162,21 @@ impl Served {
         let per_s = |units: Option<u32>| units.unwrap_or(UNITS_PER_S_DEFAULT).max(1);
         let rates = (per_s(drop.read_units_per_s), per_s(drop.write_units_per_s));
         let mut portion = Portion { served: self, told, call, rates };
-        let mut at = at.unwrap_or(Place { generation: id.1, is_ledger: false, after: None });
-        if let Some(table) = known.table.as_ref().filter(|_| !at.is_ledger)
-            && let Some(left) = portion.delete((table, ROW_KEY), at.clone(), |_| true).await?
+        let mut at = at.unwrap_or(Place { generation: id.1, ..Place::default() });
+        if let Some(table) = known.table.as_ref().filter(|_| !at.is_ledger && !at.is_values)
+            && let Some(left) = portion.delete((table, &[ROW_KEY]), at.clone(), |_| true).await?
         {
             return Ok(Some(left));
+        }
+        if known.keeps_values() && !at.is_ledger {
+            if !at.is_values {
+                at = Place { is_values: true, ..Place::of(id.1) };
+            }
+            let (table, place) = (values::table_name(ledger), values::place(&id.0, id.1));
+            let is_meant = |key: &str| key.starts_with(&place);
+            if let Some(left) = portion.delete((&table, &VALUE_KEYS), at.clone(), is_meant).await? {
+                return Ok(Some(left));
+            }
         }
         // Ledger rows are shared by the views of a generation; the last one takes them. A view
         // whose text is not known may share them.
@@ -178,10 +189,10 @@ impl Served {
             return Ok(None);
         }
         if !at.is_ledger {
-            at = Place { is_ledger: true, after: None, ..at };
+            at = Place { is_ledger: true, ..Place::of(id.1) };
         }
         let is_meant = |key: &str| sources::is_of(key, &known.from, &kind);
-        portion.delete((ledger, LEDGER_KEY), at, is_meant).await
+        portion.delete((ledger, &[LEDGER_KEY]), at, is_meant).await
     }
 
     /// Strikes a generation off whose rows are deleted, with what is said of it.
@@ -209,24 +220,54 @@ impl Served {
 }
 
 /// How far the rows of a generation are deleted.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Place {
     generation: u32,
-    /// Whether its own table is done.
+    /// Whether its own table is done, and its values.
     is_ledger: bool,
+    /// Whether its own table is done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_values: bool,
     /// The key of the last row that was looked at.
     after: Option<String>,
+    /// And its second key, if it has two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    after_sort: Option<String>,
 }
 
+/// The key of a row: of one attribute, or of two.
+type Key = (String, Option<String>);
+
 impl Place {
+    /// Where a table begins.
+    fn of(generation: u32) -> Self {
+        Self { generation, ..Self::default() }
+    }
+
     fn read(drop: &DropView) -> Result<Option<Self>, Halt> {
         let place = drop.cursor.as_deref().map(serde_json::from_str).transpose();
         place.map_err(|_| Halt::new("CursorInvalid", "the cursor is not one of a drop"))
     }
 
+    /// The row with this key was looked at last.
+    fn stands(&mut self, key: Option<Key>) {
+        let (after, sort) = key.unzip();
+        (self.after, self.after_sort) = (after, sort.flatten());
+    }
+
     fn written(&self) -> String {
         serde_json::to_string(self).expect("texts and numbers are JSON")
     }
+}
+
+fn key_of(names: &[&str], row: &Item) -> Option<Key> {
+    let mut parts = names.iter().map(|name| text_of(row, name).map(str::to_owned));
+    Some((parts.next()??, parts.next().flatten()))
+}
+
+fn item_of(names: &[&str], (first, second): &Key) -> Item {
+    let parts = names.iter().zip([Some(first), second.as_ref()]);
+    parts.filter_map(|(name, part)| Some(((*name).to_owned(), text(part?)))).collect()
 }
 
 /// Where to go on with deleting, and when.
@@ -249,7 +290,7 @@ impl Portion<'_> {
     /// unless none is left.
     async fn delete(
         &mut self,
-        (table, key_name): (&str, &str),
+        (table, key_names): (&str, &[&str]),
         mut at: Place,
         is_meant: impl Fn(&str) -> bool,
     ) -> Result<Option<Left>, Halt> {
@@ -258,7 +299,8 @@ impl Portion<'_> {
             if self.is_late(0) {
                 return Ok(Some(Left { at, wait_ms: 0 }));
             }
-            let from = at.after.as_ref().map(|key| Item::from([(key_name.to_owned(), text(key))]));
+            let key = |first: String| (first, at.after_sort.clone());
+            let from = at.after.clone().map(|first| item_of(key_names, &key(first)));
             let mut before = self.served.usage();
             let page = match store.scan(table, None, from, deadline).await {
                 Ok(page) => page,
@@ -266,22 +308,22 @@ impl Portion<'_> {
                 Err(error) if error.code == "ResourceNotFoundException" => return Ok(None),
                 Err(error) => return Err(self.served.unanswered(error)),
             };
-            let keys = page.items.iter().filter_map(|row| text_of(row, key_name));
-            let keys: Vec<&str> = keys.filter(|key| is_meant(key)).collect();
+            let keys = page.items.iter().filter_map(|row| key_of(key_names, row));
+            let keys: Vec<Key> = keys.filter(|(first, _)| is_meant(first)).collect();
             for keys in keys.chunks(AT_ONCE) {
-                self.delete_some((table, key_name), keys)
+                self.delete_some((table, key_names), keys)
                     .await
                     .map_err(|error| self.served.unanswered(error))?;
-                at.after = keys.last().map(|key| (*key).to_owned());
+                at.stands(keys.last().cloned());
                 if let Some(wait_ms) = self.paused_since(before).await {
                     return Ok(Some(Left { at, wait_ms }));
                 }
                 before = self.served.usage();
             }
-            at.after = match page.next {
+            match page.next {
                 None => return Ok(None),
-                Some(next) => text_of(&next, key_name).map(str::to_owned),
-            };
+                Some(next) => at.stands(key_of(key_names, &next)),
+            }
             if let Some(wait_ms) = self.paused_since(before).await {
                 return Ok(Some(Left { at, wait_ms }));
             }
@@ -290,14 +332,12 @@ impl Portion<'_> {
 
     async fn delete_some(
         &mut self,
-        (table, key_name): (&str, &str),
-        keys: &[&str],
+        (table, key_names): (&str, &[&str]),
+        keys: &[Key],
     ) -> Result<(), StoreError> {
         let store = &self.served.store;
-        let rows: Vec<RowKey<'_>> = keys
-            .iter()
-            .map(|key| RowKey { table, key: Item::from([(key_name.to_owned(), text(*key))]) })
-            .collect();
+        let rows: Vec<RowKey<'_>> =
+            keys.iter().map(|key| RowKey { table, key: item_of(key_names, key) }).collect();
         let deletes = rows.iter().map(|row| store.delete(row, self.call.deadline));
         concurrent::all_or_error(deletes).await?;
         self.told.rows += keys.len() as u64;

@@ -242,7 +242,7 @@ mod tests {
     fn change(index: usize, rows: impl IntoIterator<Item = usize>) -> Change {
         let mut one = Delta::zero(0);
         one.add(&[], 1);
-        let row = |row: usize| RowId { view: row % 2, key: format!("{row:05}") };
+        let row = |row: usize| RowId::new(row % 2, format!("{row:05}"));
         let effects = rows.into_iter().map(|it| (row(it), Effect::Add(one.clone()))).collect();
         Change { index, guard: Guard { item: Item::new(), revision_read: 0 }, effects }
     }

@@ -85,18 +85,20 @@ pub enum RegistryError {
         /// The view that has it.
         other: String,
     },
-    /// More views read one source than a transaction holds.
+    /// More rows are touched by one change of a source than a transaction holds.
     #[error(
-        "with what the files propose, generation {generation} would have {views} views FROM \
-         {from}; {max} can be kept exact together: deploy fewer changes at a time, or drop views"
+        "with what the files propose, one change of an item of {from} would touch up to {rows} \
+         rows of the views of generation {generation}; {max} can be kept exact together (two for \
+         each view, and two more for each argument of its min, max and DISTINCT): deploy fewer \
+         changes at a time, or drop views"
     )]
     TooMany {
         /// The views' source.
         from: String,
         /// Their generation.
         generation: u32,
-        /// How many there would be.
-        views: usize,
+        /// How many rows it would be.
+        rows: usize,
         /// How many there may be.
         max: usize,
     },
@@ -124,6 +126,19 @@ pub enum RegistryError {
         /// The generation that was to be built.
         generation: u32,
         /// The table it needs.
+        table: String,
+    },
+    /// A view keeps values, and there is no table for them.
+    #[error(
+        "view {view} has min, max or a DISTINCT aggregate, whose values are kept in a table \
+         {table}, which is not there or has other keys. Make it with the string key `pk` and the \
+         string sort key `sk`, and let the function read and write it (`Values` in \
+         infra/template.yaml)"
+    )]
+    ValuesTableMissing {
+        /// The first view that needs it.
+        view: String,
+        /// The table.
         table: String,
     },
     /// The text of a registered view cannot be read by this version.
@@ -196,6 +211,7 @@ impl RegistryError {
             Self::SeveralSources { .. } => "SourcesOfOneName",
             Self::TooMany { .. } => "TooManyViews",
             Self::TableMissing { .. } => "ViewTableMissing",
+            Self::ValuesTableMissing { .. } => "ValuesTableMissing",
             Self::TableTaken { .. } => "ViewTableTaken",
             Self::OfAnother { .. } | Self::OfNobody { .. } => "LedgerOfAnother",
             Self::Store(_) => "StoreUnavailable",

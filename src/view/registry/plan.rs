@@ -15,7 +15,7 @@ use crate::{
     record::Timestamp,
     store::{Filter, Store, StoreError, rows::text_of},
     view::{
-        VIEWS_PER_SOURCE_MAX,
+        ROWS_OF_CHANGE_MAX,
         definition::View,
         source_item::LEDGER_KEY,
         sources::{self, kind_of},
@@ -174,19 +174,21 @@ fn is_free(
     }
 }
 
-/// Refuses what could not be served: more views in a group than a transaction holds.
+/// Refuses what could not be served: views in a group that touch more rows with one change than a
+/// transaction holds.
 fn fit(registry: &Registry) -> Result<(), RegistryError> {
     let mut groups: BTreeMap<(&str, Option<String>, u32), usize> = BTreeMap::new();
     for ((_, number), known) in &registry.generations {
-        *groups.entry((&known.from, known.kind(*number), *number)).or_default() += 1;
+        let rows = known.view().map_or(2, |view| view.rows_of_change());
+        *groups.entry((&known.from, known.kind(*number), *number)).or_default() += rows;
     }
-    match groups.into_iter().find(|(_, views)| *views > VIEWS_PER_SOURCE_MAX) {
+    match groups.into_iter().find(|(_, rows)| *rows > ROWS_OF_CHANGE_MAX) {
         None => Ok(()),
-        Some(((from, _, generation), views)) => Err(RegistryError::TooMany {
+        Some(((from, _, generation), rows)) => Err(RegistryError::TooMany {
             from: from.to_owned(),
             generation,
-            views,
-            max: VIEWS_PER_SOURCE_MAX,
+            rows,
+            max: ROWS_OF_CHANGE_MAX,
         }),
     }
 }
@@ -195,8 +197,17 @@ impl Registered {
     /// What tells its ledger rows from others of its source; none if its text is not known or
     /// cannot be read.
     pub(crate) fn kind(&self, number: u32) -> Option<String> {
-        let views = sql::parse(self.sql.as_deref()?).ok()?;
-        views.first().map(|view| kind_of(view, number))
+        self.view().map(|view| kind_of(&view, number))
+    }
+
+    /// Whether rows of values may be kept of it; no if its text is not known, for those that wrote
+    /// none kept none.
+    pub(crate) fn keeps_values(&self) -> bool {
+        self.view().is_some_and(|view| view.keeps_values())
+    }
+
+    fn view(&self) -> Option<View> {
+        sql::parse(self.sql.as_deref()?).ok()?.into_iter().next()
     }
 }
 

@@ -77,6 +77,9 @@ const REFUSED_AFTER_CALL: [(&str, &str); 3] = [
     ("WITHIN", "group with GROUP BY and count, sum or avg"),
 ];
 
+/// The calls in which DISTINCT has a place, if only to be refused for what it is.
+const AGGREGATES: [&str; 8] = ["count", "sum", "avg", "min", "max", "bool_and", "bool_or", "every"];
+
 /// Whether a name must stand in double quotes to be read as a name everywhere.
 pub(in crate::view) fn is_reserved(name: &str) -> bool {
     let is = |word: &str| name.eq_ignore_ascii_case(word);
@@ -154,7 +157,12 @@ impl Place<'_> {
         let opens = is_sign(next, &Token::LParen);
         if is("DISTINCT") {
             let tested = is_word(last, "IS") || is_word(last, "NOT");
-            return (tested && is_word(next, "FROM")).then_some(("DISTINCT", Keyword::DISTINCT));
+            let called = self.before.iter().rev().nth(1);
+            let is_in_call = is_sign(last, &Token::LParen)
+                && AGGREGATES.iter().any(|name| is_word(called, name))
+                && !is_sign(next, &Token::RParen);
+            let is_keyword = tested && is_word(next, "FROM") || is_in_call;
+            return is_keyword.then_some(("DISTINCT", Keyword::DISTINCT));
         }
         if is("FILTER") {
             let filters = opens && is_word(self.after.get(1), "WHERE");

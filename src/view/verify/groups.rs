@@ -4,10 +4,17 @@
 //! the order of a hash, as many as fit at once; where there are more, another pass takes the next.
 //! What differs is looked at again: its rows, the whole ledger, its rows. A row whose revision is
 //! the same before and after has been changed by no transaction in between, so the sum is that of
-//! one moment (see the parent). The cost is a reading of the ledger for each pass and each look.
+//! one moment (see the parent). The cost is a reading of the ledger for each pass and each look,
+//! and of the values where views keep any (`values`).
+
+mod pass;
 
 use super::{
-    End, Ended, LOOKS_MAX, Mode, Walk, look::readable, projections::unregistered, unanswered,
+    End, Ended, LOOKS_MAX, Mode, Walk,
+    look::readable,
+    projections::unregistered,
+    unanswered,
+    values::{By, VALUES_MAX, ValueRow},
 };
 use crate::{
     operation::{
@@ -19,79 +26,27 @@ use crate::{
         rows::{RowKey, text, text_of},
     },
     view::{
-        definition::{Shape, View},
+        definition::{Groups, Shape},
         ledger::Entry,
         rows::{
-            ROW_KEY, Stored,
-            sums::{self, GroupRow, Sums},
+            ROW_KEY, Stored, ValueKey,
+            sums::{self, GroupRow},
         },
+        scalar::encode_value,
         source_item::{ITEM_PREFIX, LEDGER_KEY},
         sources::Sources,
     },
 };
-use serde::{Deserialize, Serialize};
+use pass::{Group, Pass, Phase, Place, aggregates, hash};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// Bytes of the groups in a cursor, about.
 const STATE_BYTES_MAX: usize = 2_000_000;
+/// Where values are told of beside a row's own attributes.
+const VALUES: &str = "_values";
 /// Keys of contributing items that are told.
 const ITEMS_MAX: usize = 10;
-
-/// Where a walk stands.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-struct Place {
-    phase: Phase,
-    /// Which view's rows are read.
-    view: usize,
-    /// Behind which row to go on.
-    after: Option<String>,
-    /// Which hashes are in this pass; no end is all the rest.
-    from: u64,
-    to: Option<u64>,
-    /// What the hashes are made with: a sample is by chance.
-    salt: u64,
-    /// Rows that are left of a sample of the view's.
-    left: Option<u64>,
-    /// How often the groups have been looked at in this pass; not yet is 0.
-    looks: u32,
-    groups: Vec<Group>,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-enum Phase {
-    /// Rows of projections are looked for in the ledger.
-    #[default]
-    Projections,
-    /// Rows of groups are read.
-    Rows,
-    /// The ledger is read.
-    Ledger,
-    /// Rows that differ are read again.
-    Close,
-}
-
-/// A group, its row and the sum of the ledger.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Group {
-    view: usize,
-    key: String,
-    /// The row's revision; none if there is no row.
-    revision: Option<u64>,
-    /// What the row says; none if it cannot be read.
-    found: Option<Sums>,
-    expected: Sums,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    items: Vec<String>,
-}
-
-/// The groups of a pass in the order of their hashes.
-#[derive(Debug, Default)]
-struct Pass {
-    groups: BTreeMap<(u64, usize, String), Group>,
-    bytes: usize,
-}
 
 impl Walk<'_> {
     /// Compares a portion of rows and ledger.
@@ -125,9 +80,10 @@ impl Walk<'_> {
                 Phase::Projections => self.read_projection(place, &sources).await?,
                 Phase::Rows if place.looks > 0 => {
                     self.read_again(pass).await?;
-                    place.phase = Phase::Ledger;
+                    place.phase = Phase::Values;
                 }
                 Phase::Rows => self.read_rows(place, pass).await?,
+                Phase::Values => self.read_values(place, pass).await?,
                 Phase::Ledger => self.read_ledger(place, pass, &sources).await?,
                 Phase::Close => {
                     self.close(place, pass).await?;
@@ -135,7 +91,7 @@ impl Walk<'_> {
                         (place.phase, place.looks) = (Phase::Rows, place.looks + 1);
                         continue;
                     }
-                    pass.bytes = 0;
+                    (pass.bytes, pass.values) = (0, 0);
                     let Some(from) = place.to.filter(|_| self.request.sample.is_none()) else {
                         return Ok(());
                     };
@@ -175,7 +131,7 @@ impl Walk<'_> {
     async fn read_rows(&mut self, place: &mut Place, pass: &mut Pass) -> Ended {
         let view = place.view;
         let Some(definition) = self.views.definitions.get(view) else {
-            (place.phase, place.view) = (Phase::Ledger, 0);
+            (place.phase, place.view) = (Phase::Values, 0);
             return Ok(());
         };
         place.after = match aggregates(definition) {
@@ -199,8 +155,57 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// Reads a page of the values of groups.
+    async fn read_values(&mut self, place: &mut Place, pass: &mut Pass) -> Ended {
+        if self.views.keeps_values() {
+            let after = place.after.as_deref().zip(place.after_sort.as_deref());
+            let (rows, next) = self.value_page(after).await?;
+            for row in rows {
+                self.take_value(place, pass, row);
+            }
+            (place.after, place.after_sort) = next.unzip();
+        }
+        if place.after.is_none() {
+            place.phase = Phase::Ledger;
+        }
+        Ok(())
+    }
+
+    fn take_value(&self, place: &mut Place, pass: &mut Pass, row: ValueRow) {
+        let ValueRow { view, group, key, items } = row;
+        let definition = &self.views.definitions[view];
+        let Shape::Groups(groups) = &definition.shape else { return };
+        let at = (hash(place.salt, definition, &group), view, group);
+        if !self.is_known(place, pass, &at, groups) {
+            return;
+        }
+        pass.add(place, &at, (&key, items, By::Row));
+        if let (0, Some(value), Some(group)) = (place.looks, key.value(), pass.groups.get_mut(&at))
+        {
+            group.expected.count_different(groups, key.keeper, &value);
+        }
+    }
+
+    /// Whether a group is one of the pass, which at first it joins.
+    fn is_known(
+        &self,
+        place: &mut Place,
+        pass: &mut Pass,
+        (hash, view, key): &(u64, usize, String),
+        groups: &Groups,
+    ) -> bool {
+        let at = (*hash, *view, key.clone());
+        if !pass.groups.contains_key(&at) && place.is_in(*hash) {
+            let group = Group::without_row(*view, key.clone(), groups.aggregates.len());
+            pass.put(*hash, group);
+            self.bound(place, pass);
+        }
+        pass.groups.contains_key(&at)
+    }
+
     /// Reads the rows of what differs.
     async fn read_again(&self, pass: &mut Pass) -> Ended {
+        pass.values = 0;
         let mut rows = self.rows_of(pass).await?;
         for group in pass.groups.values_mut() {
             let aggregates = group.expected.aggregates();
@@ -261,18 +266,18 @@ impl Walk<'_> {
                 let definition = &self.views.definitions[view];
                 match entry.contributions.get(&definition.name) {
                     Some(Stored::Group { key, addends }) => {
-                        let hash = hash(place.salt, definition, key);
-                        let is_known = pass.groups.contains_key(&(hash, view, key.clone()));
-                        if !is_known {
-                            if place.looks > 0 || !place.is_in(hash) {
-                                continue;
-                            }
-                            let aggregates = aggregates(definition).unwrap_or(0);
-                            pass.put(hash, Group::without_row(view, key.clone(), aggregates));
-                            self.bound(place, pass);
+                        let Shape::Groups(groups) = &definition.shape else { continue };
+                        let at = (hash(place.salt, definition, key), view, key.clone());
+                        if !self.is_known(place, pass, &at, groups) {
+                            continue;
                         }
-                        if let Some(group) = pass.groups.get_mut(&(hash, view, key.clone())) {
-                            group.expected.add(addends);
+                        for (keeper, addend) in addends.iter().enumerate() {
+                            let Some(value) = &addend.value else { continue };
+                            let value = ValueKey { keeper, sort_key: encode_value(value) };
+                            pass.add(place, &at, (&value, Some(1), By::Ledger));
+                        }
+                        if let Some(group) = pass.groups.get_mut(&at) {
+                            group.expected.add(groups, addends);
                             if place.looks > 0 && group.items.len() < ITEMS_MAX {
                                 group.items.extend(text_of(item, "key").map(str::to_owned));
                             }
@@ -298,20 +303,34 @@ impl Walk<'_> {
         if place.looks == 0 {
             self.told.checked += pass.groups.len() as u64;
         }
-        pass.groups.retain(|_, group| group.found.as_ref() != Some(&group.expected));
+        for group in pass.groups.values_mut().filter(|_| place.looks > 0) {
+            if let Shape::Groups(groups) = &self.views.definitions[group.view].shape {
+                group.held.recount(groups, &mut group.expected);
+            }
+        }
+        pass.groups.retain(|_, group| {
+            group.found.as_ref() != Some(&group.expected) || !group.held.is_equal()
+        });
         if place.looks == 0 || pass.groups.is_empty() {
             return Ok(());
         }
         let rows = self.rows_of(pass).await?;
-        for (at, group) in std::mem::take(&mut pass.groups) {
+        let is_alone = pass.groups.len() == 1;
+        for (at, mut group) in std::mem::take(&mut pass.groups) {
             let now = rows.get(&(group.view, group.key.clone()));
-            let is_same = group.is_still(now.map(|(row, _)| row));
+            let is_cut = group.held.take_cut();
+            if is_cut && is_alone {
+                self.cannot(self.too_many(&group));
+                continue;
+            }
+            let is_same = !is_cut && group.is_still(now.map(|(row, _)| row));
             if is_same && self.mode == Mode::Repair {
                 let definition = &self.views.definitions[group.view];
                 let revision = group.revision.unwrap_or(0) + 1;
                 let row = sums::row(definition, &group.key, &group.expected, revision);
-                let stored = now.map(|(_, item)| item);
-                if self.replace_row(group.view, row, stored).await? {
+                let place = (group.view, &*group.key);
+                let with = (&group.held, now.map(|(_, item)| item));
+                if self.mend_group(place, (row, revision), with).await? {
                     self.told.mended += 1;
                     self.tell(self.drift(&group));
                     continue;
@@ -341,19 +360,38 @@ impl Walk<'_> {
 
     fn drift(&self, group: &Group) -> Drift {
         let definition = &self.views.definitions[group.view];
-        let found = match (&group.found, group.revision) {
+        let mut found = match (&group.found, group.revision) {
             (_, None) => json!("no row"),
             (None, _) => json!("not as changefold writes it"),
             (Some(found), _) => found.told(definition),
         };
+        let mut expected = group.expected.told(definition);
+        if !group.held.is_equal() {
+            let (should, there, otherwise) = group.held.told();
+            expected[VALUES] = json!(format!("{should}"));
+            if found.is_object() {
+                found[VALUES] = json!(format!("{there}, {otherwise} otherwise"));
+            }
+        }
         Drift {
             what: "group".to_owned(),
             view: definition.name.clone(),
             generation: self.views.generations[group.view].number,
             group: readable(&group.key),
-            expected: group.expected.told(definition),
+            expected,
             found,
             items: group.items.clone(),
+        }
+    }
+
+    fn too_many(&self, group: &Group) -> NotDone {
+        NotDone {
+            key: format!("{} {}", self.views.definitions[group.view].name, readable(&group.key)),
+            code: "TooManyValues".to_owned(),
+            reason: format!(
+                "its row or its values differ from the ledger, and with more than {VALUES_MAX} \
+                 values it cannot be mended in place: build another generation of the view"
+            ),
         }
     }
 
@@ -384,63 +422,4 @@ impl Walk<'_> {
             place.to = Some(hash);
         }
     }
-}
-
-impl Place {
-    fn is_in(&self, hash: u64) -> bool {
-        self.looks == 0 && self.from <= hash && self.to.is_none_or(|to| hash < to)
-    }
-}
-
-impl Pass {
-    fn put(&mut self, hash: u64, group: Group) {
-        self.bytes += group.bytes();
-        self.groups.insert((hash, group.view, group.key.clone()), group);
-    }
-}
-
-impl Group {
-    fn of(view: usize, aggregates: usize, row: GroupRow) -> Self {
-        Self {
-            revision: Some(row.revision),
-            found: row.sums,
-            ..Self::without_row(view, row.key, aggregates)
-        }
-    }
-
-    fn without_row(view: usize, key: String, aggregates: usize) -> Self {
-        let (found, expected) = (Some(Sums::zero(aggregates)), Sums::zero(aggregates));
-        Self { view, key, revision: None, found, expected, items: Vec::new() }
-    }
-
-    /// Whether no transaction, and nobody else, has changed the row since it was read.
-    fn is_still(&self, now: Option<&GroupRow>) -> bool {
-        match now {
-            None => self.revision.is_none(),
-            Some(now) => self.revision == Some(now.revision) && self.found == now.sums,
-        }
-    }
-
-    /// About what it takes in a cursor: a number has up to 38 digits, most have few.
-    fn bytes(&self) -> usize {
-        100 + 2 * self.key.len() + 80 * self.expected.aggregates()
-    }
-}
-
-/// How many aggregates a view has; none if it has no groups.
-fn aggregates(view: &View) -> Option<usize> {
-    match &view.shape {
-        Shape::Groups(groups) => Some(groups.aggregates.len()),
-        Shape::Rows(_) => None,
-    }
-}
-
-fn hash(salt: u64, view: &View, key: &str) -> u64 {
-    let hash = Sha256::new()
-        .chain_update(salt.to_be_bytes())
-        .chain_update(view.name.as_bytes())
-        .chain_update([0])
-        .chain_update(key.as_bytes())
-        .finalize();
-    hash[..8].iter().fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }

@@ -29,13 +29,13 @@ use crate::{
 use aws_sdk_dynamodb::types::{ConditionCheck, Delete, Put, TransactWriteItem};
 
 impl Walk<'_> {
-    /// Replaces a group's row if it is as it was stored; false if it has to be looked at again.
-    pub(super) async fn replace_row(
+    /// Replaces a group's row if it is as it was stored.
+    pub(super) fn row_put(
         &self,
         view: usize,
         row: Item,
         stored: Option<&Item>,
-    ) -> Result<bool, End> {
+    ) -> TransactWriteItem {
         let definition = &self.views.definitions[view];
         let put = Put::builder().table_name(&self.views.view_tables[view]).set_item(Some(row));
         let put = match (stored, &definition.shape) {
@@ -61,7 +61,7 @@ impl Walk<'_> {
                 .expression_attribute_names("#k", ROW_KEY),
         };
         let put = put.build().expect("table and item are set");
-        self.guarded(vec![TransactWriteItem::builder().put(put).build()]).await
+        TransactWriteItem::builder().put(put).build()
     }
 
     /// Deletes a projection's row if the ledger rows have these revisions; false if it has to be
@@ -97,7 +97,8 @@ impl Walk<'_> {
         self.guarded(guards.chain([delete]).collect()).await
     }
 
-    async fn guarded(&self, actions: Vec<TransactWriteItem>) -> Result<bool, End> {
+    /// Runs a transaction; false if its guard does not hold, or it is not known.
+    pub(super) async fn guarded(&self, actions: Vec<TransactWriteItem>) -> Result<bool, End> {
         let looks_again =
             |error: &StoreError| matches!(error.trouble, Trouble::Guard | Trouble::Unknown);
         match self.store().transact(actions, self.call.deadline).await {

@@ -44,7 +44,8 @@ pub(super) const ORDERS: &str = "arn:aws:dynamodb:us-east-1:123456789012:table/o
 
 const VIEWS: &str = "
     CREATE MATERIALIZED VIEW totals AS
-      SELECT region, count(*) AS orders, sum(amount) AS total FROM orders
+      SELECT region, count(*) AS orders, sum(amount) AS total, min(amount) AS least,
+        max(amount) AS most, count(DISTINCT amount) AS amounts FROM orders
       WHERE status <> 'CANCELLED' GROUP BY region;
     CREATE MATERIALIZED VIEW everything AS SELECT count(*) AS n, sum(amount) AS total FROM orders;
     CREATE MATERIALIZED VIEW open_orders AS

@@ -17,10 +17,10 @@ use std::{
 };
 
 /// When every world begins: the records' dates are whole seconds from there.
-pub(super) const BEGIN_MS: i64 = 1_790_000_000_000;
+pub(crate) const BEGIN_MS: i64 = 1_790_000_000_000;
 
 /// Time and chance, as the stores and the clocks see them.
-pub(super) struct World {
+pub(crate) struct World {
     state: Mutex<State>,
 }
 
@@ -42,7 +42,7 @@ impl fmt::Debug for World {
 }
 
 impl World {
-    pub(super) fn new(seed: u64) -> Arc<Self> {
+    pub(crate) fn new(seed: u64) -> Arc<Self> {
         let rng = fastrand::Rng::with_seed(seed);
         let (acted, sleeps_until, is_worker) = (false, None, false);
         let state = State { now: BEGIN_MS, rng, acted, sleeps_until, is_worker };
@@ -53,29 +53,29 @@ impl World {
         self.state.lock().unwrap()
     }
 
-    pub(super) fn now(&self) -> i64 {
+    pub(crate) fn now(&self) -> i64 {
         self.state().now
     }
 
     /// One time in so many.
-    pub(super) fn is_one_in(&self, many: u32) -> bool {
+    pub(crate) fn is_one_in(&self, many: u32) -> bool {
         many > 0 && self.state().rng.u32(..many) == 0
     }
 
-    pub(super) fn below(&self, bound: usize) -> usize {
+    pub(crate) fn below(&self, bound: usize) -> usize {
         self.state().rng.usize(..bound)
     }
 
-    pub(super) fn ms_below(&self, bound: i64) -> i64 {
+    pub(crate) fn ms_below(&self, bound: i64) -> i64 {
         self.state().rng.i64(0..bound)
     }
 
-    pub(super) fn is_worker(&self) -> bool {
+    pub(crate) fn is_worker(&self) -> bool {
         self.state().is_worker
     }
 
     /// Lets others go first; a little time passes.
-    pub(super) async fn step(&self) {
+    pub(crate) async fn step(&self) {
         let mut waited = false;
         poll_fn(|context| {
             let mut state = self.state();
@@ -92,7 +92,7 @@ impl World {
     }
 
     /// Waits until a moment. Whoever waits is polled at every step of its task.
-    pub(super) async fn until(&self, moment: i64) {
+    pub(crate) async fn until(&self, moment: i64) {
         poll_fn(|context| {
             let mut state = self.state();
             if state.now >= moment {
@@ -106,7 +106,7 @@ impl World {
         .await;
     }
 
-    pub(super) async fn pass(&self, ms: i64) {
+    pub(crate) async fn pass(&self, ms: i64) {
         let moment = self.now() + ms;
         self.until(moment).await;
     }
@@ -114,9 +114,9 @@ impl World {
 
 /// A function's clock, which may be wrong.
 #[derive(Debug)]
-pub(super) struct SkewedClock {
-    pub(super) world: Arc<World>,
-    pub(super) ahead_ms: i64,
+pub(crate) struct SkewedClock {
+    pub(crate) world: Arc<World>,
+    pub(crate) ahead_ms: i64,
 }
 
 impl Clock for SkewedClock {
@@ -144,14 +144,14 @@ struct Task {
 
 /// The tasks of a world.
 #[derive(Clone)]
-pub(super) struct Tasks {
+pub(crate) struct Tasks {
     world: Arc<World>,
     spawned: Rc<RefCell<Vec<Task>>>,
 }
 
 /// What becomes of an invocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(crate) enum Fate {
     /// It lives to its end.
     Lives,
     /// Its process dies after so many polls.
@@ -161,17 +161,17 @@ pub(super) enum Fate {
 }
 
 impl Tasks {
-    pub(super) fn new(world: &Arc<World>) -> Self {
+    pub(crate) fn new(world: &Arc<World>) -> Self {
         Self { world: Arc::clone(world), spawned: Rc::default() }
     }
 
-    pub(super) fn spawn(&self, is_worker: bool, task: impl Future<Output = ()> + 'static) {
+    pub(crate) fn spawn(&self, is_worker: bool, task: impl Future<Output = ()> + 'static) {
         let task = Task { future: task.boxed_local(), due: 0, is_worker };
         self.spawned.borrow_mut().push(task);
     }
 
     /// Polls tasks in an order of chance until all are done.
-    pub(super) fn run(&self) {
+    pub(crate) fn run(&self) {
         let mut tasks: Vec<Task> = Vec::new();
         let mut context = Context::from_waker(Waker::noop());
         loop {
@@ -205,7 +205,7 @@ impl Tasks {
     }
 
     /// Makes an invocation, which may not come to its end.
-    pub(super) async fn attempt<T: 'static>(
+    pub(crate) async fn attempt<T: 'static>(
         &self,
         fate: Fate,
         invocation: impl Future<Output = T> + 'static,

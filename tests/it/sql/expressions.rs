@@ -279,15 +279,32 @@ fn aggregate(typed: &Typed) -> BoxedStrategy<Column> {
         1 => typed.truth.clone().prop_map(|truth| format!(" FILTER (WHERE {truth})")),
     ];
     let any = prop_oneof![typed.integer.clone(), typed.text.clone(), typed.truth.clone()];
+    let ordered = prop_oneof![
+        typed.integer.clone(),
+        // As above: a text for sure.
+        typed.text.clone().prop_map(|text| format!("({text}) || ''")),
+    ];
     prop_oneof![
-        filter.clone().prop_map(move |filter| column(format!("count(*){filter}"))),
-        (any, filter.clone())
+        4 => (ordered, filter.clone(), prop::bool::ANY).prop_map(move |(value, filter, is_min)| {
+            column(format!("{}({value}){filter}", if is_min { "min" } else { "max" }))
+        }),
+        2 => (any.clone(), filter.clone())
+            .prop_map(move |(any, filter)| column(format!("count(DISTINCT {any}){filter}"))),
+        1 => (typed.truth.clone(), filter.clone()).prop_map(move |(truth, filter)| {
+            column(format!("«every¦min»({truth}){filter}"))
+        }),
+        2 => (rounded(), filter.clone()).prop_map(|(number, filter)| Column {
+            text: format!("sum(DISTINCT {}){filter}", number.plain),
+            exact: Some((format!("sum(DISTINCT {}){filter}", number.scaled), number.scale)),
+        }),
+        1 => filter.clone().prop_map(move |filter| column(format!("count(*){filter}"))),
+        1 => (any, filter.clone())
             .prop_map(move |(any, filter)| column(format!("count({any}){filter}"))),
-        (typed.integer.clone(), filter.clone())
+        1 => (typed.integer.clone(), filter.clone())
             .prop_map(move |(number, filter)| column(format!("sum({number}){filter}"))),
-        (typed.integer.clone(), filter.clone())
+        1 => (typed.integer.clone(), filter.clone())
             .prop_map(move |(number, filter)| column(format!("avg({number}){filter}"))),
-        (rounded(), filter).prop_map(|(number, filter)| Column {
+        1 => (rounded(), filter).prop_map(|(number, filter)| Column {
             text: format!("sum({}){filter}", number.plain),
             exact: Some((format!("sum({}){filter}", number.scaled), number.scale)),
         }),

@@ -24,7 +24,7 @@ pub(super) const COLUMNS: [(&str, &str, &str); 11] = [
 
 /// The values one item has; `None` is missing or null.
 #[derive(Debug, Clone)]
-pub(super) struct Item {
+pub(crate) struct Item {
     i: Option<i64>,
     j: Option<i64>,
     /// Hundredths.
@@ -62,7 +62,7 @@ impl Item {
         }))
     }
 
-    pub(super) fn value(&self) -> Value<'static> {
+    pub(crate) fn value(&self) -> Value<'static> {
         let nulls = self.spelling & 16 != 0;
         let map = |members: Vec<(&'static str, Option<Value<'static>>)>| {
             let members = members.into_iter().filter(|(_, value)| nulls || value.is_some());
@@ -184,7 +184,7 @@ pub(super) const BIG: [&str; 3] = [
     "-99999999999999999999999999999999999999",
 ];
 
-pub(super) fn any_item() -> impl Strategy<Value = Item> {
+pub(crate) fn any_item() -> impl Strategy<Value = Item> {
     let number = || prop::option::weighted(0.8, -5..6_i64);
     let decimal = || {
         prop::option::weighted(

@@ -138,14 +138,34 @@ pub(super) struct Column {
 pub(super) fn aggregate() -> impl Strategy<Value = Column> {
     let column = |text: String| Column { text, exact: None };
     let any = prop::sample::select(["{i}", "{e}", "{t}", "{u}", "{b}", "{c}"].as_slice());
+    // Not {t}: where it holds a number, `SQLite` makes a text of it.
+    let ordered = prop::sample::select(["{i}", "{j}", "{d}", "{e}", "{u}", "{g}"].as_slice());
+    let which = prop::sample::select(["min", "max", "MIN", "max(DISTINCT"].as_slice());
     prop_oneof![
-        Just(column("count(*)".to_owned())),
-        any.prop_map(move |argument| column(format!("count({argument})"))),
-        predicate().prop_map(move |argument| column(format!("COUNT({argument})"))),
-        combined(integer_leaf().boxed()).prop_map(move |a| column(format!("sum({})", a.plain))),
-        combined(integer_leaf().boxed()).prop_map(move |a| column(format!("avg({})", a.plain))),
-        combined(decimal_leaf().boxed()).prop_map(move |a| column(format!("Avg({})", a.plain))),
-        combined(prop_oneof![integer_leaf(), decimal_leaf()].boxed()).prop_map(|a| Column {
+        4 => (which, ordered).prop_map(move |(which, argument)| {
+            let opening = if which.contains('(') { " " } else { "(" };
+            column(format!("{which}{opening}{argument})"))
+        }),
+        3 => any.clone().prop_map(move |argument| column(format!("count(DISTINCT {argument})"))),
+        1 => combined(integer_leaf().boxed())
+            .prop_map(move |a| column(format!("max({})", a.plain))),
+        2 => combined(integer_leaf().boxed())
+            .prop_map(move |a| column(format!("sum(DISTINCT {})", a.plain))),
+        1 => predicate().prop_map(move |argument| column(format!("count(DISTINCT {argument})"))),
+        2 => (predicate(), prop::bool::ANY).prop_map(move |(truth, is_and)| {
+            let [ours, theirs] = if is_and { ["bool_and", "min"] } else { ["bool_or", "max"] };
+            column(format!("«{ours}¦{theirs}»({truth})"))
+        }),
+        1 => Just(column("count(*)".to_owned())),
+        1 => any.prop_map(move |argument| column(format!("count({argument})"))),
+        1 => predicate().prop_map(move |argument| column(format!("COUNT({argument})"))),
+        1 => combined(integer_leaf().boxed())
+            .prop_map(move |a| column(format!("sum({})", a.plain))),
+        1 => combined(integer_leaf().boxed())
+            .prop_map(move |a| column(format!("avg({})", a.plain))),
+        1 => combined(decimal_leaf().boxed())
+            .prop_map(move |a| column(format!("Avg({})", a.plain))),
+        1 => combined(prop_oneof![integer_leaf(), decimal_leaf()].boxed()).prop_map(|a| Column {
             text: format!("Sum({})", a.plain),
             exact: Some((format!("sum({})", a.scaled), a.scale)),
         }),
@@ -162,13 +182,13 @@ pub(super) fn key() -> impl Strategy<Value = String> {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Definition {
+pub(crate) struct Definition {
     pub(super) columns: Vec<Column>,
     pub(super) filter: Option<String>,
     pub(super) keys: Vec<String>,
 }
 
-pub(super) fn definition() -> impl Strategy<Value = Definition> {
+pub(crate) fn definition() -> impl Strategy<Value = Definition> {
     let filter = prop::option::weighted(0.7, predicate()).boxed();
     let grouped = (
         prop::collection::vec(key(), 0..3),
@@ -194,6 +214,11 @@ pub(super) fn definition() -> impl Strategy<Value = Definition> {
 }
 
 impl Definition {
+    /// The statement, as the user writes it.
+    pub(crate) fn statement(&self) -> String {
+        format!("CREATE MATERIALIZED VIEW v AS {}", fill(&self.select(false), false))
+    }
+
     /// The SELECT, as the user writes it; `exact` puts scaled sums in place of decimal ones.
     pub(super) fn select(&self, exact: bool) -> String {
         let columns: Vec<_> = self

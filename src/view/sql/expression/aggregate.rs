@@ -1,4 +1,4 @@
-//! count, sum and avg, and the FILTER behind them.
+//! The aggregates, and the FILTER behind them.
 //!
 //! Separate because an aggregate is no expression: it stands alone in its column. A FILTER is
 //! compiled to the CASE that it stands for, so nothing behind this file knows of it.
@@ -10,7 +10,9 @@ use crate::view::{
     sql::SqlError,
 };
 use bigdecimal::BigDecimal;
-use sqlparser::ast::{Function as Call, FunctionArg, FunctionArgExpr, FunctionArguments};
+use sqlparser::ast::{
+    DuplicateTreatment, Function as Call, FunctionArg, FunctionArgExpr, FunctionArguments,
+};
 
 /// The aggregate of this name, if there is one.
 pub(super) fn aggregate_name(call: &Call) -> Option<Function> {
@@ -18,6 +20,11 @@ pub(super) fn aggregate_name(call: &Call) -> Option<Function> {
         "count" => Some(Function::Count),
         "sum" => Some(Function::Sum),
         "avg" => Some(Function::Avg),
+        "min" => Some(Function::Min),
+        "max" => Some(Function::Max),
+        // `every` is the standard's name, and the one that other engines have as well.
+        "bool_and" | "every" => Some(Function::BoolAnd),
+        "bool_or" => Some(Function::BoolOr),
         _ => None,
     }
 }
@@ -26,8 +33,9 @@ impl Scope {
     pub(super) fn aggregate(&self, function: Function, call: &Call) -> Result<Aggregate, SqlError> {
         let at = call_place(call);
         let refuse = || {
-            let remedy = "write count(*), count(x), sum(x) or avg(x), each also with FILTER \
-                          (WHERE condition)";
+            let remedy = "write count(*), count(x), count(DISTINCT x), sum(x), sum(DISTINCT x), \
+                          avg(x), min(x), max(x), bool_and(x) or bool_or(x), each also with \
+                          FILTER (WHERE condition)";
             Err(SqlError::new(at, format!("this form of {function} is not supported"), remedy))
         };
         let FunctionArguments::List(list) = &call.args else { return refuse() };
@@ -36,8 +44,23 @@ impl Scope {
             && call.within_group.is_empty()
             // Not `==`: it would bring the comparison of every statement there is.
             && matches!(call.parameters, FunctionArguments::None)
-            && list.duplicate_treatment.is_none()
             && list.clauses.is_empty();
+        let function = match (&list.duplicate_treatment, function) {
+            (None, function) => function,
+            // Whether a value comes once or twice makes no difference to these.
+            (Some(DuplicateTreatment::All), function)
+            | (Some(DuplicateTreatment::Distinct), function @ (Function::Min | Function::Max)) => {
+                function
+            }
+            (Some(DuplicateTreatment::Distinct), Function::Count) => Function::CountDistinct,
+            (Some(DuplicateTreatment::Distinct), Function::Sum) => Function::SumDistinct,
+            (Some(DuplicateTreatment::Distinct), _) => {
+                let remedy = "keep sum(DISTINCT x) and count(DISTINCT x), and divide where you \
+                              read";
+                let problem = format!("{function}(DISTINCT …) is not supported");
+                return Err(SqlError::new(at, problem, remedy));
+            }
+        };
         let filter = match &call.filter {
             Some(filter) => Some(self.condition_of("FILTER", filter, at)?),
             None => None,
@@ -51,8 +74,20 @@ impl Scope {
             [FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))] if bare => {
                 let at = place(argument, at);
                 let compiled = self.compile(argument, at, 0)?;
-                if function != Function::Count {
-                    require(&compiled, Type::Number, &function.to_string(), at)?;
+                match function {
+                    Function::Sum | Function::SumDistinct | Function::Avg => {
+                        require(&compiled, Type::Number, &function.to_string(), at)?;
+                    }
+                    Function::BoolAnd | Function::BoolOr => {
+                        require(&compiled, Type::Bool, &function.to_string(), at)?;
+                    }
+                    Function::Min | Function::Max if compiled.known_type() == Some(Type::Bool) => {
+                        let remedy = "write bool_and(x) for the smallest and bool_or(x) for the \
+                                      largest of truth values";
+                        let problem = format!("{function} of a truth value is not supported");
+                        return Err(SqlError::new(at, problem, remedy));
+                    }
+                    _ => {}
                 }
                 Some(compiled)
             }

@@ -48,7 +48,7 @@ const CALLS: [Entry; 18] = [
 ];
 
 /// Functions of other engines, and what comes nearest.
-const NEAREST: [(&[&str], &str); 12] = [
+const NEAREST: [(&[&str], &str); 13] = [
     (&["ifnull", "nvl"], "write coalesce(a, b)"),
     (&["iif", "if", "decode"], "write CASE WHEN a THEN b ELSE c END"),
     (&["char_length", "character_length", "len"], "write length(a)"),
@@ -67,6 +67,11 @@ const NEAREST: [(&[&str], &str); 12] = [
         "write date_trunc('hour', placed_at) or EXTRACT(hour FROM placed_at)",
     ),
     (&["size", "array_length", "json_array_length"], "write cardinality(tags)"),
+    (
+        &["string_agg", "group_concat", "array_agg", "json_agg"],
+        "what it makes grows with its group and a row does not; keep a row for each item, and \
+         join the texts where you read",
+    ),
 ];
 
 /// The names of all functions of values.
@@ -192,7 +197,6 @@ fn check_argument(
 
 fn refuse(name: &str, at: Location) -> SqlError {
     let problem = match name {
-        "min" | "max" => format!("{name} is not supported yet"),
         "" => "this function is not supported".to_owned(),
         _ => format!("function {name} is not supported"),
     };

@@ -166,6 +166,21 @@ impl Play {
                     play.ask("DeleteItem", &json!({"TableName": table, "Key": key}));
                     continue;
                 }
+                let values = play.all_of("ledger-values");
+                if play.world.is_one_in(3) && !values.is_empty() {
+                    let value = &values[play.world.below(values.len())];
+                    let key = json!({"pk": value["pk"], "sk": value["sk"]});
+                    let table = "ledger-values";
+                    if play.world.is_one_in(2) {
+                        play.ask("DeleteItem", &json!({"TableName": table, "Key": key}));
+                    } else {
+                        // 700, which no item has so often.
+                        let sort_key = json!({"S": "N22037"});
+                        let item = json!({"pk": key["pk"], "sk": sort_key, "n": {"N": "7"}});
+                        play.ask("PutItem", &json!({"TableName": table, "Item": item}));
+                    }
+                    continue;
+                }
                 let update = json!({
                     "TableName": table, "Key": key, "UpdateExpression": "ADD #t :t",
                     "ExpressionAttributeNames": {"#t": "total"},

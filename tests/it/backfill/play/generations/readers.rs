@@ -140,6 +140,14 @@ impl Change {
                 self.tell(format!("{view}: {rows} rows of the former generation are left"));
             }
         }
+        let values = self.play().all_of("ledger-values");
+        let is_former = |row: &&Value| row["pk"]["S"].as_str().unwrap().starts_with("totals~1#");
+        if let Some(row) = values.iter().find(is_former) {
+            self.tell(format!("{row} is left of the former generation"));
+        }
+        if values.is_empty() {
+            self.tell("the later generation has no values".to_owned());
+        }
         let own = format!("K#{ORDERS}#");
         let keys = self.play().all_of("ledger").into_iter();
         let keys: Vec<String> =

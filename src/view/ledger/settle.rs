@@ -1,0 +1,308 @@
+//! What a transaction makes of groups that keep values.
+//!
+//! A sum is added to without looking; a minimum is not. So before the transaction the rows of the
+//! groups are read, and those of the values that come or go, and from what they say follow the
+//! counts of the values, how many are different, and the extremes. All of that is conditional on
+//! what was read (`rows/extremes`, `values`): a transaction that somebody was ahead of fails as a
+//! whole, and its changes are planned again from the ledger on.
+//!
+//! Where the smallest value goes, the next one is the first row of the table that is left, read
+//! consistently and without those rows that go in this very transaction. What it gives up: a read
+//! unit for each group and each value, and another for each extreme that goes; groups without
+//! such aggregates are not read.
+
+use super::{Chunk, Ledger};
+use crate::{
+    concurrent,
+    record::Timestamp,
+    store::{
+        Item, StoreError, Trouble,
+        rows::{RowKey, text},
+    },
+    view::{
+        definition::{Function, Groups, Shape},
+        rows::{
+            self, Delta, Effect, ROW_KEY, RowId, ValueKey,
+            extremes::{ExtremeColumn, Extremes, extreme_columns},
+        },
+        scalar::Scalar,
+        total::summand,
+        values::{self, Partition},
+    },
+};
+use aws_sdk_dynamodb::types::TransactWriteItem;
+use bigdecimal::BigDecimal;
+use std::collections::BTreeMap;
+
+/// Rows of a chunk by table and keys.
+type Stored = BTreeMap<(String, String, String), Item>;
+
+/// A group of which values come or go.
+struct Changed<'c> {
+    row: &'c RowId,
+    groups: &'c Groups,
+    delta: &'c Delta,
+    values: Vec<Counted<'c>>,
+    /// The group's row as it was stored; it is read where extremes are shown.
+    stored: Option<Item>,
+    /// The extremes that go, and which values are left.
+    next: Vec<(usize, Option<Scalar>)>,
+}
+
+/// A value of a group, and how many items have it.
+struct Counted<'c> {
+    key: &'c ValueKey,
+    partition: Partition,
+    value: Scalar,
+    more: i64,
+    read: u64,
+    new: u64,
+}
+
+impl Counted<'_> {
+    const fn is_gone(&self) -> bool {
+        self.new == 0
+    }
+
+    /// By how much the number of different values grows.
+    fn different(&self) -> i64 {
+        i64::from(self.read == 0 && self.new > 0) - i64::from(self.read > 0 && self.new == 0)
+    }
+}
+
+impl Ledger<'_> {
+    /// The actions of a transaction.
+    ///
+    /// # Errors
+    /// The rows that it follows from cannot be read.
+    pub(super) async fn transaction(
+        &self,
+        chunk: &Chunk,
+        deadline: Timestamp,
+    ) -> Result<Vec<TransactWriteItem>, StoreError> {
+        let guards = chunk.changes.iter().map(|change| change.guard.action(self.table));
+        let mut actions: Vec<TransactWriteItem> = guards.collect();
+        let mut changed = self.changed(chunk)?;
+        for (row, effect) in chunk.effects.iter().filter(|(row, _)| row.value.is_none()) {
+            if !changed.iter().any(|group| group.row == row) {
+                let table = &self.view_tables[row.view];
+                actions.push(rows::action(&self.views[row.view], table, &row.key, effect));
+            }
+        }
+        if !changed.is_empty() {
+            self.read_values(&mut changed, deadline).await?;
+            self.read_next(&mut changed, deadline).await?;
+            for group in changed {
+                self.settle(group, &mut actions)?;
+            }
+        }
+        Ok(actions)
+    }
+
+    /// The groups of a chunk of which values come or go.
+    fn changed<'c>(&'c self, chunk: &'c Chunk) -> Result<Vec<Changed<'c>>, StoreError> {
+        let mut changed: Vec<Changed<'c>> = Vec::new();
+        let mut group = None;
+        // The values of a group come right behind it.
+        for (row, effect) in &chunk.effects {
+            let (Some(key), Effect::Count(more)) = (&row.value, effect) else {
+                group = match effect {
+                    Effect::Add(delta) => Some((row, delta)),
+                    _ => None,
+                };
+                continue;
+            };
+            let (Some((group, delta)), Shape::Groups(groups)) =
+                (group, &self.views[row.view].shape)
+            else {
+                continue;
+            };
+            if *more == 0 {
+                continue;
+            }
+            let value = key.value().ok_or_else(|| self.unreadable("c"))?;
+            let place =
+                values::place(&self.views[row.view].name, self.generations[row.view].number);
+            let partition = Partition::new(&place, key.keeper, &row.key);
+            let counted = Counted { key, partition, value, more: *more, read: 0, new: 0 };
+            match changed.last_mut().filter(|last| last.row == group) {
+                Some(last) => last.values.push(counted),
+                None => changed.push(Changed {
+                    row: group,
+                    groups,
+                    delta,
+                    values: vec![counted],
+                    stored: None,
+                    next: Vec::new(),
+                }),
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Reads the rows of the groups that show extremes, and of the values.
+    async fn read_values(
+        &self,
+        changed: &mut [Changed<'_>],
+        deadline: Timestamp,
+    ) -> Result<(), StoreError> {
+        let table = values::table_name(self.table);
+        let mut keys = Vec::new();
+        for group in &*changed {
+            if extreme_columns(group.groups).next().is_some() {
+                let key = Item::from([(ROW_KEY.to_owned(), text(&group.row.key))]);
+                keys.push(RowKey { table: &self.view_tables[group.row.view], key });
+            }
+            let values = group.values.iter();
+            keys.extend(values.map(|it| it.partition.row(&table, &it.key.sort_key)));
+        }
+        let mut stored = Stored::new();
+        for (from, row) in self.store.read(&keys, deadline).await? {
+            let keys = match values::keys_of(&row).filter(|_| from == table) {
+                Some((pk, sk)) => (pk.to_owned(), sk.to_owned()),
+                None => (rows::key_of(&row).unwrap_or_default().to_owned(), String::new()),
+            };
+            stored.insert((from, keys.0, keys.1), row);
+        }
+        for group in changed {
+            let view_table = self.view_tables[group.row.view].clone();
+            group.stored = stored.remove(&(view_table, group.row.key.clone(), String::new()));
+            for value in &mut group.values {
+                let keys = (value.partition.key.clone(), value.key.sort_key.clone());
+                if let Some(row) = stored.get(&(table.clone(), keys.0, keys.1)) {
+                    value.read = values::items_of(row).ok_or_else(|| self.value_unreadable())?;
+                }
+                // Below nothing only if rows were changed by hand: a verification tells of it.
+                value.new = value.read.saturating_add_signed(value.more);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the values that take the place of extremes that go.
+    async fn read_next(
+        &self,
+        changed: &mut [Changed<'_>],
+        deadline: Timestamp,
+    ) -> Result<(), StoreError> {
+        let table = values::table_name(self.table);
+        let mut wanted = Vec::new();
+        for (at, group) in changed.iter().enumerate() {
+            for column in extreme_columns(group.groups) {
+                if group.needs_next(column).ok_or_else(|| self.value_unreadable())? {
+                    wanted.push((at, column));
+                }
+            }
+        }
+        let reads = wanted.iter().map(|(at, column)| {
+            let gone = changed[*at].of(column.keeper).filter(|it| it.is_gone()).count();
+            let partition = changed[*at].of(column.keeper).next().map(|it| &*it.partition.key);
+            let place = (&*table, partition.unwrap_or_default());
+            self.store.end_of(place, (column.is_last, gone + 1), deadline)
+        });
+        let found = concurrent::all_or_error(reads).await?;
+        let next: Vec<_> = wanted
+            .into_iter()
+            .zip(found)
+            .map(|((at, column), rows)| {
+                let keys = rows.iter().filter_map(values::keys_of).map(|(_, sort_key)| ValueKey {
+                    keeper: column.keeper,
+                    sort_key: sort_key.to_owned(),
+                });
+                let is_gone = |key: &ValueKey| {
+                    changed[at].values.iter().any(|it| it.key == key && it.is_gone())
+                };
+                let left = keys.into_iter().find(|key| !is_gone(key));
+                let value = left.map(|key| key.value().ok_or_else(|| self.value_unreadable()));
+                Ok((at, column.aggregate, value.transpose()?))
+            })
+            .collect::<Result<_, StoreError>>()?;
+        for (at, aggregate, value) in next {
+            changed[at].next.push((aggregate, value));
+        }
+        Ok(())
+    }
+
+    /// The actions on a group and its values.
+    fn settle(
+        &self,
+        group: Changed<'_>,
+        actions: &mut Vec<TransactWriteItem>,
+    ) -> Result<(), StoreError> {
+        let mut delta = group.delta.clone();
+        for (at, aggregate) in group.groups.aggregates.iter().enumerate() {
+            let is_sum = match aggregate.function {
+                Function::CountDistinct => false,
+                Function::SumDistinct => true,
+                _ => continue,
+            };
+            for it in group.groups.values_of(at).into_iter().flat_map(|keeper| group.of(keeper)) {
+                let sum = if is_sum { summand(&it.value) } else { BigDecimal::default() };
+                let more = it.different();
+                delta.add_different(at, (more, &(sum * more)));
+            }
+        }
+        let mut extremes = Extremes::default();
+        for column in extreme_columns(group.groups) {
+            let read = group.stored.as_ref().map_or(Some(None), |row| column.read(row));
+            let read = read.ok_or_else(|| self.value_unreadable())?;
+            let next = group.next.iter().find(|(aggregate, _)| *aggregate == column.aggregate);
+            if next.is_some() {
+                extremes.only_at(group.stored.as_ref());
+            }
+            let stays = read.filter(|read| !group.is_gone(column, read));
+            let left = next.map_or(stays, |(_, next)| next.clone());
+            let new = column.best(left, group.best(column));
+            extremes.show(column, group.stored.as_ref(), new);
+        }
+        let RowId { view, key, .. } = group.row;
+        let place = (&*self.view_tables[*view], &**key);
+        let update = rows::addition(&self.views[*view], place, &delta, &extremes);
+        actions.push(TransactWriteItem::builder().update(update).build());
+        let table = values::table_name(self.table);
+        let counted = group.values.iter().filter_map(|it| {
+            it.partition.counted(&table, &it.key.sort_key, (Some(it.read), it.new))
+        });
+        actions.extend(counted);
+        Ok(())
+    }
+
+    fn value_unreadable(&self) -> StoreError {
+        StoreError {
+            operation: "BatchGetItem",
+            endpoint: values::table_name(self.table),
+            trouble: Trouble::Rejected,
+            code: "ViewRowUnreadable".to_owned(),
+            message: "a value, or the smallest or largest one in a view's row, is not as \
+                      changefold writes it; the tables must not be written by anything else"
+                .to_owned(),
+        }
+    }
+}
+
+impl<'c> Changed<'c> {
+    /// The values that change of those that one aggregate keeps.
+    fn of(&self, keeper: usize) -> impl Iterator<Item = &Counted<'c>> {
+        self.values.iter().filter(move |it| it.key.keeper == keeper)
+    }
+
+    /// Whether the last item with a value leaves.
+    fn is_gone(&self, column: ExtremeColumn<'_>, value: &Scalar) -> bool {
+        self.of(column.keeper).any(|it| it.value == *value && it.is_gone())
+    }
+
+    /// The best of the values that change and are there then.
+    fn best(&self, column: ExtremeColumn<'_>) -> Option<Scalar> {
+        let there = self.of(column.keeper).filter(|it| !it.is_gone());
+        there.fold(None, |best, it| column.best(best, Some(it.value.clone())))
+    }
+
+    /// Whether the extreme goes and none of the values that change takes its place; none if what
+    /// is stored is no value.
+    fn needs_next(&self, column: ExtremeColumn<'_>) -> Option<bool> {
+        let read = self.stored.as_ref().map_or(Some(None), |row| column.read(row))?;
+        let Some(gone) = read.filter(|read| self.is_gone(column, read)) else { return Some(false) };
+        let best = self.best(column);
+        Some(best.is_none() || column.best(best, Some(gone.clone())) == Some(gone))
+    }
+}

@@ -1,0 +1,154 @@
+//! The smallest and largest values that a group's row shows, and under which condition.
+//!
+//! They follow from the row and the values of the group, which both are read before the
+//! transaction, so they hold only if what they follow from is as it was:
+//!
+//! - A value that comes can only be compared with the extreme that is there. So the extreme has to
+//!   be the one that was read; whoever changes it makes the transaction fail.
+//! - Where the extreme goes, the next one is read from the values that are left. Any transaction on
+//!   the group may have changed those, so the row's revision has to be the one that was read.
+//!
+//! Two who do not touch an extreme do not hinder each other. What it gives up: two who take the
+//! extremes of one group, one of whom has to read again.
+
+use super::{REVISION, attribute, scalar};
+use crate::{
+    store::Item,
+    view::{
+        definition::{Function, Groups, Output},
+        scalar::Scalar,
+    },
+};
+use aws_sdk_dynamodb::types::{AttributeValue, builders::UpdateBuilder};
+
+/// What a transaction makes of the extremes of a group.
+#[derive(Debug, Default)]
+pub(crate) struct Extremes {
+    columns: Vec<Extreme>,
+    /// The revision that the row must still have, as it was stored.
+    revision: Option<Option<AttributeValue>>,
+}
+
+#[derive(Debug)]
+struct Extreme {
+    name: String,
+    /// As it was stored.
+    read: Option<AttributeValue>,
+    new: Option<Scalar>,
+}
+
+/// A column that shows an extreme.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ExtremeColumn<'v> {
+    pub(crate) name: &'v str,
+    /// Of which aggregate.
+    pub(crate) aggregate: usize,
+    /// The aggregate that keeps its values.
+    pub(crate) keeper: usize,
+    /// Whether the largest value is meant.
+    pub(crate) is_last: bool,
+}
+
+impl ExtremeColumn<'_> {
+    /// The one of two values that it shows.
+    pub(crate) fn best(self, one: Option<Scalar>, other: Option<Scalar>) -> Option<Scalar> {
+        match (one, other) {
+            (Some(one), Some(other)) => {
+                Some(if self.is_last { one.max(other) } else { one.min(other) })
+            }
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// What a row shows; or nothing if that is no value.
+    pub(crate) fn read(self, row: &Item) -> Option<Option<Scalar>> {
+        let value = scalar(row.get(self.name))?;
+        Some(Some(value).filter(|value| *value != Scalar::Null))
+    }
+}
+
+/// The columns of a view that show extremes.
+pub(crate) fn extreme_columns(groups: &Groups) -> impl Iterator<Item = ExtremeColumn<'_>> {
+    groups.columns.iter().filter_map(|column| {
+        let Output::Aggregate(aggregate) = column.output else { return None };
+        let function = groups.aggregates.get(aggregate)?.function;
+        let is_last = match function {
+            Function::Min => false,
+            Function::Max => true,
+            _ => return None,
+        };
+        let keeper = groups.values_of(aggregate)?;
+        Some(ExtremeColumn { name: &column.name, aggregate, keeper, is_last })
+    })
+}
+
+impl Extremes {
+    /// Shows this value in a column, if it is what was stored.
+    pub(crate) fn show(
+        &mut self,
+        column: ExtremeColumn<'_>,
+        stored: Option<&Item>,
+        new: Option<Scalar>,
+    ) {
+        let read = stored.and_then(|row| row.get(column.name)).cloned();
+        self.columns.push(Extreme { name: column.name.to_owned(), read, new });
+    }
+
+    /// Holds only at the revision that was read.
+    pub(crate) fn only_at(&mut self, stored: Option<&Item>) {
+        self.revision = Some(stored.and_then(|row| row.get(REVISION)).cloned());
+    }
+
+    /// Adds what is set and removed to an update, and its condition.
+    pub(super) fn write(
+        &self,
+        mut update: UpdateBuilder,
+        set: &mut Vec<String>,
+        remove: &mut Vec<String>,
+    ) -> UpdateBuilder {
+        let mut conditions = Vec::new();
+        let mut is_as_read =
+            |mut update: UpdateBuilder, name: String, read: &Option<AttributeValue>| {
+                conditions.push(match read {
+                    Some(value) => {
+                        let place = name.replace('#', ":r");
+                        update = update.expression_attribute_values(&place, value.clone());
+                        format!("{name} = {place}")
+                    }
+                    None => format!("attribute_not_exists({name})"),
+                });
+                update
+            };
+        for (at, Extreme { name, read, new }) in self.columns.iter().enumerate() {
+            let place = format!("#m{at}");
+            update = update.expression_attribute_names(&place, name);
+            if self.revision.is_none() {
+                update = is_as_read(update, place.clone(), read);
+            }
+            match new {
+                Some(value) => {
+                    update =
+                        update.expression_attribute_values(format!(":m{at}"), attribute(value));
+                    set.push(format!("{place} = :m{at}"));
+                }
+                None => remove.push(place),
+            }
+        }
+        if let Some(read) = &self.revision {
+            update = update.expression_attribute_names("#rev", REVISION);
+            update = is_as_read(update, "#rev".to_owned(), read);
+        }
+        if conditions.is_empty() {
+            update
+        } else {
+            update.condition_expression(conditions.join(" AND "))
+        }
+    }
+}
+
+/// An update's expression, of its parts.
+pub(super) fn expression(set: &[String], remove: &[String], add: &[String]) -> String {
+    let parts = [("SET", set), ("REMOVE", remove), ("ADD", add)];
+    let parts = parts.into_iter().filter(|(_, parts)| !parts.is_empty());
+    parts.map(|(word, parts)| format!("{word} {}", parts.join(", "))).collect::<Vec<_>>().join(" ")
+}

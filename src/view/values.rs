@@ -1,0 +1,192 @@
+//! The values of groups, counted: what min, max and distinct aggregates are computed from.
+//!
+//! ```text
+//! pk   <view>~<generation>#<aggregate>#<group's key>     n    how many items have the value
+//! sk   the value, in the order of values                 g    the group's key, where pk has a hash
+//! ```
+//!
+//! A row for each value that an item of a group has, and none for the others. When the last item
+//! with the smallest value leaves, the next one is the first row that is left. The rows change in
+//! the transaction of the ledger rows and the group's row (`ledger/settle`).
+//!
+//! One table has the rows of all views of a ledger, beside the ledger and named after it. It is
+//! one table to set up, and one right; a view that is added needs nothing. It can be one because
+//! a sort key in the order of values (`scalar::encode_value`) takes numbers and texts; with
+//! `DynamoDB`'s own order there would be one for each, and for each view. Aggregates with the same
+//! argument share rows: `min(x)`, `max(x)` and `count(DISTINCT x)` cost what one of them costs.
+//!
+//! It is separate because three write such rows: the ledger, a repair and a drop. What it gives
+//! up: texts of more than 1,023 bytes, whose items are quarantined.
+
+use super::{definition::View, registry::RegistryError, rows::ValueKey};
+use crate::{
+    hex::hex,
+    record::Timestamp,
+    store::{
+        Item, Store,
+        rows::{RowKey, number, number_of, text, text_of},
+    },
+};
+use aws_sdk_dynamodb::types::{Delete, Put, TransactWriteItem};
+use sha2::{Digest, Sha256};
+
+/// Behind the ledger table's name.
+const TABLE_SUFFIX: &str = "-values";
+/// Names of the table's two key attributes; the second one sorts.
+pub(crate) const VALUE_KEYS: [&str; 2] = ["pk", "sk"];
+const ITEMS: &str = "n";
+const GROUP: &str = "g";
+/// What stands for a group's key that is too long.
+const HASHED: &str = "h:";
+/// `DynamoDB` takes so many bytes of a partition key.
+const PARTITION_BYTES_MAX: usize = 2_048;
+
+/// The name of the table with the values of a ledger's views.
+#[must_use]
+pub fn table_name(ledger_table: &str) -> String {
+    format!("{ledger_table}{TABLE_SUFFIX}")
+}
+
+/// What the partition keys of a view's generation begin with. The name of a view has no `~`.
+pub(crate) fn place(view: &str, generation: u32) -> String {
+    format!("{view}~{generation}#")
+}
+
+/// The values that one aggregate keeps of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Partition {
+    pub(crate) key: String,
+    /// The group's key, if the partition's key has a hash of it.
+    hashed: Option<String>,
+}
+
+impl Partition {
+    pub(crate) fn new(place: &str, keeper: usize, group: &str) -> Self {
+        let key = format!("{place}{keeper}#{group}");
+        if key.len() <= PARTITION_BYTES_MAX {
+            return Self { key, hashed: None };
+        }
+        let hash = hex(&Sha256::digest(group.as_bytes()));
+        Self { key: format!("{place}{keeper}#{HASHED}{hash}"), hashed: Some(group.to_owned()) }
+    }
+
+    /// Where the row of a value is.
+    pub(crate) fn row<'t>(&self, table: &'t str, sort_key: &str) -> RowKey<'t> {
+        let [pk, sk] = VALUE_KEYS.map(str::to_owned);
+        RowKey { table, key: Item::from([(pk, text(&self.key)), (sk, text(sort_key))]) }
+    }
+
+    /// The part of a transaction that makes so many items have a value; none if that changes
+    /// nothing. It holds only if they are as many as were read, where that is said.
+    pub(crate) fn counted(
+        &self,
+        table: &str,
+        sort_key: &str,
+        (read, new): (Option<u64>, u64),
+    ) -> Option<TransactWriteItem> {
+        if read == Some(new) {
+            return None;
+        }
+        let RowKey { mut key, .. } = self.row(table, sort_key);
+        let (condition, value) = match read {
+            None => (None, None),
+            Some(0) => (Some("attribute_not_exists(#n)"), None),
+            Some(read) => (Some("#n = :n"), Some(number(read))),
+        };
+        let condition = condition.map(str::to_owned);
+        let names = condition.as_ref().map(|_| [("#n".to_owned(), ITEMS.to_owned())].into());
+        let values = value.map(|value| [(":n".to_owned(), value)].into());
+        let action = TransactWriteItem::builder();
+        if new == 0 {
+            let delete = Delete::builder().table_name(table).set_key(Some(key));
+            let delete = delete
+                .set_condition_expression(condition)
+                .set_expression_attribute_names(names)
+                .set_expression_attribute_values(values);
+            return Some(action.delete(delete.build().expect("table and key are set")).build());
+        }
+        key.insert(ITEMS.to_owned(), number(new));
+        key.extend(self.hashed.as_ref().map(|group| (GROUP.to_owned(), text(group))));
+        let put = Put::builder().table_name(table).set_item(Some(key));
+        let put = put
+            .set_condition_expression(condition)
+            .set_expression_attribute_names(names)
+            .set_expression_attribute_values(values);
+        Some(action.put(put.build().expect("table and item are set")).build())
+    }
+}
+
+/// How many items have a value, by its row; none if it is not as changefold writes it.
+pub(crate) fn items_of(row: &Item) -> Option<u64> {
+    number_of(row, ITEMS)
+}
+
+/// Keys of a row.
+pub(crate) fn keys_of(row: &Item) -> Option<(&str, &str)> {
+    let [pk, sk] = VALUE_KEYS;
+    Some((text_of(row, pk)?, text_of(row, sk)?))
+}
+
+/// Which value of which group a row is about, if it is one of the view with this place.
+pub(crate) fn meant<'r>(row: &'r Item, place: &str) -> Option<(&'r str, ValueKey)> {
+    let (partition, sort_key) = keys_of(row)?;
+    let (keeper, group) = partition.strip_prefix(place)?.split_once('#')?;
+    let group = if group.starts_with(HASHED) { text_of(row, GROUP)? } else { group };
+    let keeper = keeper.parse().ok()?;
+    Some((group, ValueKey { keeper, sort_key: sort_key.to_owned() }))
+}
+
+/// Refuses where views keep values and the table for them is not there, or is another one.
+///
+/// # Errors
+/// It is not; or the store does not answer.
+pub(crate) async fn has_table(
+    (store, ledger_table): (&Store, &str),
+    views: impl IntoIterator<Item = &View>,
+    deadline: Timestamp,
+) -> Result<(), RegistryError> {
+    let Some(view) = views.into_iter().find(|view| view.keeps_values()) else { return Ok(()) };
+    let table = table_name(ledger_table);
+    let row = Partition::new(&place(&view.name, 1), 0, "-").row(&table, "Z");
+    match store.read(&[row], deadline).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(match &*error.code {
+            // The second one tells of other keys.
+            "ResourceNotFoundException" | "ValidationException" => {
+                RegistryError::ValuesTableMissing { view: view.name.clone(), table }
+            }
+            _ => error.into(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_known_by_its_keys_however_long_the_group() {
+        for group in ["-", "S2:EUZ", &format!("S2000:{}", "é".repeat(1_000))] {
+            let partition = Partition::new(&place("totals", 2), 3, group);
+            assert!(partition.key.len() <= PARTITION_BYTES_MAX);
+            let action = partition.counted("t", "N1", (Some(0), 2)).unwrap();
+            let row = action.put().unwrap().item().clone();
+            assert_eq!(items_of(&row), Some(2));
+            let key = ValueKey { keeper: 3, sort_key: "N1".to_owned() };
+            assert_eq!(meant(&row, "totals~2#"), Some((group, key)));
+            for other in ["totals~20#", "totals~1#", "total~2#"] {
+                assert_eq!(meant(&row, other), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_count_is_written_only_where_there_is_one() {
+        let partition = Partition::new("v~1#", 0, "-");
+        assert!(partition.counted("t", "N1", (Some(2), 2)).is_none());
+        let gone = partition.counted("t", "N1", (Some(1), 0)).unwrap();
+        assert_eq!(gone.delete().unwrap().condition_expression(), Some("#n = :n"));
+        let more = partition.counted("t", "N1", (Some(1), 2)).unwrap();
+        assert_eq!(more.put().unwrap().condition_expression(), Some("#n = :n"));
+    }
+}

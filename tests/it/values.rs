@@ -1,0 +1,342 @@
+//! min, max and distinct aggregates through the ledger: exact at every step, whatever happens.
+//!
+//! Three functions share one store. Each is given batches of a history of items that come, change,
+//! move between groups and go: late copies, overlapping batches, the same ones at once. Every call
+//! of the store is a step, after which another may go on; invocations die and freeze at any step,
+//! and calls meet conflicts, throttling and lost answers. After each transaction every row and
+//! every value is compared with what the ledger says; at the end the ledger with the items.
+//!
+//! Controls break the protocol on the wire, and are found out at rest.
+
+mod checker;
+mod drift;
+mod through;
+mod wire;
+
+use crate::{
+    backfill::world::{Fate, SkewedClock, Tasks, World},
+    support,
+};
+use changefold::{
+    call::Call,
+    event::Value,
+    handler::Function,
+    store::{Store, embedded::Embedded},
+    view::{
+        Views,
+        definition::{Shape, View},
+        evaluate::{Contribution, evaluate},
+        registry::Owner,
+        scalar::Scalar,
+        sql,
+        total::{finish, totals},
+    },
+};
+use serde_json::{Value as Json, json};
+use std::{cell::Cell, collections::BTreeMap, rc::Rc, sync::Arc};
+use wire::{Broken, Wire};
+
+const VIEWS: &str = "
+    CREATE MATERIALIZED VIEW ends AS
+      SELECT g, count(*) AS n, min(x) AS lo, max(x) AS hi, count(DISTINCT x) AS d FROM orders
+      GROUP BY g;
+    CREATE MATERIALIZED VIEW numbers AS
+      SELECT min(y) AS lo, sum(DISTINCT y) AS s, max(y) FILTER (WHERE y < 3) AS small,
+        bool_or(y > 3) AS any_large, sum(y) AS total FROM orders;
+    CREATE MATERIALIZED VIEW names AS
+      SELECT x, count(DISTINCT g) AS groups, max(g || '') AS last FROM orders
+      WHERE y IS NOT NULL GROUP BY x;";
+
+const SEEDS: u64 = 150;
+const KEYS: usize = 8;
+const BIG: &str = "12345678901234567890123456789012345678";
+
+/// An item, or nothing where it was removed.
+type Image = Option<BTreeMap<&'static str, Value<'static>>>;
+
+/// A change of an item: its key, and what it is then.
+struct Change {
+    key: usize,
+    image: Image,
+}
+
+fn any_image(rng: &mut fastrand::Rng) -> Image {
+    let text = |text: &'static str| Value::Text(text.into());
+    let number = |digits: &'static str| Value::Number(digits.into());
+    let mut image = BTreeMap::new();
+    match rng.usize(..9) {
+        0 => {}
+        1 => drop(image.insert("g", Value::Null)),
+        at => drop(image.insert("g", text(["A", "B", "é"][at % 3]))),
+    }
+    match rng.usize(..12) {
+        0 => {}
+        1 => drop(image.insert("x", Value::Null)),
+        2 => drop(image.insert("x", Value::List(Vec::new()))),
+        3 => drop(image.insert("x", Value::Bool(true))),
+        at @ 4..7 => drop(image.insert("x", text(["", "a", "a\u{0301} 😀"][at % 3]))),
+        at => drop(image.insert("x", number(["-2", "1.50", "15E-1", BIG, "-0.001"][at % 5]))),
+    }
+    match rng.usize(..8) {
+        0 => {}
+        1 => drop(image.insert("y", text("wrong"))),
+        at => drop(image.insert("y", number(["1", "2", "5.5"][at % 3]))),
+    }
+    Some(image)
+}
+
+fn history(rng: &mut fastrand::Rng) -> Vec<Change> {
+    (0..rng.usize(20..60))
+        .map(|_| {
+            let image = if rng.usize(..4) == 0 { None } else { any_image(rng) };
+            Change { key: rng.usize(..KEYS), image }
+        })
+        .collect()
+}
+
+/// A value as `DynamoDB` writes it.
+pub(crate) fn attribute(value: &Value<'_>) -> Json {
+    match value {
+        Value::Null => json!({"NULL": true}),
+        Value::Bool(value) => json!({"BOOL": value}),
+        Value::Number(digits) => json!({"N": digits}),
+        Value::Text(text) => json!({"S": text}),
+        Value::List(values) => json!({"L": values.iter().map(attribute).collect::<Vec<_>>()}),
+        Value::Map(members) => {
+            let members = members.iter().map(|(name, value)| (name.to_string(), attribute(value)));
+            json!({"M": members.collect::<serde_json::Map<_, _>>()})
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The record of a change, of the table `orders`.
+pub(crate) fn record(number: usize, key: usize, image: Option<&Json>) -> Json {
+    let mut record = json!({
+        "eventID": number.to_string(),
+        "eventName": if image.is_some() { "MODIFY" } else { "REMOVE" },
+        "eventVersion": "1.1",
+        "eventSource": "aws:dynamodb",
+        "awsRegion": "us-east-1",
+        "dynamodb": {
+            "ApproximateCreationDateTime": 1_790_000_000,
+            "Keys": {"pk": {"S": format!("k{key}")}},
+            "SequenceNumber": (100_000 + number).to_string(),
+            "SizeBytes": 1,
+            "StreamViewType": "NEW_IMAGE",
+        },
+        "eventSourceARN":
+            "arn:aws:dynamodb:us-east-1:123456789012:table/orders/stream/2026-09-17T12:50:51.000",
+    });
+    match image {
+        Some(image) => record["dynamodb"]["NewImage"] = image.clone(),
+        // As time to live removes it.
+        None if number.is_multiple_of(2) => {
+            record["userIdentity"] =
+                json!({"type": "Service", "principalId": "dynamodb.amazonaws.com"});
+        }
+        None => {}
+    }
+    record
+}
+
+fn records(history: &[Change]) -> Vec<Json> {
+    let image = |change: &Change| {
+        let image = change.image.as_ref()?;
+        let members = image.iter().map(|(name, value)| ((*name).to_owned(), attribute(value)));
+        Some(Json::Object(members.collect()))
+    };
+    let numbered = history.iter().enumerate();
+    numbered.map(|(at, change)| record(at, change.key, image(change).as_ref())).collect()
+}
+
+/// What the views are of the items that the history leaves.
+fn expected(views: &[View], history: &[Change]) -> Vec<String> {
+    let mut items: BTreeMap<usize, Value<'_>> = BTreeMap::new();
+    for change in history {
+        match &change.image {
+            None => drop(items.remove(&change.key)),
+            Some(image) => {
+                let members = image.iter().map(|(name, value)| ((*name).into(), value.clone()));
+                items.insert(change.key, Value::Map(members.collect()));
+            }
+        }
+    }
+    let rows = views.iter().map(|view| {
+        let Shape::Groups(groups) = &view.shape else { panic!("no groups") };
+        let mut contributions: BTreeMap<Vec<Scalar>, Vec<_>> = BTreeMap::new();
+        if groups.keys.is_empty() {
+            contributions.insert(Vec::new(), Vec::new());
+        }
+        for item in items.values() {
+            if let Ok(Contribution::Group { key, addends }) = evaluate(view, item) {
+                contributions.entry(key).or_default().push(addends);
+            }
+        }
+        let rows = contributions.iter().map(|(key, items)| {
+            let row = finish(view, key, &totals(groups, items.iter().map(Vec::as_slice)));
+            row.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        });
+        rows.collect::<Vec<_>>().join("; ")
+    });
+    rows.collect()
+}
+
+/// How a seed has ended: what is wrong, if anything, and what was met.
+struct Played {
+    wrong: Option<String>,
+    met: BTreeMap<&'static str, u64>,
+}
+
+fn play(seed: u64, broken: Option<Broken>) -> Played {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let world = World::new(seed);
+    let history = Rc::new(history(&mut rng));
+    let events = Rc::new(records(&history));
+    let views = sql::parse(VIEWS).unwrap();
+    let embedded = Embedded::open(None).unwrap();
+    let wire = Wire::new(&world, &embedded, broken);
+    let tasks = Tasks::new(&world);
+    let left = Rc::new(Cell::new(3));
+    for hand in 0..3 {
+        let clock = Arc::new(SkewedClock { world: Arc::clone(&world), ahead_ms: 0 });
+        let endpoint = support::local_endpoint(None);
+        let store = Store::new(wire.client(), &endpoint, clock.clone(), seed * 3 + hand);
+        let (definitions, events, world) = (views.clone(), Rc::clone(&events), Arc::clone(&world));
+        let (mut rng, left) = (fastrand::Rng::with_seed(seed * 3 + hand), Rc::clone(&left));
+        let spawner = tasks.clone();
+        tasks.spawn(false, async move {
+            let function = open(definitions, store, clock).await;
+            for _ in 0..rng.usize(3..8) {
+                let from = rng.usize(..events.len());
+                let to = (from + rng.usize(1..12)).min(events.len());
+                let fate = match rng.usize(..4) {
+                    0 => Fate::Dies(rng.usize(1..12)),
+                    1 => Fate::Freezes(rng.usize(1..12), rng.i64(0..400)),
+                    _ => Fate::Lives,
+                };
+                let (function, batch) = (Rc::clone(&function), batch(&events[from..to]));
+                let call = Call::new("test", changefold::record::Timestamp(world.now() + 20_000));
+                spawner.attempt(fate, async move { function.invoke(&batch, &call).await }).await;
+            }
+            // In the end everything is delivered, by two at once.
+            if hand < 2 {
+                for few in events.chunks(rng.usize(4..20)) {
+                    deliver(&function, few, &world).await;
+                }
+            }
+            left.set(left.get() - 1);
+        });
+    }
+    support::block_on(tokio::task::unconstrained(async { tasks.run() }));
+    assert_eq!(left.get(), 0);
+    let wrong = wire.wrong().or_else(|| at_rest(&views, &embedded, &history));
+    Played { wrong, met: wire.met() }
+}
+
+async fn open(views: Vec<View>, store: Store, clock: Arc<SkewedClock>) -> Rc<Function<Views>> {
+    let deadline = support::FOREVER;
+    Views::ensure_tables(&views, &store, "ledger", "", deadline).await.unwrap();
+    let owner = Owner::new("test");
+    loop {
+        let (views, store) = (views.clone(), store.clone());
+        match Views::open(views, store, ("ledger", ""), &owner, deadline).await {
+            Ok(views) => return Rc::new(Function::new(views, clock)),
+            // One that was throttled for too long starts again.
+            Err(error) => assert_eq!(error.code(), "StoreUnavailable", "{error}"),
+        }
+    }
+}
+
+fn batch(records: &[Json]) -> Vec<u8> {
+    json!({ "Records": records }).to_string().into_bytes()
+}
+
+/// Delivers until it is finished, as Lambda does.
+async fn deliver(function: &Function<Views>, records: &[Json], world: &World) {
+    let mut from = 0;
+    loop {
+        let call = Call::new("test", changefold::record::Timestamp(world.now() + 20_000));
+        let reply = function.invoke(&batch(&records[from..]), &call).await.unwrap();
+        let reply = serde_json::to_value(&reply).unwrap();
+        let Some(failed) = reply["batchItemFailures"][0]["itemIdentifier"].as_str() else { return };
+        let is_it = |it: &Json| it["dynamodb"]["SequenceNumber"] == failed;
+        from = records.iter().position(is_it).unwrap();
+    }
+}
+
+/// What is wrong when nobody works any more.
+fn at_rest(views: &[View], embedded: &Embedded, history: &[Change]) -> Option<String> {
+    let found = support::block_on(async {
+        let client = aws_smithy_runtime_api::client::http::SharedHttpClient::new(embedded.clone());
+        let clock = Arc::new(changefold::clock::SystemClock);
+        let store = Store::new(client, &support::local_endpoint(None), clock, 1);
+        let owner = Owner::new("test");
+        let tables = ("ledger", "");
+        let open =
+            Views::open(views.to_vec(), store, tables, &owner, support::FOREVER).await.unwrap();
+        let mut found = Vec::new();
+        for view in 0..views.len() {
+            found.push(support::table(&open.rows(view, usize::MAX).await.unwrap()));
+        }
+        found
+    });
+    let expected = expected(views, history);
+    let differ = found.iter().zip(&expected).find(|(found, expected)| found != expected);
+    let differ = differ.map(|(found, expected)| format!("{found}\n  instead of {expected}"));
+    differ.or_else(|| checker::check(embedded).err())
+}
+
+/// Plays seeds on both cores; the sum of what they met.
+fn play_all(seeds: u64) -> BTreeMap<&'static str, u64> {
+    let halves: Vec<_> = std::thread::scope(|scope| {
+        let half = |half| {
+            scope.spawn(move || {
+                let mut met = BTreeMap::<&str, u64>::new();
+                for seed in (0..seeds).filter(|seed| seed % 2 == half) {
+                    let played = play(seed, None);
+                    assert_eq!(played.wrong, None, "SIM_SEED={seed}");
+                    for (what, times) in played.met {
+                        *met.entry(what).or_default() += times;
+                    }
+                }
+                met
+            })
+        };
+        [half(0), half(1)].map(|half| half.join().unwrap()).into()
+    });
+    let mut all = BTreeMap::new();
+    for (what, times) in halves.into_iter().flatten() {
+        *all.entry(what).or_insert(0) += times;
+    }
+    all
+}
+
+#[test]
+fn rows_and_values_are_what_the_ledger_says_at_every_step() {
+    let met = play_all(SEEDS);
+    for what in ["checked", "conflict", "lost", "next", "overtaken", "throttled"] {
+        assert!(met.get(what).is_some_and(|times| *times > 20), "{what} in {met:?}");
+    }
+}
+
+#[track_caller]
+fn is_caught(broken: Broken) {
+    let caught = (0..SEEDS).any(|seed| play(seed, Some(broken)).wrong.is_some());
+    assert!(caught, "{broken:?} went unnoticed in {SEEDS} seeds");
+}
+
+#[test]
+fn control_values_outside_of_the_transaction_are_wrong() {
+    is_caught(Broken::ValuesApart);
+}
+
+#[test]
+fn control_without_the_version_of_the_group_extremes_are_wrong() {
+    is_caught(Broken::NoVersion);
+}
+
+#[test]
+fn control_with_values_that_are_not_conditional_counts_are_wrong() {
+    is_caught(Broken::ValuesUnconditional);
+}

@@ -1,0 +1,215 @@
+//! Between the functions and their store: every call is a step, and some fail.
+
+use super::checker;
+use crate::{backfill::world::World, support};
+use aws_smithy_runtime_api::{
+    client::{
+        http::{HttpConnector, HttpConnectorFuture, SharedHttpClient},
+        orchestrator::{HttpRequest, HttpResponse},
+        result::ConnectorError,
+    },
+    http::StatusCode,
+};
+use aws_smithy_types::body::SdkBody;
+use changefold::store::embedded::Embedded;
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex},
+};
+
+const VALUES: &str = "ledger-values";
+/// One call in so many.
+const THROTTLED: u32 = 40;
+const CONFLICT: u32 = 12;
+const LOST: u32 = 25;
+
+/// What a control breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// Values are counted behind the transaction, and not in it.
+    ValuesApart,
+    /// Whatever was read of a group's row, it is written.
+    NoVersion,
+    /// The same with the rows of values.
+    ValuesUnconditional,
+}
+
+/// A transport that is part of the world.
+#[derive(Clone)]
+pub(super) struct Wire {
+    world: Arc<World>,
+    store: Embedded,
+    broken: Option<Broken>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    met: BTreeMap<&'static str, u64>,
+    wrong: Option<String>,
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Wire")
+    }
+}
+
+impl HttpConnector for Wire {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let wire = self.clone();
+        let target = request.headers().get("x-amz-target").unwrap_or_default().to_owned();
+        let body = request.body().bytes().unwrap_or_default().to_owned();
+        HttpConnectorFuture::new(async move { wire.answer(&target, &body).await })
+    }
+}
+
+impl Wire {
+    pub(super) fn new(world: &Arc<World>, store: &Embedded, broken: Option<Broken>) -> Self {
+        let (world, store, seen) = (Arc::clone(world), store.clone(), Arc::default());
+        Self { world, store, broken, seen }
+    }
+
+    pub(super) fn client(&self) -> SharedHttpClient {
+        support::client_of(self.clone())
+    }
+
+    /// What was wrong at a step.
+    pub(super) fn wrong(&self) -> Option<String> {
+        self.seen.lock().unwrap().wrong.clone()
+    }
+
+    pub(super) fn met(&self) -> BTreeMap<&'static str, u64> {
+        self.seen.lock().unwrap().met.clone()
+    }
+
+    fn count(&self, what: &'static str) {
+        *self.seen.lock().unwrap().met.entry(what).or_default() += 1;
+    }
+
+    async fn answer(&self, target: &str, body: &[u8]) -> Result<HttpResponse, ConnectorError> {
+        let operation = target.rsplit('.').next().unwrap_or_default();
+        self.world.step().await;
+        let is_of_rows = matches!(operation, "BatchGetItem" | "Query" | "TransactWriteItems");
+        if is_of_rows && self.world.is_one_in(THROTTLED) {
+            self.count("throttled");
+            return Ok(error(&json!({
+                "__type": "com.amazonaws.dynamodb.v20120810#ThrottlingException",
+                "message": "too many",
+            })));
+        }
+        if operation == "Query" {
+            self.count("next");
+        }
+        let answer = match operation {
+            "TransactWriteItems" => self.transact(target, body).await,
+            _ => self.store.answer(target, body),
+        };
+        if operation == "TransactWriteItems" && self.world.is_one_in(LOST) {
+            self.count("lost");
+            return Err(ConnectorError::timeout("the answer was lost".into()));
+        }
+        // What was read may be old by now.
+        self.world.step().await;
+        Ok(response(answer))
+    }
+
+    async fn transact(&self, target: &str, body: &[u8]) -> (u16, String) {
+        let mut request: Value = serde_json::from_slice(body).unwrap();
+        if self.world.is_one_in(CONFLICT) {
+            self.count("conflict");
+            let actions = request["TransactItems"].as_array().unwrap().len();
+            let mut reasons = vec![json!({"Code": "None"}); actions];
+            reasons[actions - 1] = json!({"Code": "TransactionConflict"});
+            return (400, cancelled(&reasons));
+        }
+        let apart = self.tamper(&mut request);
+        let (status, answer) = self.store.answer(target, request.to_string().as_bytes());
+        if status == 200 && !apart.is_empty() {
+            self.world.step().await;
+            let request = json!({ "TransactItems": apart });
+            let (status, answer) = self.store.answer(target, request.to_string().as_bytes());
+            assert_eq!(status, 200, "{answer}");
+        }
+        if status == 200 && self.broken.is_none() {
+            self.count("checked");
+            let wrong = checker::check(&self.store).err();
+            let mut seen = self.seen.lock().unwrap();
+            seen.wrong = seen.wrong.take().or(wrong);
+        }
+        if answer.contains("ConditionalCheckFailed") {
+            self.count("overtaken");
+        }
+        (status, answer)
+    }
+
+    /// Breaks a transaction as the control says; what is to be done behind it.
+    fn tamper(&self, request: &mut Value) -> Vec<Value> {
+        let actions = request["TransactItems"].as_array_mut().unwrap();
+        let is_of_value = |action: &Value| {
+            action.as_object().unwrap().values().all(|inner| inner["TableName"] == VALUES)
+        };
+        match self.broken {
+            None => {}
+            Some(Broken::NoVersion) => {
+                actions.iter_mut().filter_map(|it| it.get_mut("Update")).for_each(unconditional);
+            }
+            Some(Broken::ValuesUnconditional) => {
+                let values = actions.iter_mut().filter(|it| is_of_value(it));
+                values.for_each(|it| {
+                    it.as_object_mut().unwrap().values_mut().for_each(unconditional)
+                });
+            }
+            Some(Broken::ValuesApart) => {
+                let all = std::mem::take(actions);
+                let (mut apart, within): (Vec<_>, Vec<_>) = all.into_iter().partition(is_of_value);
+                *actions = within;
+                for action in &mut apart {
+                    action.as_object_mut().unwrap().values_mut().for_each(unconditional);
+                }
+                return apart;
+            }
+        }
+        Vec::new()
+    }
+}
+
+/// Takes the condition off an action, and what only that uses.
+fn unconditional(action: &mut Value) {
+    let action = action.as_object_mut().unwrap();
+    if action.remove("ConditionExpression").is_none() {
+        return;
+    }
+    let is_used =
+        |name: &str| !name.starts_with(":r") && name != "#rev" && name != ":n" && name != "#n";
+    for part in ["ExpressionAttributeNames", "ExpressionAttributeValues"] {
+        if let Some(names) = action.get_mut(part).and_then(Value::as_object_mut) {
+            names.retain(|name, _| is_used(name));
+            if names.is_empty() {
+                action.remove(part);
+            }
+        }
+    }
+}
+
+fn cancelled(reasons: &[Value]) -> String {
+    json!({
+        "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
+        "Message": "Transaction cancelled",
+        "CancellationReasons": reasons,
+    })
+    .to_string()
+}
+
+fn error(answer: &Value) -> HttpResponse {
+    response((400, answer.to_string()))
+}
+
+fn response((status, answer): (u16, String)) -> HttpResponse {
+    let mut response =
+        HttpResponse::new(StatusCode::try_from(status).unwrap(), SdkBody::from(answer));
+    response.headers_mut().insert("content-type", "application/x-amz-json-1.0");
+    response
+}
