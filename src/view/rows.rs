@@ -451,7 +451,7 @@ pub(crate) fn read_row(view: &View, table: &str, item: &Item) -> Result<Option<R
         }
     }
     for column in extreme_columns(groups) {
-        totals[column.aggregate].extreme = column.read(item).ok_or_else(unreadable)?;
+        totals[column.aggregate].extreme = column.read(Some(item)).map_err(|_| unreadable())?;
     }
     let row = finish(view, &place.0, &totals);
     Ok(Some((place, row)))

@@ -108,7 +108,7 @@ fn total_value(function: Function, total: &Total) -> Scalar {
         Function::Min | Function::Max => total.extreme.clone().unwrap_or(Scalar::Null),
         _ if total.count == 0 => Scalar::Null,
         Function::Sum | Function::SumDistinct => Scalar::Number(total.sum.normalized()),
-        Function::BoolAnd => Scalar::Bool(total.sum == BigDecimal::from(total.count)),
+        Function::BoolAnd => Scalar::Bool(total.sum == total.count),
         Function::BoolOr => Scalar::Bool(total.sum > BigDecimal::default()),
         Function::Avg => {
             number::average(&total.sum, total.count).map_or(Scalar::Null, Scalar::Number)

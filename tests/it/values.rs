@@ -60,7 +60,7 @@ struct Change {
     image: Image,
 }
 
-fn any_image(rng: &mut fastrand::Rng) -> Image {
+fn any_image(rng: &mut fastrand::Rng) -> BTreeMap<&'static str, Value<'static>> {
     let text = |text: &'static str| Value::Text(text.into());
     let number = |digits: &'static str| Value::Number(digits.into());
     let mut image = BTreeMap::new();
@@ -82,13 +82,13 @@ fn any_image(rng: &mut fastrand::Rng) -> Image {
         1 => drop(image.insert("y", text("wrong"))),
         at => drop(image.insert("y", number(["1", "2", "5.5"][at % 3]))),
     }
-    Some(image)
+    image
 }
 
 fn history(rng: &mut fastrand::Rng) -> Vec<Change> {
     (0..rng.usize(20..60))
         .map(|_| {
-            let image = if rng.usize(..4) == 0 { None } else { any_image(rng) };
+            let image = (rng.usize(..4) > 0).then(|| any_image(rng));
             Change { key: rng.usize(..KEYS), image }
         })
         .collect()

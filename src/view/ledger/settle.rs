@@ -23,7 +23,7 @@ use crate::{
         definition::{Function, Groups, Shape},
         rows::{
             self, Delta, Effect, ROW_KEY, RowId, ValueKey,
-            extremes::{ExtremeColumn, Extremes, extreme_columns},
+            extremes::{ExtremeColumn, Extremes, NoValue, extreme_columns},
         },
         scalar::Scalar,
         total::summand,
@@ -92,7 +92,7 @@ impl Ledger<'_> {
         if !changed.is_empty() {
             self.read_values(&mut changed, deadline).await?;
             self.read_next(&mut changed, deadline).await?;
-            for group in changed {
+            for group in &changed {
                 self.settle(group, &mut actions)?;
             }
         }
@@ -189,7 +189,7 @@ impl Ledger<'_> {
         let mut wanted = Vec::new();
         for (at, group) in changed.iter().enumerate() {
             for column in extreme_columns(group.groups) {
-                if group.needs_next(column).ok_or_else(|| self.value_unreadable())? {
+                if group.needs_next(column).map_err(|_| self.value_unreadable())? {
                     wanted.push((at, column));
                 }
             }
@@ -226,7 +226,7 @@ impl Ledger<'_> {
     /// The actions on a group and its values.
     fn settle(
         &self,
-        group: Changed<'_>,
+        group: &Changed<'_>,
         actions: &mut Vec<TransactWriteItem>,
     ) -> Result<(), StoreError> {
         let mut delta = group.delta.clone();
@@ -244,8 +244,7 @@ impl Ledger<'_> {
         }
         let mut extremes = Extremes::default();
         for column in extreme_columns(group.groups) {
-            let read = group.stored.as_ref().map_or(Some(None), |row| column.read(row));
-            let read = read.ok_or_else(|| self.value_unreadable())?;
+            let read = column.read(group.stored.as_ref()).map_err(|_| self.value_unreadable())?;
             let next = group.next.iter().find(|(aggregate, _)| *aggregate == column.aggregate);
             if next.is_some() {
                 extremes.only_at(group.stored.as_ref());
@@ -297,12 +296,11 @@ impl<'c> Changed<'c> {
         there.fold(None, |best, it| column.best(best, Some(it.value.clone())))
     }
 
-    /// Whether the extreme goes and none of the values that change takes its place; none if what
-    /// is stored is no value.
-    fn needs_next(&self, column: ExtremeColumn<'_>) -> Option<bool> {
-        let read = self.stored.as_ref().map_or(Some(None), |row| column.read(row))?;
-        let Some(gone) = read.filter(|read| self.is_gone(column, read)) else { return Some(false) };
+    /// Whether the extreme goes and none of the values that change takes its place.
+    fn needs_next(&self, column: ExtremeColumn<'_>) -> Result<bool, NoValue> {
+        let read = column.read(self.stored.as_ref())?;
+        let Some(gone) = read.filter(|read| self.is_gone(column, read)) else { return Ok(false) };
         let best = self.best(column);
-        Some(best.is_none() || column.best(best, Some(gone.clone())) == Some(gone))
+        Ok(best.is_none() || column.best(best, Some(gone.clone())) == Some(gone))
     }
 }

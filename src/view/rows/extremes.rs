@@ -25,9 +25,21 @@ use aws_sdk_dynamodb::types::{AttributeValue, builders::UpdateBuilder};
 #[derive(Debug, Default)]
 pub(crate) struct Extremes {
     columns: Vec<Extreme>,
-    /// The revision that the row must still have, as it was stored.
-    revision: Option<Option<AttributeValue>>,
+    revision: Revision,
 }
+
+/// Which revision the row must have.
+#[derive(Debug, Default)]
+enum Revision {
+    #[default]
+    Any,
+    /// Still this one, as it was stored.
+    Read(Option<AttributeValue>),
+}
+
+/// What stands where a value belongs is none.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NoValue;
 
 #[derive(Debug)]
 struct Extreme {
@@ -60,10 +72,14 @@ impl ExtremeColumn<'_> {
         }
     }
 
-    /// What a row shows; or nothing if that is no value.
-    pub(crate) fn read(self, row: &Item) -> Option<Option<Scalar>> {
-        let value = scalar(row.get(self.name))?;
-        Some(Some(value).filter(|value| *value != Scalar::Null))
+    /// What a row shows; nothing where there is no row.
+    ///
+    /// # Errors
+    /// That is no value.
+    pub(crate) fn read(self, row: Option<&Item>) -> Result<Option<Scalar>, NoValue> {
+        let Some(row) = row else { return Ok(None) };
+        let value = scalar(row.get(self.name)).ok_or(NoValue)?;
+        Ok(Some(value).filter(|value| *value != Scalar::Null))
     }
 }
 
@@ -96,7 +112,7 @@ impl Extremes {
 
     /// Holds only at the revision that was read.
     pub(crate) fn only_at(&mut self, stored: Option<&Item>) {
-        self.revision = Some(stored.and_then(|row| row.get(REVISION)).cloned());
+        self.revision = Revision::Read(stored.and_then(|row| row.get(REVISION)).cloned());
     }
 
     /// Adds what is set and removed to an update, and its condition.
@@ -122,7 +138,7 @@ impl Extremes {
         for (at, Extreme { name, read, new }) in self.columns.iter().enumerate() {
             let place = format!("#m{at}");
             update = update.expression_attribute_names(&place, name);
-            if self.revision.is_none() {
+            if matches!(self.revision, Revision::Any) {
                 update = is_as_read(update, place.clone(), read);
             }
             match new {
@@ -134,7 +150,7 @@ impl Extremes {
                 None => remove.push(place),
             }
         }
-        if let Some(read) = &self.revision {
+        if let Revision::Read(read) = &self.revision {
             update = update.expression_attribute_names("#rev", REVISION);
             update = is_as_read(update, "#rev".to_owned(), read);
         }

@@ -140,7 +140,7 @@ pub(crate) fn read(view: &View, aggregates: usize, item: &Item) -> Option<GroupR
             }
         }
         for column in groups(view).into_iter().flat_map(extreme_columns) {
-            sums.show(column, column.read(item)?);
+            sums.show(column, column.read(Some(item)).ok()?);
         }
         let keys = decode_key(&key)?;
         let is_right = |(name, value)| match (item.get(name), value) {

@@ -58,7 +58,7 @@ fn a_change_costs_a_row_for_each_value_that_comes_or_goes() {
                      GROUP BY region;"
                 );
                 let store = support::embedded(7);
-                let function = support::function(&text, &store, "").await;
+                let function = support::function(&text, &store, "views_").await;
                 let new = delivered(&function, (0, batch, values)).await;
                 let changed = delivered(&function, (1, batch, values)).await;
                 let shown = if keeps { values.to_string() } else { "any".to_owned() };

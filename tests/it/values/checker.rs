@@ -10,8 +10,13 @@ use changefold::{
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Its name, its function, and the aggregate that has its values.
+type Column = (&'static str, &'static str, usize);
+/// What the ledger says of an item and a view: a group, and counts with sums or values.
+type Contribution = (String, Vec<(u64, Option<String>)>);
+
 /// The aggregates of the views of the test: column, function, and where its values are.
-const COLUMNS: [(&str, &[(&str, &str, usize)]); 3] = [
+const COLUMNS: [(&str, &[Column]); 3] = [
     ("ends", &[("n", "count", 0), ("lo", "min", 1), ("hi", "max", 1), ("d", "count distinct", 1)]),
     (
         "numbers",
@@ -51,8 +56,7 @@ fn groups(store: &Embedded) -> BTreeMap<(String, String), Group> {
     let mut groups: BTreeMap<(String, String), Group> = BTreeMap::new();
     for row in scan(store, "ledger") {
         let Some(text) = row.get("c").and_then(|c| c["S"].as_str()) else { continue };
-        let contributions: BTreeMap<String, (String, Vec<(u64, Option<String>)>)> =
-            serde_json::from_str(text).unwrap();
+        let contributions: BTreeMap<String, Contribution> = serde_json::from_str(text).unwrap();
         for (view, (key, addends)) in contributions {
             let group = groups.entry((view, key)).or_default();
             group.items += 1;
@@ -108,11 +112,7 @@ pub(super) fn check(store: &Embedded) -> Result<(), String> {
     Ok(())
 }
 
-fn check_row(
-    row: &Map<String, Value>,
-    columns: &[(&str, &str, usize)],
-    group: &Group,
-) -> Result<(), String> {
+fn check_row(row: &Map<String, Value>, columns: &[Column], group: &Group) -> Result<(), String> {
     let number = |name: &str| {
         let digits = row.get(name).map_or("0", |it| it["N"].as_str().unwrap_or("no number"));
         digits.parse::<bigdecimal::BigDecimal>().unwrap()

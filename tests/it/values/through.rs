@@ -29,7 +29,7 @@ async fn check(definition: &Definition, pasts: &[Past], few: usize) -> Result<()
     let text = definition.statement();
     let view = sql::parse(&text).unwrap().remove(0);
     let store = support::embedded(1);
-    let function = support::function(&text, &store, "").await;
+    let function = support::function(&text, &store, "views_").await;
     let longest = pasts.iter().map(|(_, changes)| changes.len()).max().unwrap_or(0);
     let mut records = Vec::new();
     for at in 0..=longest {

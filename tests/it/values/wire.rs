@@ -159,7 +159,7 @@ impl Wire {
             Some(Broken::ValuesUnconditional) => {
                 let values = actions.iter_mut().filter(|it| is_of_value(it));
                 values.for_each(|it| {
-                    it.as_object_mut().unwrap().values_mut().for_each(unconditional)
+                    it.as_object_mut().unwrap().values_mut().for_each(unconditional);
                 });
             }
             Some(Broken::ValuesApart) => {

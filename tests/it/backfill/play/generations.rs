@@ -31,16 +31,18 @@ use std::{
 /// The definitions of the later version: all of them are others.
 const ALL_CHANGED: &str = "
     CREATE MATERIALIZED VIEW totals AS
-      SELECT region, count(*) AS orders, max(amount) AS most, count(DISTINCT status) AS k
-      FROM orders WHERE status <> 'OPEN' GROUP BY region;
+      SELECT region, count(*) AS orders, sum(amount) AS total, max(amount) AS most,
+        count(DISTINCT amount) AS amounts FROM orders
+      WHERE status = 'PAID' GROUP BY region;
     CREATE MATERIALIZED VIEW everything AS SELECT count(*) AS n FROM orders;
     CREATE MATERIALIZED VIEW open_orders AS
       SELECT pk, region FROM orders WHERE status = 'OPEN';";
 /// One of them is as it was.
 const SOME_CHANGED: &str = "
     CREATE MATERIALIZED VIEW totals AS
-      SELECT region, count(*) AS orders, max(amount) AS most, count(DISTINCT status) AS k
-      FROM orders WHERE status <> 'OPEN' GROUP BY region;
+      SELECT region, count(*) AS orders, sum(amount) AS total, max(amount) AS most,
+        count(DISTINCT amount) AS amounts FROM orders
+      WHERE status = 'PAID' GROUP BY region;
     CREATE MATERIALIZED VIEW everything AS SELECT count(*) AS n, sum(amount) AS total FROM orders;
     CREATE MATERIALIZED VIEW open_orders AS
       SELECT pk, region FROM orders WHERE status = 'OPEN';";
