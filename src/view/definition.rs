@@ -232,9 +232,32 @@ impl View {
     /// Whether it has aggregates that keep values ([`Function::keeps_values`]).
     #[must_use]
     pub fn keeps_values(&self) -> bool {
+        self.values_of_item() > 0
+    }
+
+    /// How many values of its own one item has: those that are kept for min, max and DISTINCT.
+    #[must_use]
+    pub fn values_of_item(&self) -> usize {
         match &self.shape {
-            Shape::Groups(groups) => groups.value_keepers().next().is_some(),
-            Shape::Rows(_) => false,
+            Shape::Groups(groups) => groups.value_keepers().count(),
+            Shape::Rows(_) => 0,
+        }
+    }
+
+    /// How many columns show the smallest or largest value of a group.
+    #[must_use]
+    pub fn extremes(&self) -> usize {
+        match &self.shape {
+            Shape::Groups(groups) => {
+                let is_extreme = |column: &&GroupColumn| match column.output {
+                    Output::Aggregate(at) => {
+                        matches!(groups.aggregates[at].function, Function::Min | Function::Max)
+                    }
+                    Output::Key(_) => false,
+                };
+                groups.columns.iter().filter(is_extreme).count()
+            }
+            Shape::Rows(_) => 0,
         }
     }
 
@@ -242,10 +265,7 @@ impl View {
     /// group that it leaves and of the one that it joins.
     #[must_use]
     pub fn rows_of_change(&self) -> usize {
-        match &self.shape {
-            Shape::Groups(groups) => 2 * (1 + groups.value_keepers().count()),
-            Shape::Rows(_) => 2,
-        }
+        2 * (1 + self.values_of_item())
     }
 
     /// The names of the output columns, in SELECT order.

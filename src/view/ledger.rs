@@ -16,7 +16,7 @@
 mod entry;
 pub(crate) mod fence;
 #[cfg(feature = "local")]
-mod model;
+pub(crate) mod model;
 mod pack;
 mod settle;
 

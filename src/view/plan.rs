@@ -11,18 +11,19 @@
 use super::{
     OpenError,
     definition::View,
-    ledger::{Known, Ledger},
+    ledger::{Known, Ledger, model::Values},
     registry::{Registered, Registry, table_name},
     rows::{ROW_KEY, RowId},
     served::{Known as Files, Served},
     source_item::LEDGER_KEY,
     sources::{self, Filing},
+    values::VALUE_KEYS,
     work::Delivered,
 };
 use crate::{
     event::Record,
     record::Timestamp,
-    store::{BATCH_GET_KEYS_MAX, Item, Store},
+    store::{BATCH_GET_KEYS_MAX, Item, Store, StoreError},
 };
 use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
 use std::{cmp::Reverse, collections::BTreeMap, sync::PoisonError};
@@ -85,6 +86,7 @@ impl Cost {
 pub struct Model {
     served: Served,
     known: Known,
+    values: Values,
     /// Bytes of each row, by table and key.
     sizes: BTreeMap<(String, String), usize>,
     /// Writes of each view's row and their units.
@@ -115,12 +117,16 @@ impl Model {
         let views = views.iter().map(|view| (view.name.clone(), ViewCost::default()));
         let cost = Cost { views: views.collect(), ..Cost::default() };
         let (sizes, writes) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { served, known: Known::default(), sizes, writes, cost })
+        let (known, values) = Default::default();
+        Ok(Self { served, known, values, sizes, writes, cost })
     }
 
     /// Takes a batch in, as the function would be given it. Records that no view can take are
     /// counted and left out.
-    pub fn batch(&mut self, records: &[Record<'_>]) {
+    ///
+    /// # Errors
+    /// What is kept of a value is none, which is a defect of changefold.
+    pub fn batch(&mut self, records: &[Record<'_>]) -> Result<(), StoreError> {
         self.cost.records += records.len() as u64;
         self.cost.batches += 1;
         let mut items: BTreeMap<String, Vec<Delivered>> = BTreeMap::new();
@@ -145,31 +151,54 @@ impl Model {
             candidates.extend(taken);
         }
         if candidates.is_empty() {
-            return;
+            return Ok(());
         }
         let keys = Ledger::keys_read(&candidates);
         self.cost.calls += keys.len().div_ceil(BATCH_GET_KEYS_MAX) as u64;
         for key in keys {
-            let bytes = self.sizes.get(&(LEDGER.to_owned(), key)).copied().unwrap_or_default();
-            self.cost.read_units += bytes.div_ceil(READ_BYTES).max(1) as u64;
+            self.cost.read_units += self.read([(LEDGER.to_owned(), key)]);
         }
-        let transactions = self.served.ledger().transactions(&candidates, &mut self.known);
-        for transaction in transactions {
-            self.cost.calls += 1;
-            let guards = transaction.actions.len() - transaction.rows.len();
-            let (ledger, views) = transaction.actions.split_at(guards);
+        let kept = (&mut self.known, &mut self.values);
+        for transaction in self.served.ledger().transactions(&candidates, kept)? {
+            self.cost.calls += 1 + transaction.reads.calls as u64;
+            for rows in transaction.reads.rows {
+                let rows = rows.into_iter().map(|(table, key)| (table, key_of(&key)));
+                self.cost.read_units += self.read(rows);
+            }
+            let (ledger, views) = transaction.actions.split_at(transaction.guards);
             for action in ledger {
                 self.cost.ledger_write_units += self.written(action);
             }
-            for (action, row) in views.iter().zip(transaction.rows) {
-                let units = self.written(action);
-                let name = &self.served.definitions[row.view].name;
-                if let Some(view) = self.cost.views.get_mut(name) {
-                    view.write_units += units;
-                }
-                let writes = self.writes.entry(row).or_default();
-                *writes = (writes.0 + 1, writes.1 + units);
+            for action in views {
+                self.write_of_view(action);
             }
+        }
+        Ok(())
+    }
+
+    /// The units of a read of rows that are charged together.
+    fn read(&self, rows: impl IntoIterator<Item = (String, String)>) -> u64 {
+        let bytes = rows.into_iter().map(|row| self.sizes.get(&row).copied().unwrap_or_default());
+        bytes.sum::<usize>().div_ceil(READ_BYTES).max(1) as u64
+    }
+
+    /// Counts an action on a row of a view, or on one of a value, which belongs to its view. A
+    /// value's row is never written without its group's, so that one is not the hottest.
+    fn write_of_view(&mut self, action: &TransactWriteItem) {
+        let (table, key, _) = sized(action);
+        let units = self.written(action);
+        let view = self.served.view_tables.iter().position(|it| *it == table);
+        let name = match view {
+            Some(view) => &self.served.definitions[view].name,
+            // The name of a view has no `~`.
+            None => key.split_once('~').map_or(key.as_str(), |(name, _)| name),
+        };
+        if let Some(cost) = self.cost.views.get_mut(name) {
+            cost.write_units += units;
+        }
+        if let Some(view) = view {
+            let writes = self.writes.entry(RowId::new(view, key)).or_default();
+            *writes = (writes.0 + 1, writes.1 + units);
         }
     }
 
@@ -219,18 +248,17 @@ impl Model {
 /// Table, key and bytes of what an action writes, and whether it adds to what is there; no bytes
 /// of a removal.
 fn sized(action: &TransactWriteItem) -> (String, String, Option<(usize, bool)>) {
-    let key_of = |item: &Item| {
-        let key = item.get(ROW_KEY).or_else(|| item.get(LEDGER_KEY));
-        key.and_then(|key| key.as_s().ok()).cloned().unwrap_or_default()
-    };
     if let Some(put) = action.put() {
         let bytes = billed_bytes(&put.item);
         return (put.table_name.clone(), key_of(&put.item), Some((bytes, false)));
     }
     if let Some(update) = action.update() {
+        // What only a condition uses is not written.
         let names = update.expression_attribute_names.iter().flatten();
+        let names = names.filter(|(place, _)| *place != "#rev");
         let names: usize = names.map(|(_, name)| name.len()).sum();
         let values = update.expression_attribute_values.iter().flatten();
+        let values = values.filter(|(place, _)| !place.starts_with(":r"));
         let values: usize = values.map(|(_, value)| value_bytes(value)).sum();
         let bytes = billed_bytes(&update.key) + names + values;
         return (update.table_name.clone(), key_of(&update.key), Some((bytes, true)));
@@ -238,6 +266,13 @@ fn sized(action: &TransactWriteItem) -> (String, String, Option<(usize, bool)>) 
     let delete = action.delete();
     let table = delete.map(|delete| delete.table_name.clone()).unwrap_or_default();
     (table, delete.map(|delete| key_of(&delete.key)).unwrap_or_default(), None)
+}
+
+/// The text of a row's key, or of both.
+fn key_of(item: &Item) -> String {
+    let text = |name: &str| item.get(name).and_then(|key| key.as_s().ok());
+    let key = text(ROW_KEY).or_else(|| text(LEDGER_KEY)).cloned().unwrap_or_default();
+    text(VALUE_KEYS[1]).map_or(key.clone(), |sort_key| format!("{key} {sort_key}"))
 }
 
 /// The size of an item as DynamoDB bills it; the packing of transactions only estimates it.

@@ -303,7 +303,7 @@ pub(crate) fn aggregate_columns(view: &View) -> Vec<(&str, Function, usize)> {
         .collect()
 }
 
-fn attribute(value: &Scalar) -> AttributeValue {
+pub(crate) fn attribute(value: &Scalar) -> AttributeValue {
     match value {
         Scalar::Null => AttributeValue::Null(true),
         Scalar::Bool(value) => AttributeValue::Bool(*value),
@@ -344,6 +344,11 @@ fn value_bytes(value: &AttributeValue) -> usize {
         AttributeValue::M(members) => item_bytes(members) + 3,
         _ => 1,
     }
+}
+
+/// The key of a row with this text.
+pub(crate) fn key_item(key: &str) -> Item {
+    Item::from([(ROW_KEY.to_owned(), AttributeValue::S(key.to_owned()))])
 }
 
 /// The key of a row of a view's table.

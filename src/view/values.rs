@@ -72,8 +72,15 @@ impl Partition {
 
     /// Where the row of a value is.
     pub(crate) fn row<'t>(&self, table: &'t str, sort_key: &str) -> RowKey<'t> {
-        let [pk, sk] = VALUE_KEYS.map(str::to_owned);
-        RowKey { table, key: Item::from([(pk, text(&self.key)), (sk, text(sort_key))]) }
+        RowKey { table, key: key_item(&self.key, sort_key) }
+    }
+
+    /// The row that says that so many items have a value.
+    pub(crate) fn item(&self, sort_key: &str, items: u64) -> Item {
+        let mut item = key_item(&self.key, sort_key);
+        item.insert(ITEMS.to_owned(), number(items));
+        item.extend(self.hashed.as_ref().map(|group| (GROUP.to_owned(), text(group))));
+        item
     }
 
     /// The part of a transaction that makes so many items have a value; none if that changes
@@ -87,7 +94,6 @@ impl Partition {
         if read == Some(new) {
             return None;
         }
-        let RowKey { mut key, .. } = self.row(table, sort_key);
         let (condition, value) = match read {
             None => (None, None),
             Some(0) => (Some("attribute_not_exists(#n)"), None),
@@ -98,6 +104,7 @@ impl Partition {
         let values = value.map(|value| [(":n".to_owned(), value)].into());
         let action = TransactWriteItem::builder();
         if new == 0 {
+            let key = key_item(&self.key, sort_key);
             let delete = Delete::builder().table_name(table).set_key(Some(key));
             let delete = delete
                 .set_condition_expression(condition)
@@ -105,15 +112,19 @@ impl Partition {
                 .set_expression_attribute_values(values);
             return Some(action.delete(delete.build().expect("table and key are set")).build());
         }
-        key.insert(ITEMS.to_owned(), number(new));
-        key.extend(self.hashed.as_ref().map(|group| (GROUP.to_owned(), text(group))));
-        let put = Put::builder().table_name(table).set_item(Some(key));
+        let put = Put::builder().table_name(table).set_item(Some(self.item(sort_key, new)));
         let put = put
             .set_condition_expression(condition)
             .set_expression_attribute_names(names)
             .set_expression_attribute_values(values);
         Some(action.put(put.build().expect("table and item are set")).build())
     }
+}
+
+/// The keys of a value's row.
+pub(crate) fn key_item(partition: &str, sort_key: &str) -> Item {
+    let [pk, sk] = VALUE_KEYS.map(str::to_owned);
+    Item::from([(pk, text(partition)), (sk, text(sort_key))])
 }
 
 /// How many items have a value, by its row; none if it is not as changefold writes it.

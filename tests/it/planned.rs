@@ -69,6 +69,7 @@ fn a_plan_is_within_five_percent_of_what_a_replay_consumes() {
         ("fixtures/orders.jsonl", "fixtures/changed.sql"),
         ("fixtures/clicks.jsonl", "views/clicks.sql"),
         ("fixtures/flights-600.jsonl.gz", "views/flights.sql"),
+        ("fixtures/flights-600.jsonl.gz", "fixtures/flights-values.sql"),
     ] {
         told += &differing(file, fixture, &[]);
         told += &differing(file, fixture, &["--set", "BatchSize=7"]);

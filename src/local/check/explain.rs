@@ -34,6 +34,9 @@ pub struct Explained {
     /// The rows of its table that one change writes: at least, where the item stays in its group,
     /// and at most.
     pub rows_per_change: [usize; 3],
+    /// What is read before a change is written: rows of groups and values at most, and the next
+    /// values in place of extremes at most.
+    pub reads_per_change: [usize; 2],
     /// The views that share the ledger rows of the source, itself included.
     pub shares_ledger_with: Vec<String>,
     /// The actions of the transaction of one change, for all of these views: at least, and at
@@ -90,6 +93,7 @@ impl Explained {
             key,
             attributes: view.attributes().into_iter().map(str::to_owned).collect(),
             rows_per_change: touched(view),
+            reads_per_change: read(view),
             shares_ledger_with: sharing.iter().map(|view| view.name.clone()).collect(),
             actions_per_change: [1, kept],
             write_units_per_change: [IN_TRANSACTION, IN_TRANSACTION * kept],
@@ -104,19 +108,30 @@ impl Explained {
 }
 
 /// Rows that a change writes: where the view keeps nothing of the item, where it stays in its
-/// group, and where it goes to another.
+/// group with its values, and where both are others.
 fn touched(view: &View) -> [usize; 3] {
+    [0, 1, groups(view) + 2 * view.values_of_item()]
+}
+
+/// Rows that a change reads before: those of groups with extremes and of values, and next values.
+fn read(view: &View) -> [usize; 2] {
+    let shown = if view.extremes() > 0 { groups(view) } else { 0 };
+    [shown + 2 * view.values_of_item(), view.extremes()]
+}
+
+/// Rows of the view's own table that a change writes at most.
+fn groups(view: &View) -> usize {
     match &view.shape {
-        Shape::Rows(_) => [0, 1, 1],
-        Shape::Groups(groups) if groups.keys.is_empty() => [0, 1, 1],
-        Shape::Groups(_) => [0, 1, 2],
+        Shape::Groups(groups) if !groups.keys.is_empty() => 2,
+        Shape::Groups(_) | Shape::Rows(_) => 1,
     }
 }
 
 impl fmt::Display for Explained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [least, stays, most] = self.rows_per_change;
-        let [reads, few, many] = self.calls_per_100;
+        let [reading, few, many] = self.calls_per_100;
+        let [reads, next] = self.reads_per_change;
         let mut text = String::new();
         let mut line = |name: &str, value: String| writeln!(text, "  {name:<13}{value}");
         line("source", format!("{}, items {}", self.source, self.items))?;
@@ -126,9 +141,13 @@ impl fmt::Display for Explained {
         line("attributes", self.attributes.join(", "))?;
         line(
             "a change",
-            match most {
-                1 => format!(
+            match (most, reads) {
+                (1, _) => format!(
                     "writes {stays} row, or {least} where WHERE is not TRUE before and after"
+                ),
+                (_, 1..) => format!(
+                    "writes {stays} row, up to {most} where its group or its values are others, \
+                     or {least} where nothing changes"
                 ),
                 _ => format!(
                     "writes {stays} row, {most} where the item goes to another group, or {least} \
@@ -136,6 +155,15 @@ impl fmt::Display for Explained {
                 ),
             },
         )?;
+        if reads > 0 {
+            line(
+                "values",
+                format!(
+                    "a row each, in one table beside the ledger; a change reads up to {reads} rows, \
+                     and {next} next values where the smallest or largest ones go"
+                ),
+            )?;
+        }
         line("ledger row", format!("shared by {}", self.shares_ledger_with.join(", ")))?;
         let [alone, all] = self.actions_per_change;
         let [low, high] = self.write_units_per_change;
@@ -145,7 +173,7 @@ impl fmt::Display for Explained {
                 "{alone} to {all} of {ACTIONS_MAX} actions a change, {low} to {high} write units"
             ),
         )?;
-        line("calls", format!("of 100 changes: {reads} to read, {few} to {many} to write"))?;
+        line("calls", format!("of 100 changes: {reading} to read, {few} to {many} to write"))?;
         write!(f, "{}\n{text}", self.view)
     }
 }

@@ -160,3 +160,18 @@ fn the_plan_of_a_view_counts_those_that_share_its_ledger() {
     assert_eq!(explained.shares_ledger_with.len(), 4);
     assert!(explained.to_string().contains("a row for    each value of customer.id"));
 }
+
+#[test]
+fn the_plan_of_a_view_that_keeps_values_says_what_is_read_before() {
+    let mut check = Check::default();
+    let text = "CREATE MATERIALIZED VIEW v AS
+        SELECT a, min(b) AS lo, max(b) AS hi, count(DISTINCT c) AS n FROM t GROUP BY a";
+    check.add("v.sql".to_owned(), text.to_owned());
+    let views: Vec<&View> = check.views().collect();
+    let explained = Explained::of(views[0], &views);
+    assert_eq!(explained.rows_per_change, [0, 1, 2 + 2 * 2]);
+    assert_eq!(explained.reads_per_change, [2 + 2 * 2, 2]);
+    let told = explained.to_string();
+    assert!(told.contains("up to 6 where its group or its values are others"), "{told}");
+    assert!(told.contains("a change reads up to 6 rows, and 2 next values"), "{told}");
+}

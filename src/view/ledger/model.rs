@@ -1,20 +1,44 @@
 //! What the ledger would ask of a store, without one.
 //!
 //! The protocol's own parts decide: which rows are read, what a change differs by, how changes
-//! are packed into transactions. Only the store's answers are assumed: every transaction is
-//! committed, and nobody else writes. Separate because nothing that is deployed asks for it.
+//! are packed into transactions, which value comes next where an extreme goes. Only the store's
+//! answers are assumed: every transaction is committed, and nobody else writes. Values are kept
+//! in memory, as many as their table would have rows. Separate because nothing that is deployed
+//! asks for it.
 
-use super::{Basis, Candidate, Entry, Known, Ledger, pack::pack};
-use crate::view::rows::RowId;
+use super::{Basis, Candidate, Chunk, Entry, Known, Ledger, pack::pack, settle::Changed};
+use crate::{
+    store::{BATCH_GET_KEYS_MAX, Item, StoreError, rows::RowKey},
+    view::{
+        rows::{self, ValueKey, extremes::extreme_columns},
+        values::{self, Partition},
+    },
+};
 use aws_sdk_dynamodb::types::TransactWriteItem;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// A transaction as it would be sent, and the rows of views in it.
+/// A transaction as it would be sent.
 #[derive(Debug)]
 pub(crate) struct Transaction {
+    /// The guards of its changes come first.
     pub(crate) actions: Vec<TransactWriteItem>,
-    pub(crate) rows: Vec<RowId>,
+    pub(crate) guards: usize,
+    /// What is read before it.
+    pub(crate) reads: Reads,
 }
+
+/// What is read for a transaction.
+#[derive(Debug, Default)]
+pub(crate) struct Reads {
+    pub(crate) calls: usize,
+    /// Keys with their tables. What one query reads is charged together, rows of a bulk read
+    /// each by itself.
+    pub(crate) rows: Vec<Vec<(String, Item)>>,
+}
+
+/// How many items of each group have each value: by partition and sort key.
+#[derive(Debug, Default)]
+pub(crate) struct Values(BTreeMap<String, BTreeMap<String, u64>>);
 
 impl Ledger<'_> {
     /// The keys of the ledger's rows that are read for a batch.
@@ -23,12 +47,16 @@ impl Ledger<'_> {
         rows.cloned().chain([crate::view::registry::served_key()]).collect()
     }
 
-    /// The transactions that a batch makes; what is known of its items is as it is after them.
+    /// The transactions that a batch makes; what is known of its items, and of the values, is as
+    /// it is after them.
+    ///
+    /// # Errors
+    /// A value is not as changefold writes it.
     pub(crate) fn transactions(
         &self,
         candidates: &[Candidate],
-        known: &mut Known,
-    ) -> Vec<Transaction> {
+        (known, values): (&mut Known, &mut Values),
+    ) -> Result<Vec<Transaction>, StoreError> {
         let mut changes = Vec::new();
         for (index, candidate) in candidates.iter().enumerate() {
             let entry = known.entry(&candidate.pk);
@@ -43,10 +71,81 @@ impl Ledger<'_> {
                 known.entries.insert(pk, entry);
             }
         }
-        let transaction = |chunk: &super::Chunk| Transaction {
-            actions: self.transaction(chunk),
-            rows: chunk.effects.keys().cloned().collect(),
-        };
-        pack(changes).iter().map(transaction).collect()
+        pack(changes).iter().map(|chunk| self.modelled(chunk, values)).collect()
+    }
+
+    /// A transaction, and what is read for it; the values are as it leaves them.
+    fn modelled(&self, chunk: &Chunk, values: &mut Values) -> Result<Transaction, StoreError> {
+        let mut changed = self.changed(chunk)?;
+        let mut reads = Reads::default();
+        if !changed.is_empty() {
+            let table = values::table_name(self.table);
+            let keys = self.keys_of(&changed, &table);
+            reads.calls += keys.len().div_ceil(BATCH_GET_KEYS_MAX);
+            let row = |RowKey { table, key }: RowKey<'_>| vec![(table.to_owned(), key)];
+            reads.rows.extend(keys.into_iter().map(row));
+            let stored = changed.iter().flat_map(|group| self.stored(group, values)).collect();
+            self.take_values(&mut changed, stored)?;
+            let wanted = self.wanted(&changed)?;
+            reads.calls += wanted.len();
+            let mut found = Vec::new();
+            for next in wanted {
+                let rows = values.end_of(&next.partition, (next.column.is_last, next.rows));
+                let keys = rows.iter().map(|row| (table.clone(), row.clone()));
+                reads.rows.push(keys.collect());
+                found.push((next, rows));
+            }
+            self.take_next(&mut changed, found.into_iter())?;
+        }
+        let actions = self.actions(chunk, &changed)?;
+        for value in changed.iter().flat_map(|group| &group.values) {
+            values.set(&value.partition, value.key, value.new);
+        }
+        Ok(Transaction { actions, guards: chunk.changes.len(), reads })
+    }
+
+    /// A group's row, as far as it shows extremes, and the rows of its values that change.
+    fn stored(&self, group: &Changed<'_>, values: &Values) -> Vec<(String, Item)> {
+        let mut stored = Vec::new();
+        let mut row = rows::key_item(&group.row.key);
+        for column in extreme_columns(group.groups) {
+            let partition = group.values.iter().find(|it| it.key.keeper == column.keeper);
+            let shown = partition.and_then(|it| {
+                let rows = values.end_of(&it.partition.key, (column.is_last, 1));
+                let (_, sort_key) = values::keys_of(rows.first()?)?;
+                ValueKey { keeper: column.keeper, sort_key: sort_key.to_owned() }.value()
+            });
+            row.extend(shown.map(|value| (column.name.to_owned(), rows::attribute(&value))));
+        }
+        stored.push((self.view_tables[group.row.view].clone(), row));
+        let table = values::table_name(self.table);
+        let found = group.values.iter().filter_map(|it| {
+            let items = values.0.get(&it.partition.key)?.get(&it.key.sort_key)?;
+            Some((table.clone(), it.partition.item(&it.key.sort_key, *items)))
+        });
+        stored.extend(found);
+        stored
+    }
+}
+
+impl Values {
+    /// The keys of the first rows of a partition, or of the last ones from the end on.
+    fn end_of(&self, partition: &str, (is_last, limit): (bool, usize)) -> Vec<Item> {
+        let Some(values) = self.0.get(partition) else { return Vec::new() };
+        let key = |(sort_key, _): (&String, &u64)| values::key_item(partition, sort_key);
+        if is_last {
+            values.iter().rev().take(limit).map(key).collect()
+        } else {
+            values.iter().take(limit).map(key).collect()
+        }
+    }
+
+    fn set(&mut self, partition: &Partition, key: &ValueKey, items: u64) {
+        let values = self.0.entry(partition.key.clone()).or_default();
+        if items == 0 {
+            values.remove(&key.sort_key);
+        } else {
+            values.insert(key.sort_key.clone(), items);
+        }
     }
 }

@@ -15,14 +15,11 @@ use super::{Chunk, Ledger};
 use crate::{
     concurrent,
     record::Timestamp,
-    store::{
-        Item, StoreError, Trouble,
-        rows::{RowKey, text},
-    },
+    store::{Item, StoreError, Trouble, rows::RowKey},
     view::{
         definition::{Function, Groups, Shape},
         rows::{
-            self, Delta, Effect, ROW_KEY, RowId, ValueKey,
+            self, Delta, Effect, RowId, ValueKey,
             extremes::{ExtremeColumn, Extremes, NoValue, extreme_columns},
         },
         scalar::Scalar,
@@ -38,11 +35,11 @@ use std::collections::BTreeMap;
 type Stored = BTreeMap<(String, String, String), Item>;
 
 /// A group of which values come or go.
-struct Changed<'c> {
-    row: &'c RowId,
-    groups: &'c Groups,
+pub(super) struct Changed<'c> {
+    pub(super) row: &'c RowId,
+    pub(super) groups: &'c Groups,
     delta: &'c Delta,
-    values: Vec<Counted<'c>>,
+    pub(super) values: Vec<Counted<'c>>,
     /// The group's row as it was stored; it is read where extremes are shown.
     stored: Option<Item>,
     /// The extremes that go, and which values are left.
@@ -50,13 +47,24 @@ struct Changed<'c> {
 }
 
 /// A value of a group, and how many items have it.
-struct Counted<'c> {
-    key: &'c ValueKey,
-    partition: Partition,
+pub(super) struct Counted<'c> {
+    pub(super) key: &'c ValueKey,
+    pub(super) partition: Partition,
     value: Scalar,
     more: i64,
     read: u64,
-    new: u64,
+    pub(super) new: u64,
+}
+
+/// An extreme of a group whose next one has to be read.
+pub(super) struct Wanted<'c> {
+    /// Which of the groups that change.
+    at: usize,
+    pub(super) column: ExtremeColumn<'c>,
+    /// Where the values are.
+    pub(super) partition: String,
+    /// How many rows to read: one more than go.
+    pub(super) rows: usize,
 }
 
 impl Counted<'_> {
@@ -80,27 +88,44 @@ impl Ledger<'_> {
         chunk: &Chunk,
         deadline: Timestamp,
     ) -> Result<Vec<TransactWriteItem>, StoreError> {
+        let mut changed = self.changed(chunk)?;
+        if !changed.is_empty() {
+            let table = values::table_name(self.table);
+            let rows = self.store.read(&self.keys_of(&changed, &table), deadline).await?;
+            self.take_values(&mut changed, rows)?;
+            let wanted = self.wanted(&changed)?;
+            let reads = wanted.iter().map(|next| {
+                let place = (&*table, &*next.partition);
+                self.store.end_of(place, (next.column.is_last, next.rows), deadline)
+            });
+            let found = concurrent::all_or_error(reads).await?;
+            self.take_next(&mut changed, wanted.into_iter().zip(found))?;
+        }
+        self.actions(chunk, &changed)
+    }
+
+    /// The actions of a transaction of which everything is known.
+    pub(super) fn actions(
+        &self,
+        chunk: &Chunk,
+        changed: &[Changed<'_>],
+    ) -> Result<Vec<TransactWriteItem>, StoreError> {
         let guards = chunk.changes.iter().map(|change| change.guard.action(self.table));
         let mut actions: Vec<TransactWriteItem> = guards.collect();
-        let mut changed = self.changed(chunk)?;
         for (row, effect) in chunk.effects.iter().filter(|(row, _)| row.value.is_none()) {
             if !changed.iter().any(|group| group.row == row) {
                 let table = &self.view_tables[row.view];
                 actions.push(rows::action(&self.views[row.view], table, &row.key, effect));
             }
         }
-        if !changed.is_empty() {
-            self.read_values(&mut changed, deadline).await?;
-            self.read_next(&mut changed, deadline).await?;
-            for group in &changed {
-                self.settle(group, &mut actions)?;
-            }
+        for group in changed {
+            self.settle(group, &mut actions)?;
         }
         Ok(actions)
     }
 
     /// The groups of a chunk of which values come or go.
-    fn changed<'c>(&'c self, chunk: &'c Chunk) -> Result<Vec<Changed<'c>>, StoreError> {
+    pub(super) fn changed<'c>(&'c self, chunk: &'c Chunk) -> Result<Vec<Changed<'c>>, StoreError> {
         let mut changed: Vec<Changed<'c>> = Vec::new();
         let mut group = None;
         // The values of a group come right behind it.
@@ -140,24 +165,33 @@ impl Ledger<'_> {
         Ok(changed)
     }
 
-    /// Reads the rows of the groups that show extremes, and of the values.
-    async fn read_values(
-        &self,
-        changed: &mut [Changed<'_>],
-        deadline: Timestamp,
-    ) -> Result<(), StoreError> {
-        let table = values::table_name(self.table);
+    /// The rows to read: of the groups that show extremes, and of the values.
+    pub(super) fn keys_of<'t>(
+        &'t self,
+        changed: &[Changed<'_>],
+        table: &'t str,
+    ) -> Vec<RowKey<'t>> {
         let mut keys = Vec::new();
-        for group in &*changed {
+        for group in changed {
             if extreme_columns(group.groups).next().is_some() {
-                let key = Item::from([(ROW_KEY.to_owned(), text(&group.row.key))]);
+                let key = rows::key_item(&group.row.key);
                 keys.push(RowKey { table: &self.view_tables[group.row.view], key });
             }
             let values = group.values.iter();
-            keys.extend(values.map(|it| it.partition.row(&table, &it.key.sort_key)));
+            keys.extend(values.map(|it| it.partition.row(table, &it.key.sort_key)));
         }
+        keys
+    }
+
+    /// Takes in what these rows say, each with its table.
+    pub(super) fn take_values(
+        &self,
+        changed: &mut [Changed<'_>],
+        rows: Vec<(String, Item)>,
+    ) -> Result<(), StoreError> {
+        let table = values::table_name(self.table);
         let mut stored = Stored::new();
-        for (from, row) in self.store.read(&keys, deadline).await? {
+        for (from, row) in rows {
             let keys = match values::keys_of(&row).filter(|_| from == table) {
                 Some((pk, sk)) => (pk.to_owned(), sk.to_owned()),
                 None => (rows::key_of(&row).unwrap_or_default().to_owned(), String::new()),
@@ -179,46 +213,42 @@ impl Ledger<'_> {
         Ok(())
     }
 
-    /// Reads the values that take the place of extremes that go.
-    async fn read_next(
+    /// The extremes that go, whose places others take that have to be read.
+    pub(super) fn wanted<'c>(
         &self,
-        changed: &mut [Changed<'_>],
-        deadline: Timestamp,
-    ) -> Result<(), StoreError> {
-        let table = values::table_name(self.table);
+        changed: &[Changed<'c>],
+    ) -> Result<Vec<Wanted<'c>>, StoreError> {
         let mut wanted = Vec::new();
         for (at, group) in changed.iter().enumerate() {
             for column in extreme_columns(group.groups) {
                 if group.needs_next(column).map_err(|_| self.value_unreadable())? {
-                    wanted.push((at, column));
+                    let partition = group.of(column.keeper).next().map(|it| &*it.partition.key);
+                    let partition = partition.unwrap_or_default().to_owned();
+                    let gone = group.of(column.keeper).filter(|it| it.is_gone()).count();
+                    wanted.push(Wanted { at, column, partition, rows: gone + 1 });
                 }
             }
         }
-        let reads = wanted.iter().map(|(at, column)| {
-            let gone = changed[*at].of(column.keeper).filter(|it| it.is_gone()).count();
-            let partition = changed[*at].of(column.keeper).next().map(|it| &*it.partition.key);
-            let place = (&*table, partition.unwrap_or_default());
-            self.store.end_of(place, (column.is_last, gone + 1), deadline)
-        });
-        let found = concurrent::all_or_error(reads).await?;
-        let next: Vec<_> = wanted
-            .into_iter()
-            .zip(found)
-            .map(|((at, column), rows)| {
-                let keys = rows.iter().filter_map(values::keys_of).map(|(_, sort_key)| ValueKey {
-                    keeper: column.keeper,
-                    sort_key: sort_key.to_owned(),
-                });
-                let is_gone = |key: &ValueKey| {
-                    changed[at].values.iter().any(|it| it.key == key && it.is_gone())
-                };
-                let left = keys.into_iter().find(|key| !is_gone(key));
-                let value = left.map(|key| key.value().ok_or_else(|| self.value_unreadable()));
-                Ok((at, column.aggregate, value.transpose()?))
-            })
-            .collect::<Result<_, StoreError>>()?;
-        for (at, aggregate, value) in next {
-            changed[at].next.push((aggregate, value));
+        Ok(wanted)
+    }
+
+    /// Takes in which values come next, by the first rows of their partitions.
+    pub(super) fn take_next<'c>(
+        &self,
+        changed: &mut [Changed<'c>],
+        found: impl Iterator<Item = (Wanted<'c>, Vec<Item>)>,
+    ) -> Result<(), StoreError> {
+        for (Wanted { at, column, .. }, rows) in found {
+            let keys = rows.iter().filter_map(values::keys_of).map(|(_, sort_key)| ValueKey {
+                keeper: column.keeper,
+                sort_key: sort_key.to_owned(),
+            });
+            let is_gone =
+                |key: &ValueKey| changed[at].values.iter().any(|it| it.key == key && it.is_gone());
+            let left = keys.into_iter().find(|key| !is_gone(key));
+            let value = left.map(|key| key.value().ok_or_else(|| self.value_unreadable()));
+            let value = value.transpose()?;
+            changed[at].next.push((column.aggregate, value));
         }
         Ok(())
     }

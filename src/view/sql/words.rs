@@ -77,8 +77,10 @@ const REFUSED_AFTER_CALL: [(&str, &str); 3] = [
     ("WITHIN", "group with GROUP BY and count, sum or avg"),
 ];
 
-/// The calls in which DISTINCT has a place, if only to be refused for what it is.
-const AGGREGATES: [&str; 8] = ["count", "sum", "avg", "min", "max", "bool_and", "bool_or", "every"];
+/// The names of aggregates: the calls in which DISTINCT has a place, if only to be refused for what
+/// it is.
+pub(super) const AGGREGATES: [&str; 8] =
+    ["count", "sum", "avg", "min", "max", "bool_and", "bool_or", "every"];
 
 /// Whether a name must stand in double quotes to be read as a name everywhere.
 pub(in crate::view) fn is_reserved(name: &str) -> bool {

@@ -29,7 +29,7 @@ const LAST: [&str; 10] = [
 ];
 
 /// Aggregates of SQL, whether the subset has them or not.
-const AGGREGATES: [&str; 12] = [
+const AGGREGATES: [&str; 13] = [
     "count",
     "sum",
     "avg",
@@ -37,6 +37,7 @@ const AGGREGATES: [&str; 12] = [
     "max",
     "bool_and",
     "bool_or",
+    "every",
     "string_agg",
     "group_concat",
     "array_agg",

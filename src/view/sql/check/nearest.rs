@@ -4,13 +4,12 @@
 //! wrong at one word, and here the words around it are looked at. What it gives up: it guesses.
 
 use super::SqlError;
-use crate::view::sql::{FORM, expression::function_names};
+use crate::view::sql::{FORM, expression::function_names, words::AGGREGATES};
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 
 /// Words that end what is before them, and may be misspelt.
 const CLAUSES: [&str; 4] = ["FROM", "WHERE", "GROUP", "AND"];
 const HEAD: [&str; 3] = ["CREATE", "MATERIALIZED", "VIEW"];
-const AGGREGATES: [&str; 3] = ["count", "sum", "avg"];
 
 /// The mistake as it is told, and the word that was meant where that can be said: its index and
 /// the keyword.
@@ -180,12 +179,16 @@ mod tests {
         }
         assert_eq!(nearest("cuont", function_names().chain(AGGREGATES)), Some("count"));
         assert_eq!(nearest("lowwer", function_names().chain(AGGREGATES)), Some("lower"));
+        assert_eq!(nearest("bool_an", function_names().chain(AGGREGATES)), Some("bool_and"));
     }
 
     #[test]
     fn aggregates_that_are_offered_are_there() {
         for name in AGGREGATES {
-            let text = format!("CREATE MATERIALIZED VIEW v AS SELECT {name}(a) AS n FROM t");
+            let argument =
+                if matches!(name, "bool_and" | "bool_or" | "every") { "a > 1" } else { "a" };
+            let text =
+                format!("CREATE MATERIALIZED VIEW v AS SELECT {name}({argument}) AS n FROM t");
             assert!(parse(&text).is_ok(), "{name}");
         }
     }

@@ -57,7 +57,11 @@ fn a_replaced_piece_has_no_mistakes_of_its_own() {
         "SELECT foo(a) AS h, count(*) AS n FROM t GROUP BY 1",
         &["2:8 function foo is not supported"],
     );
-    mistakes("SELECT a, min(b) AS m FROM t GROUP BY a", &["2:11 min is not supported yet"]);
+    mistakes(
+        "SELECT a, avg(DISTINCT b) AS m FROM t GROUP BY a",
+        &["2:11 avg(DISTINCT …) is not supported"],
+    );
+    mistakes("SELECT a, min(b) AS m, count(DISTINCT c) AS n FROM t GROUP BY a", &[]);
     mistakes(
         "SELECT a, b FROM t GROUP BY a HAVING a > 1 ORDER BY c / 2 LIMIT 3",
         &[
