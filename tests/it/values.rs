@@ -10,6 +10,7 @@
 
 mod checker;
 mod drift;
+mod sent;
 mod through;
 mod wire;
 

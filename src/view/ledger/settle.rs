@@ -165,7 +165,7 @@ impl Ledger<'_> {
         Ok(changed)
     }
 
-    /// The rows to read: of the groups that show extremes, and of the values.
+    /// The rows to read: of the groups that show extremes of the values, and of the values.
     pub(super) fn keys_of<'t>(
         &'t self,
         changed: &[Changed<'_>],
@@ -173,7 +173,7 @@ impl Ledger<'_> {
     ) -> Vec<RowKey<'t>> {
         let mut keys = Vec::new();
         for group in changed {
-            if extreme_columns(group.groups).next().is_some() {
+            if extreme_columns(group.groups).any(|column| group.has_values_of(column)) {
                 let key = rows::key_item(&group.row.key);
                 keys.push(RowKey { table: &self.view_tables[group.row.view], key });
             }
@@ -274,6 +274,10 @@ impl Ledger<'_> {
         }
         let mut extremes = Extremes::default();
         for column in extreme_columns(group.groups) {
+            // Whoever leaves its values alone needs nothing of it and does nothing to it.
+            if !group.has_values_of(column) {
+                continue;
+            }
             let read = column.read(group.stored.as_ref()).map_err(|_| self.value_unreadable())?;
             let next = group.next.iter().find(|(aggregate, _)| *aggregate == column.aggregate);
             if next.is_some() {
@@ -313,6 +317,11 @@ impl<'c> Changed<'c> {
     /// The values that change of those that one aggregate keeps.
     fn of(&self, keeper: usize) -> impl Iterator<Item = &Counted<'c>> {
         self.values.iter().filter(move |it| it.key.keeper == keeper)
+    }
+
+    /// Whether values come or go of which this column shows one.
+    fn has_values_of(&self, column: ExtremeColumn<'_>) -> bool {
+        self.of(column.keeper).next().is_some()
     }
 
     /// Whether the last item with a value leaves.

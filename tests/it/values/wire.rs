@@ -207,7 +207,7 @@ fn error(answer: &Value) -> HttpResponse {
     response((400, answer.to_string()))
 }
 
-fn response((status, answer): (u16, String)) -> HttpResponse {
+pub(super) fn response((status, answer): (u16, String)) -> HttpResponse {
     let mut response =
         HttpResponse::new(StatusCode::try_from(status).unwrap(), SdkBody::from(answer));
     response.headers_mut().insert("content-type", "application/x-amz-json-1.0");

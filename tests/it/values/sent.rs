@@ -1,0 +1,115 @@
+//! What is sent for a change: which rows it reads, which it writes, and under which conditions.
+
+use crate::{
+    reconcile::Shop,
+    support::{self, order},
+};
+use aws_smithy_runtime_api::client::{
+    http::{HttpConnector, HttpConnectorFuture},
+    orchestrator::HttpRequest,
+};
+use changefold::store::{Store, embedded::Embedded};
+use serde_json::Value;
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+};
+
+const ENDS: &str = "CREATE MATERIALIZED VIEW ends AS
+    SELECT region, min(amount) AS lo, max(amount) AS hi, count(DISTINCT status) AS d FROM orders
+    GROUP BY region;";
+
+/// Answers in the store's place, or lets the store answer.
+type Instead = Box<dyn FnMut(&str, &Value, &Embedded) -> Option<(u16, String)> + Send>;
+
+/// A store whose requests are kept.
+#[derive(Clone)]
+pub(super) struct Sent {
+    pub(super) store: Embedded,
+    requests: Arc<Mutex<Vec<(String, Value)>>>,
+    instead: Arc<Mutex<Option<Instead>>>,
+}
+
+impl fmt::Debug for Sent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sent")
+    }
+}
+
+impl HttpConnector for Sent {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let target = request.headers().get("x-amz-target").unwrap_or_default().to_owned();
+        let body: Value =
+            serde_json::from_slice(request.body().bytes().unwrap_or_default()).unwrap();
+        let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
+        let instead = match self.instead.lock().unwrap().as_mut() {
+            Some(instead) => instead(&operation, &body, &self.store),
+            None => None,
+        };
+        let stored = || self.store.answer(&target, body.to_string().as_bytes());
+        let answer = instead.unwrap_or_else(stored);
+        self.requests.lock().unwrap().push((operation, body));
+        HttpConnectorFuture::ready(Ok(super::wire::response(answer)))
+    }
+}
+
+impl Sent {
+    /// The views `text` over no item, in a store of their own.
+    pub(super) async fn shop(text: &str) -> (Self, Shop) {
+        let store = Embedded::open(None).unwrap();
+        let sent = Self { store, requests: Arc::default(), instead: Arc::default() };
+        let clock = Arc::new(changefold::clock::SystemClock);
+        let endpoint = support::local_endpoint(None);
+        let store = Store::new(support::client_of(sent.clone()), &endpoint, clock, 1);
+        let function = support::function(text, &store, "a_").await;
+        (sent, Shop { store, function })
+    }
+
+    /// Lets this answer until it is replaced.
+    pub(super) fn answered_by(
+        &self,
+        instead: impl FnMut(&str, &Value, &Embedded) -> Option<(u16, String)> + Send + 'static,
+    ) {
+        *self.instead.lock().unwrap() = Some(Box::new(instead));
+    }
+
+    /// What was sent since this was asked last: operations and bodies.
+    pub(super) fn take(&self) -> Vec<(String, Value)> {
+        std::mem::take(&mut self.requests.lock().unwrap())
+    }
+}
+
+/// The actions of all transactions.
+pub(super) fn actions_of(sent: Vec<(String, Value)>) -> Vec<Value> {
+    let written = sent.into_iter().filter(|(it, _)| it == "TransactWriteItems");
+    written.flat_map(|(_, body)| body["TransactItems"].as_array().unwrap().clone()).collect()
+}
+
+/// The update of a view's row among actions.
+fn update(actions: &[Value]) -> &Value {
+    actions.iter().find_map(|it| it.get("Update").filter(|it| it["TableName"] == "a_ends")).unwrap()
+}
+
+#[test]
+fn a_change_of_other_values_is_not_conditional_on_an_extreme() {
+    support::block_on(async {
+        let (sent, shop) = Sent::shop(ENDS).await;
+        shop.deliver(order(100, "INSERT", "O#1", Some(("EU", "5", "OPEN")))).await;
+        shop.deliver(order(101, "INSERT", "O#2", Some(("EU", "9", "OPEN")))).await;
+        sent.take();
+        shop.deliver(order(102, "MODIFY", "O#1", Some(("EU", "5", "PAID")))).await;
+        let sent_now = sent.take();
+        let is_group = |it: &&(String, Value)| it.1["RequestItems"].get("a_ends").is_some();
+        assert_eq!(sent_now.iter().filter(is_group).count(), 0, "{sent_now:?}");
+        let actions = actions_of(sent_now);
+        let update = update(&actions);
+        assert!(update.get("ConditionExpression").is_none(), "{update}");
+        assert!(!update["UpdateExpression"].as_str().unwrap().contains("#m"), "{update}");
+        assert_eq!(support::table(&shop.function.work().rows(0, 9).await.unwrap()), "EU 5 9 2");
+        // A value that is compared with it is.
+        shop.deliver(order(103, "INSERT", "O#3", Some(("EU", "7", "PAID")))).await;
+        let actions = actions_of(sent.take());
+        assert!(self::update(&actions).get("ConditionExpression").is_some());
+        assert_eq!(support::table(&shop.function.work().rows(0, 9).await.unwrap()), "EU 5 9 2");
+    });
+}
