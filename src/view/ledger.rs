@@ -337,9 +337,8 @@ impl Ledger<'_> {
             for (stored, sign) in [(old, -1), (new, 1)] {
                 if let Some(Stored::Group { key, addends }) = stored {
                     let row_id = RowId::new(view, key.clone());
-                    let effect = effects
-                        .entry(row_id)
-                        .or_insert_with(|| Effect::Add(rows::Delta::zero(addends.len())));
+                    let nothing = || rows::Delta::zero(addends.len(), definition.extremes());
+                    let effect = effects.entry(row_id).or_insert_with(|| Effect::Add(nothing()));
                     if let Effect::Add(delta) = effect {
                         delta.add(addends, sign);
                     }

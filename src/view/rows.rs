@@ -41,6 +41,9 @@ use std::collections::BTreeMap;
 pub const ROW_KEY: &str = "_pk";
 const ROWS: &str = "_rows";
 pub(crate) const REVISION: &str = "_rev";
+/// What an extreme takes of a transaction: a text of up to 1,023 bytes as it was read, the one that
+/// takes its place, and names.
+const EXTREME_BYTES: usize = 2_200;
 /// Reading a table at rest has no invocation's deadline.
 pub(crate) const NO_DEADLINE: Timestamp = Timestamp(i64::MAX);
 
@@ -107,7 +110,7 @@ impl Effect {
     /// About how much of a transaction's 4 MB it takes.
     pub(crate) fn bytes(&self) -> usize {
         match self {
-            Self::Add(delta) => 2_500 + 100 * delta.addends.len(),
+            Self::Add(delta) => 2_500 + 100 * delta.addends.len() + EXTREME_BYTES * delta.extremes,
             Self::Put(item) => item_bytes(item),
             Self::Delete => 2_500,
             Self::Count(_) => 6_000,
@@ -120,11 +123,14 @@ impl Effect {
 pub(crate) struct Delta {
     rows: i64,
     addends: Vec<(i64, BigDecimal)>,
+    /// Columns of the view that show extremes.
+    extremes: usize,
 }
 
 impl Delta {
-    pub(crate) fn zero(aggregates: usize) -> Self {
-        Self { rows: 0, addends: vec![(0, BigDecimal::default()); aggregates] }
+    /// Nothing of so many aggregates, in a view with so many columns that show extremes.
+    pub(crate) fn zero(aggregates: usize, extremes: usize) -> Self {
+        Self { rows: 0, addends: vec![(0, BigDecimal::default()); aggregates], extremes }
     }
 
     /// Takes one item's addends in, or out with `sign` -1.

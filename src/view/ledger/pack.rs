@@ -240,7 +240,7 @@ mod tests {
 
     /// A change that adds one to each of these rows.
     fn change(index: usize, rows: impl IntoIterator<Item = usize>) -> Change {
-        let mut one = Delta::zero(0);
+        let mut one = Delta::zero(0, 0);
         one.add(&[], 1);
         let row = |row: usize| RowId::new(row % 2, format!("{row:05}"));
         let effects = rows.into_iter().map(|it| (row(it), Effect::Add(one.clone()))).collect();
@@ -325,6 +325,23 @@ mod tests {
                 .collect();
             check(|| rows.iter().enumerate().map(|(at, rows)| change(at, rows.clone())).collect());
         }
+    }
+
+    #[test]
+    fn texts_of_extremes_do_not_make_a_transaction_too_large() {
+        // What 40 groups of 50 extremes are as requests: two texts each.
+        let changes = || {
+            let change = |at| {
+                let effects =
+                    [(RowId::new(0, format!("{at:05}")), Effect::Add(Delta::zero(0, 50)))];
+                let guard = Guard { item: Item::new(), revision_read: 0 };
+                Change { index: at, guard, effects: effects.into() }
+            };
+            (0..40).map(change).collect::<Vec<_>>()
+        };
+        let (count, waves) = check(changes);
+        assert!(40 * 50 * 2 * 1_023 > 4_000_000 && count == 2, "{count}");
+        assert_eq!(waves, 1);
     }
 
     #[test]
