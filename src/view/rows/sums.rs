@@ -75,6 +75,14 @@ impl Sums {
         }
     }
 
+    /// The smallest and largest values that are texts.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
+        self.extremes.values().filter_map(|value| match value {
+            Scalar::Text(text) => Some(text.as_str()),
+            _ => None,
+        })
+    }
+
     fn show(&mut self, column: ExtremeColumn<'_>, value: Option<Scalar>) {
         let best = column.best(self.extremes.remove(&column.aggregate), value);
         self.extremes.extend(best.map(|best| (column.aggregate, best)));

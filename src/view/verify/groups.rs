@@ -14,7 +14,7 @@ use super::{
     look::readable,
     projections::unregistered,
     unanswered,
-    values::{By, VALUES_MAX, ValueRow},
+    values::{By, Room, VALUES_MAX, ValueRow},
 };
 use crate::{
     operation::{
@@ -91,7 +91,7 @@ impl Walk<'_> {
                         (place.phase, place.looks) = (Phase::Rows, place.looks + 1);
                         continue;
                     }
-                    (pass.bytes, pass.values) = (0, 0);
+                    (pass.bytes, pass.room) = (0, Room::default());
                     let Some(from) = place.to.filter(|_| self.request.sample.is_none()) else {
                         return Ok(());
                     };
@@ -205,7 +205,7 @@ impl Walk<'_> {
 
     /// Reads the rows of what differs.
     async fn read_again(&self, pass: &mut Pass) -> Ended {
-        pass.values = 0;
+        pass.room = Room::default();
         let mut rows = self.rows_of(pass).await?;
         for group in pass.groups.values_mut() {
             let aggregates = group.expected.aggregates();
@@ -281,6 +281,10 @@ impl Walk<'_> {
                             if place.looks > 0 && group.items.len() < ITEMS_MAX {
                                 group.items.extend(text_of(item, "key").map(str::to_owned));
                             }
+                        }
+                        if place.looks == 0 && definition.extremes() > 0 {
+                            pass.reckon(&at);
+                            self.bound(place, pass);
                         }
                     }
                     Some(Stored::Row) if is_first => projected.push((view, pk.clone())),
@@ -390,7 +394,7 @@ impl Walk<'_> {
             code: "TooManyValues".to_owned(),
             reason: format!(
                 "its row or its values differ from the ledger, and with more than {VALUES_MAX} \
-                 values it cannot be mended in place: build another generation of the view"
+                 values, or fewer long ones, it cannot be mended in place: build another generation of the view"
             ),
         }
     }
@@ -417,8 +421,7 @@ impl Walk<'_> {
             .sample
             .map_or(max, |sample| max.min(usize::try_from(sample).unwrap_or(usize::MAX)).max(1));
         while pass.groups.len() > max || (pass.bytes > STATE_BYTES_MAX && pass.groups.len() > 1) {
-            let Some(((hash, _, _), group)) = pass.groups.pop_last() else { return };
-            pass.bytes -= group.bytes();
+            let Some(hash) = pass.drop_last() else { return };
             place.to = Some(hash);
         }
     }

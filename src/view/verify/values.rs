@@ -27,8 +27,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
-/// Values of groups that differ, in one cursor: about a megabyte.
+/// Values of groups that differ, in one cursor.
 pub(super) const VALUES_MAX: usize = 10_000;
+/// Bytes of them, as they stand in an answer: Lambda takes 6 MB of it.
+const VALUES_BYTES_MAX: usize = 1_500_000;
+/// What stands around a value's text: its aggregate, two counts, and signs.
+const COUNTS_BYTES: usize = 40;
 /// Values that are mended in one transaction, beside the group's row.
 const MENDED_AT_ONCE: usize = 99;
 
@@ -41,6 +45,45 @@ pub(super) struct Held {
     counts: BTreeMap<String, (Count, Count)>,
     /// Whether there was no room for them.
     is_cut: bool,
+}
+
+/// Room for the values of groups that differ.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    values: usize,
+    bytes: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { values: VALUES_MAX, bytes: VALUES_BYTES_MAX }
+    }
+}
+
+impl Room {
+    /// Takes the room of one more value, if there is enough.
+    fn take(&mut self, name: &str) -> bool {
+        let left = self.bytes.checked_sub(COUNTS_BYTES + answer_bytes(name));
+        let Some((values, bytes)) = self.values.checked_sub(1).zip(left) else { return false };
+        (self.values, self.bytes) = (values, bytes);
+        true
+    }
+
+    /// Takes the room of what another call has looked at.
+    pub(super) fn take_all(&mut self, held: &Held) {
+        self.values = self.values.saturating_sub(held.counts.len());
+        self.bytes = self.bytes.saturating_sub(held.bytes());
+    }
+}
+
+/// What a text takes in an answer: it stands in a cursor, which is JSON in a text of JSON.
+pub(super) fn answer_bytes(text: &str) -> usize {
+    let bytes = text.bytes().map(|byte| match byte {
+        b'"' | b'\\' => 4,
+        0..0x20 => 7,
+        _ => 1,
+    });
+    bytes.sum()
 }
 
 /// How many items have a value; none if a row does not say so.
@@ -60,13 +103,12 @@ impl Held {
         *self == Self::default()
     }
 
-    /// Takes in that so many items have a value; at a look there is room for so many values more.
-    /// How many values were added to those of the look.
+    /// Takes in that so many items have a value; at a look, if there is room.
     pub(super) fn add(
         &mut self,
         (key, items, by): (&ValueKey, Count, By),
-        room: Option<usize>,
-    ) -> usize {
+        room: Option<&mut Room>,
+    ) {
         let Some(room) = room else {
             let print = match by {
                 By::Row => &mut self.prints.0,
@@ -74,13 +116,12 @@ impl Held {
             };
             // What is not a number is as many as no group has items.
             *print = print.wrapping_add(hash(key).wrapping_mul(items.unwrap_or(u64::MAX)));
-            return 0;
+            return;
         };
         let name = format!("{} {}", key.keeper, key.sort_key);
-        let is_new = !self.counts.contains_key(&name);
-        if self.is_cut || is_new && room == 0 {
+        if self.is_cut || !self.counts.contains_key(&name) && !room.take(&name) {
             self.is_cut = true;
-            return 0;
+            return;
         }
         let counts = self.counts.entry(name).or_insert((Some(0), Some(0)));
         let count = match by {
@@ -88,13 +129,17 @@ impl Held {
             By::Ledger => &mut counts.1,
         };
         *count = count.zip(items).map(|(count, items)| count + items);
-        usize::from(is_new)
     }
 
     pub(super) fn is_equal(&self) -> bool {
         !self.is_cut
             && self.prints.0 == self.prints.1
             && self.counts.values().all(|(found, expected)| found == expected)
+    }
+
+    #[cfg(test)]
+    pub(super) const fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     /// Whether it did not find room; gives up that which it had.
@@ -105,8 +150,9 @@ impl Held {
         self.is_cut
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.counts.len()
+    /// What the values take in an answer.
+    fn bytes(&self) -> usize {
+        self.counts.keys().map(|name| COUNTS_BYTES + answer_bytes(name)).sum()
     }
 
     /// How many values there should be, how many there are, and how many of all differ.

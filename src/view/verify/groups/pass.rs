@@ -3,7 +3,7 @@
 //! Separate because one call writes it and another one reads it. What it gives up: nothing of it is
 //! kept anywhere else, so it has to stay small.
 
-use super::super::values::{By, Held, VALUES_MAX};
+use super::super::values::{By, Held, Room, answer_bytes};
 use crate::view::{
     definition::{Shape, View},
     rows::{
@@ -67,6 +67,9 @@ pub(super) struct Group {
     pub(super) held: Held,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) items: Vec<String>,
+    /// What it was reckoned at in the pass.
+    #[serde(skip)]
+    bytes: usize,
 }
 
 /// The groups of a pass in the order of their hashes.
@@ -74,8 +77,8 @@ pub(super) struct Group {
 pub(super) struct Pass {
     pub(super) groups: BTreeMap<(u64, usize, String), Group>,
     pub(super) bytes: usize,
-    /// How many values are looked at one by one.
-    pub(super) values: usize,
+    /// For values that are looked at one by one.
+    pub(super) room: Room,
 }
 
 impl Place {
@@ -86,9 +89,26 @@ impl Place {
 
 impl Pass {
     pub(super) fn put(&mut self, hash: u64, group: Group) {
-        self.bytes += group.bytes();
-        self.values += group.held.len();
-        self.groups.insert((hash, group.view, group.key.clone()), group);
+        self.room.take_all(&group.held);
+        let at = (hash, group.view, group.key.clone());
+        self.groups.insert(at.clone(), group);
+        self.reckon(&at);
+    }
+
+    /// Reckons again what a group takes, which may have more by now.
+    pub(super) fn reckon(&mut self, at: &(u64, usize, String)) {
+        if let Some(group) = self.groups.get_mut(at) {
+            let bytes = group.bytes();
+            self.bytes = self.bytes - group.bytes + bytes;
+            group.bytes = bytes;
+        }
+    }
+
+    /// Gives up the last group; its hash.
+    pub(super) fn drop_last(&mut self) -> Option<u64> {
+        let ((hash, _, _), group) = self.groups.pop_last()?;
+        self.bytes -= group.bytes;
+        Some(hash)
     }
 
     /// Takes in that a group has a value.
@@ -98,9 +118,8 @@ impl Pass {
         at: &(u64, usize, String),
         value: (&ValueKey, Option<u64>, By),
     ) {
-        let room = (place.looks > 0).then(|| VALUES_MAX.saturating_sub(self.values));
         if let Some(group) = self.groups.get_mut(at) {
-            self.values += group.held.add(value, room);
+            group.held.add(value, (place.looks > 0).then_some(&mut self.room));
         }
     }
 }
@@ -117,7 +136,7 @@ impl Group {
     pub(super) fn without_row(view: usize, key: String, aggregates: usize) -> Self {
         let (found, expected) = (Some(Sums::zero(aggregates)), Sums::zero(aggregates));
         let (held, items) = (Held::default(), Vec::new());
-        Self { view, key, revision: None, found, expected, held, items }
+        Self { view, key, revision: None, found, expected, held, items, bytes: 0 }
     }
 
     /// Whether no transaction, and nobody else, has changed the row since it was read.
@@ -128,9 +147,12 @@ impl Group {
         }
     }
 
-    /// About what it takes in a cursor: a number has up to 38 digits, most have few.
-    pub(super) fn bytes(&self) -> usize {
-        100 + 2 * self.key.len() + 80 * self.expected.aggregates()
+    /// About what it takes in a cursor: a number has up to 38 digits, most have few; a smallest or
+    /// largest value is there twice, or will be.
+    fn bytes(&self) -> usize {
+        let texts = |sums: &Sums| sums.texts().map(answer_bytes).sum::<usize>();
+        let texts = texts(&self.expected).max(self.found.as_ref().map_or(0, texts));
+        100 + answer_bytes(&self.key) + 80 * self.expected.aggregates() + 2 * texts
     }
 }
 
@@ -150,4 +172,69 @@ pub(super) fn hash(salt: u64, view: &View, key: &str) -> u64 {
         .chain_update(key.as_bytes())
         .finalize();
     hash[..8].iter().fold(0, |hash, byte| hash << 8 | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::{
+        scalar::{Scalar, encode_value},
+        sql,
+        total::Addend,
+    };
+
+    /// What Lambda takes of an answer is 6 MB; beside the cursor it has what has drifted.
+    const CURSOR_BYTES_MAX: usize = 4_000_000;
+
+    fn in_answer(groups: &[&Group]) -> usize {
+        let cursor = serde_json::to_string(groups).unwrap();
+        serde_json::to_string(&cursor).unwrap().len()
+    }
+
+    #[test]
+    fn a_cursor_with_long_values_fits_into_an_answer() {
+        for (text, values) in [("\u{1}", 200..300), ("\"", 300..400), ("x", 1_300..1_500)] {
+            let mut pass = Pass::default();
+            pass.put(1, Group::without_row(0, "S2:EU".to_owned(), 1));
+            let place = Place { looks: 1, ..Place::default() };
+            for at in 0..10_000 {
+                let value = Scalar::Text(format!("{at:05}{}", text.repeat(1_000)));
+                let value = ValueKey { keeper: 0, sort_key: encode_value(&value) };
+                pass.add(&place, &(1, 0, "S2:EU".to_owned()), (&value, Some(1), By::Row));
+                if pass.groups.values().next().unwrap().held.is_cut() {
+                    assert!(values.contains(&at), "{text:?} {at}");
+                    break;
+                }
+            }
+            let groups: Vec<_> = pass.groups.values().collect();
+            assert!((1_000_000..1_600_000).contains(&in_answer(&groups)), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn groups_are_reckoned_with_the_texts_of_their_extremes() {
+        let text = "CREATE MATERIALIZED VIEW v AS
+            SELECT a, min(b) AS lo, max(b) AS hi FROM t GROUP BY a";
+        let view = sql::parse(text).unwrap().remove(0);
+        let Shape::Groups(groups) = &view.shape else { panic!("no groups") };
+        let mut pass = Pass::default();
+        for hash in 0..400 {
+            let key = format!("S4:{hash:04}");
+            let value = Some(Scalar::Text("\u{1}".repeat(1_000)));
+            let addends = [Addend { value, ..Addend::default() }, Addend::default()];
+            let at = (hash, 0, key.clone());
+            // Half of them are known of the ledger alone, whose items come later.
+            let mut group = Group::without_row(0, key, 2);
+            if hash % 2 == 0 {
+                group.found.as_mut().unwrap().add(groups, &addends);
+            }
+            pass.put(hash, group);
+            pass.groups.get_mut(&at).unwrap().expected.add(groups, &addends);
+            pass.reckon(&at);
+        }
+        let bytes = in_answer(&pass.groups.values().collect::<Vec<_>>());
+        assert!(bytes > CURSOR_BYTES_MAX && pass.bytes > bytes, "{} {bytes}", pass.bytes);
+        while pass.drop_last().is_some() {}
+        assert_eq!(pass.bytes, 0);
+    }
 }
