@@ -146,6 +146,25 @@ def views():
     return {name: source for name, source, _ in statements()}
 
 
+# What the function does to the table of values.
+VALUES_RIGHTS = {
+    f"dynamodb:{action}"
+    for action in ["BatchGetItem", "DeleteItem", "PutItem", "Query", "Scan", "UpdateItem"]
+}
+
+
+def granted(resources):
+    """The actions that the role has on the table of values."""
+    found = set()
+    for policy in resources["Role"]["Properties"]["Policies"]:
+        for statement in policy["PolicyDocument"]["Statement"]:
+            if "Fn::If" in statement:
+                statement = statement["Fn::If"][1]
+            if statement.get("Resource") == {"Fn::GetAtt": ["Values", "Arn"]}:
+                found |= set(statement["Action"])
+    return found
+
+
 def values(template, texts=None):
     """Where the table of values and the right to it are missing, or not as the code needs them."""
     resources = template["Resources"]
@@ -161,6 +180,7 @@ def values(template, texts=None):
     policies = json.dumps(resources["Role"]["Properties"]["Policies"])
     if '{"Fn::GetAtt": ["Values", "Arn"]}' not in policies:
         faults.append("Values: the function has no right to the table")
+    faults += [f"Values: no right to {it}" for it in sorted(VALUES_RIGHTS - granted(resources))]
     sources = served(template)
     keeping = texts or [text for _, source, text in statements() if source in sources]
     is_on = template["Parameters"]["KeepsValues"]["Default"] == "on"

@@ -27,7 +27,7 @@ use crate::{
         rows::{RowKey, number, number_of, text, text_of},
     },
 };
-use aws_sdk_dynamodb::types::{Delete, Put, TransactWriteItem};
+use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem, Update};
 use sha2::{Digest, Sha256};
 
 /// Behind the ledger table's name.
@@ -83,41 +83,80 @@ impl Partition {
         item
     }
 
-    /// The part of a transaction that makes so many items have a value; none if that changes
-    /// nothing. It holds only if they are as many as were read, where that is said.
+    /// The part of a transaction by which so many items more have a value; none if that changes
+    /// nothing.
+    ///
+    /// It holds only if the value was there as it was read, or was not, and is there then or is
+    /// not: that is all that the group's row follows from. Where it is there before and after,
+    /// the number is added to, so that two who count one value do not hinder each other.
     pub(crate) fn counted(
         &self,
         table: &str,
         sort_key: &str,
-        (read, new): (Option<u64>, u64),
+        (read, new): (u64, u64),
     ) -> Option<TransactWriteItem> {
-        if read == Some(new) {
+        if read == new {
             return None;
         }
-        let (condition, value) = match read {
-            None => (None, None),
-            Some(0) => (Some("attribute_not_exists(#n)"), None),
-            Some(read) => (Some("#n = :n"), Some(number(read))),
+        if read == 0 || new == 0 {
+            let condition = match read {
+                0 => ("attribute_not_exists(#n)", None),
+                read => ("#n = :n", Some(number(read))),
+            };
+            return Some(self.set_if(table, sort_key, new, Some(condition)));
+        }
+        let more = i128::from(new) - i128::from(read);
+        let amount = AttributeValue::N(more.to_string());
+        let update = Update::builder()
+            .table_name(table)
+            .set_key(Some(key_item(&self.key, sort_key)))
+            .update_expression("ADD #n :more")
+            .expression_attribute_names("#n", ITEMS)
+            .expression_attribute_values(":more", amount);
+        let update = if more > 0 {
+            update.condition_expression("attribute_exists(#n)")
+        } else {
+            // At least one is left.
+            update
+                .condition_expression("#n > :gone")
+                .expression_attribute_values(":gone", number(read - new))
         };
-        let condition = condition.map(str::to_owned);
+        let update = update.build().expect("table, key and expression are set");
+        Some(TransactWriteItem::builder().update(update).build())
+    }
+
+    /// The part of a transaction that makes so many items have a value, whatever was there.
+    pub(crate) fn set(&self, table: &str, sort_key: &str, items: u64) -> TransactWriteItem {
+        self.set_if(table, sort_key, items, None)
+    }
+
+    fn set_if(
+        &self,
+        table: &str,
+        sort_key: &str,
+        items: u64,
+        condition: Option<(&str, Option<AttributeValue>)>,
+    ) -> TransactWriteItem {
         let names = condition.as_ref().map(|_| [("#n".to_owned(), ITEMS.to_owned())].into());
-        let values = value.map(|value| [(":n".to_owned(), value)].into());
+        let (condition, value) = condition.unzip();
+        let condition = condition.map(str::to_owned);
+        let values = value.flatten().map(|value| [(":n".to_owned(), value)].into());
         let action = TransactWriteItem::builder();
-        if new == 0 {
+        if items == 0 {
             let key = key_item(&self.key, sort_key);
             let delete = Delete::builder().table_name(table).set_key(Some(key));
             let delete = delete
                 .set_condition_expression(condition)
                 .set_expression_attribute_names(names)
                 .set_expression_attribute_values(values);
-            return Some(action.delete(delete.build().expect("table and key are set")).build());
+            return action.delete(delete.build().expect("table and key are set")).build();
         }
-        let put = Put::builder().table_name(table).set_item(Some(self.item(sort_key, new)));
+        let put = Put::builder().table_name(table).set_item(Some(self.item(sort_key, items)));
         let put = put
             .set_condition_expression(condition)
             .set_expression_attribute_names(names)
             .set_expression_attribute_values(values);
-        Some(action.put(put.build().expect("table and item are set")).build())
+        action.put(put.build().expect("table and item are set")).build()
     }
 }
 
@@ -180,7 +219,7 @@ mod tests {
         for group in ["-", "S2:EUZ", &format!("S2000:{}", "é".repeat(1_000))] {
             let partition = Partition::new(&place("totals", 2), 3, group);
             assert!(partition.key.len() <= PARTITION_BYTES_MAX);
-            let action = partition.counted("t", "N1", (Some(0), 2)).unwrap();
+            let action = partition.counted("t", "N1", (0, 2)).unwrap();
             let row = action.put().unwrap().item().clone();
             assert_eq!(items_of(&row), Some(2));
             let key = ValueKey { keeper: 3, sort_key: "N1".to_owned() };
@@ -194,10 +233,33 @@ mod tests {
     #[test]
     fn a_count_is_written_only_where_there_is_one() {
         let partition = Partition::new("v~1#", 0, "-");
-        assert!(partition.counted("t", "N1", (Some(2), 2)).is_none());
-        let gone = partition.counted("t", "N1", (Some(1), 0)).unwrap();
+        assert!(partition.counted("t", "N1", (2, 2)).is_none());
+        let gone = partition.counted("t", "N1", (1, 0)).unwrap();
         assert_eq!(gone.delete().unwrap().condition_expression(), Some("#n = :n"));
-        let more = partition.counted("t", "N1", (Some(1), 2)).unwrap();
-        assert_eq!(more.put().unwrap().condition_expression(), Some("#n = :n"));
+        let new = partition.counted("t", "N1", (0, 2)).unwrap();
+        assert_eq!(new.put().unwrap().condition_expression(), Some("attribute_not_exists(#n)"));
+        let set = partition.set("t", "N1", 2);
+        assert_eq!(set.put().unwrap().condition_expression(), None);
+    }
+
+    #[test]
+    fn a_value_that_others_have_is_counted_without_its_number() {
+        let partition = Partition::new("v~1#", 0, "-");
+        for ((read, new), condition, amounts) in [
+            ((1, 3), "attribute_exists(#n)", [(":more", "2")].as_slice()),
+            ((5, 2), "#n > :gone", &[(":gone", "3"), (":more", "-3")]),
+        ] {
+            let action = partition.counted("t", "N1", (read, new)).unwrap();
+            let update = action.update().unwrap();
+            assert_eq!(update.condition_expression(), Some(condition));
+            assert_eq!(update.update_expression(), "ADD #n :more");
+            let values = update.expression_attribute_values().unwrap();
+            let mut found: Vec<_> = values
+                .iter()
+                .map(|(name, it)| (name.as_str(), it.as_n().unwrap().as_str()))
+                .collect();
+            found.sort_unstable();
+            assert_eq!(found, amounts);
+        }
     }
 }

@@ -293,9 +293,10 @@ impl Ledger<'_> {
         let update = rows::addition(&self.views[*view], place, &delta, &extremes);
         actions.push(TransactWriteItem::builder().update(update).build());
         let table = values::table_name(self.table);
-        let counted = group.values.iter().filter_map(|it| {
-            it.partition.counted(&table, &it.key.sort_key, (Some(it.read), it.new))
-        });
+        let counted = group
+            .values
+            .iter()
+            .filter_map(|it| it.partition.counted(&table, &it.key.sort_key, (it.read, it.new)));
         actions.extend(counted);
         Ok(())
     }

@@ -257,7 +257,7 @@ impl Walk<'_> {
         let differ = differ.filter_map(|(name, (_, expected))| {
             let (keeper, sort_key) = name.split_once(' ')?;
             let partition = Partition::new(&place, keeper.parse().ok()?, key);
-            partition.counted(&table, sort_key, (None, expected.unwrap_or(0)))
+            Some(partition.set(&table, sort_key, expected.unwrap_or(0)))
         });
         let mut left = differ.collect::<Vec<TransactWriteItem>>().into_iter();
         let mut guard = self.row_put(view, row, stored);

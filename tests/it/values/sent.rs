@@ -9,7 +9,7 @@ use aws_smithy_runtime_api::client::{
     orchestrator::HttpRequest,
 };
 use changefold::store::{Store, embedded::Embedded};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     fmt,
     sync::{Arc, Mutex},
@@ -111,5 +111,42 @@ fn a_change_of_other_values_is_not_conditional_on_an_extreme() {
         let actions = actions_of(sent.take());
         assert!(self::update(&actions).get("ConditionExpression").is_some());
         assert_eq!(support::table(&shop.function.work().rows(0, 9).await.unwrap()), "EU 5 9 2");
+    });
+}
+
+#[test]
+fn two_who_count_a_value_that_others_have_do_not_hinder_each_other() {
+    support::block_on(async {
+        let (sent, shop) = Sent::shop(ENDS).await;
+        for (at, key) in [(100, "O#1"), (101, "O#2"), (102, "O#3"), (103, "O#4")] {
+            shop.deliver(order(at, "INSERT", key, Some(("EU", "5", "OPEN")))).await;
+        }
+        for (record, more) in [
+            (order(104, "INSERT", "O#5", Some(("EU", "5", "OPEN"))), "1"),
+            (order(105, "REMOVE", "O#1", None), "-1"),
+        ] {
+            // Another one has counted the value since it was read.
+            let mut has_counted = false;
+            sent.answered_by(move |operation, _, store| {
+                if operation == "TransactWriteItems" && !has_counted {
+                    has_counted = true;
+                    let update = json!({
+                        "TableName": "a_ledger-values",
+                        "Key": {"pk": {"S": "ends~1#0#S2:EU"}, "sk": {"S": "N22015"}},
+                        "UpdateExpression": "ADD n :more",
+                        "ExpressionAttributeValues": {":more": {"N": more}},
+                    });
+                    let target = "DynamoDB_20120810.UpdateItem";
+                    let (status, answer) = store.answer(target, update.to_string().as_bytes());
+                    assert_eq!(status, 200, "{answer}");
+                }
+                None
+            });
+            sent.take();
+            shop.deliver(record).await;
+            let sent = sent.take();
+            let written = sent.iter().filter(|(it, _)| it == "TransactWriteItems");
+            assert_eq!(written.count(), 1, "{sent:?}");
+        }
     });
 }

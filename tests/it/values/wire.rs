@@ -154,7 +154,8 @@ impl Wire {
         match self.broken {
             None => {}
             Some(Broken::NoVersion) => {
-                actions.iter_mut().filter_map(|it| it.get_mut("Update")).for_each(unconditional);
+                let groups = actions.iter_mut().filter(|it| !is_of_value(it));
+                groups.filter_map(|it| it.get_mut("Update")).for_each(unconditional);
             }
             Some(Broken::ValuesUnconditional) => {
                 let values = actions.iter_mut().filter(|it| is_of_value(it));
@@ -182,11 +183,12 @@ fn unconditional(action: &mut Value) {
     if action.remove("ConditionExpression").is_none() {
         return;
     }
-    let is_used =
-        |name: &str| !name.starts_with(":r") && name != "#rev" && name != ":n" && name != "#n";
+    let update = action.get("UpdateExpression").and_then(Value::as_str).unwrap_or_default();
+    let is_sign = |sign: char| !sign.is_alphanumeric() && sign != '#' && sign != ':';
+    let used: Vec<String> = update.split(is_sign).map(str::to_owned).collect();
     for part in ["ExpressionAttributeNames", "ExpressionAttributeValues"] {
         if let Some(names) = action.get_mut(part).and_then(Value::as_object_mut) {
-            names.retain(|name, _| is_used(name));
+            names.retain(|name, _| used.contains(name));
             if names.is_empty() {
                 action.remove(part);
             }
