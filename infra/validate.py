@@ -148,8 +148,13 @@ def views():
 
 # What the function does to the table of values.
 VALUES_RIGHTS = {
-    f"dynamodb:{action}"
-    for action in ["BatchGetItem", "DeleteItem", "PutItem", "Query", "Scan", "UpdateItem"]
+    "dynamodb:BatchGetItem",
+    "dynamodb:ConditionCheckItem",
+    "dynamodb:DeleteItem",
+    "dynamodb:PutItem",
+    "dynamodb:Query",
+    "dynamodb:Scan",
+    "dynamodb:UpdateItem",
 }
 
 

@@ -58,8 +58,8 @@ use served::{Known, Served};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Rows that one change of an item may touch in all views of its source: one transaction holds 99
-/// beside the guard. A view has two of them, for an item that changes its group, and two more for
-/// each argument whose values it keeps.
+/// beside the guard. A view has two of them, for an item that changes its group, two more for each
+/// argument whose values it keeps, and one for each smallest or largest value that it shows.
 const ROWS_OF_CHANGE_MAX: usize = 98;
 /// An update expression may have 4 KB, a column takes up to 32 bytes of it.
 const COLUMNS_MAX: usize = 100;

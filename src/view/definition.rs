@@ -262,10 +262,11 @@ impl View {
     }
 
     /// How many rows one change of an item touches at most, beside its ledger row: those of the
-    /// group that it leaves and of the one that it joins.
+    /// group that it leaves and of the one that it joins, and of the values that are the smallest
+    /// and largest then, which are checked.
     #[must_use]
     pub fn rows_of_change(&self) -> usize {
-        2 * (1 + self.values_of_item())
+        2 * (1 + self.values_of_item()) + self.extremes()
     }
 
     /// The names of the output columns, in SELECT order.

@@ -346,6 +346,15 @@ impl Ledger<'_> {
                 }
             }
         }
+        let goes = |(row, effect): (&RowId, &Effect)| {
+            let goes = matches!(effect, Effect::Count(..0));
+            goes.then(|| RowId::new(row.view, row.key.clone()))
+        };
+        for group in effects.iter().filter_map(goes).collect::<Vec<_>>() {
+            if let Some(Effect::Add(delta)) = effects.get_mut(&group) {
+                delta.loses_value();
+            }
+        }
         // A group whose values change is changed, also where its sums stay the same.
         let changed =
             effects.iter().filter(|(row, effect)| row.value.is_some() && !effect.is_nothing());

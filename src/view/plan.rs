@@ -238,6 +238,8 @@ impl Model {
                 let after = if is_update { bytes.max(before) } else { bytes };
                 self.sizes.insert(place, after);
             }
+            // A check leaves the row as it is, at the price of a write.
+            None if action.condition_check().is_some() => {}
             None => drop(self.sizes.remove(&place)),
         }
         let larger = bytes.map_or(before, |(bytes, _)| bytes.max(before));
@@ -246,7 +248,7 @@ impl Model {
 }
 
 /// Table, key and bytes of what an action writes, and whether it adds to what is there; no bytes
-/// of a removal.
+/// of a removal or a check.
 fn sized(action: &TransactWriteItem) -> (String, String, Option<(usize, bool)>) {
     if let Some(put) = action.put() {
         let bytes = billed_bytes(&put.item);
@@ -263,9 +265,10 @@ fn sized(action: &TransactWriteItem) -> (String, String, Option<(usize, bool)>) 
         let bytes = billed_bytes(&update.key) + names + values;
         return (update.table_name.clone(), key_of(&update.key), Some((bytes, true)));
     }
-    let delete = action.delete();
-    let table = delete.map(|delete| delete.table_name.clone()).unwrap_or_default();
-    (table, delete.map(|delete| key_of(&delete.key)).unwrap_or_default(), None)
+    let deleted = action.delete().map(|it| (&it.table_name, &it.key));
+    let row = deleted.or_else(|| action.condition_check().map(|it| (&it.table_name, &it.key)));
+    let (table, key) = row.map(|(table, key)| (table.clone(), key_of(key))).unwrap_or_default();
+    (table, key, None)
 }
 
 /// The text of a row's key, or of both.

@@ -44,6 +44,8 @@ pub(crate) const REVISION: &str = "_rev";
 /// What an extreme takes of a transaction: a text of up to 1,023 bytes as it was read, the one that
 /// takes its place, and names.
 const EXTREME_BYTES: usize = 2_200;
+/// What a check of a value's row takes: its keys.
+const CHECK_BYTES: usize = 3_300;
 /// Reading a table at rest has no invocation's deadline.
 pub(crate) const NO_DEADLINE: Timestamp = Timestamp(i64::MAX);
 
@@ -107,10 +109,21 @@ impl Effect {
         }
     }
 
+    /// How many rows a transaction may have to check beside the one that it writes.
+    pub(crate) fn checks(&self) -> usize {
+        match self {
+            Self::Add(delta) => delta.checks,
+            Self::Put(_) | Self::Delete | Self::Count(_) => 0,
+        }
+    }
+
     /// About how much of a transaction's 4 MB it takes.
     pub(crate) fn bytes(&self) -> usize {
         match self {
-            Self::Add(delta) => 2_500 + 100 * delta.addends.len() + EXTREME_BYTES * delta.extremes,
+            Self::Add(delta) => {
+                let extremes = EXTREME_BYTES * delta.extremes + CHECK_BYTES * delta.checks;
+                2_500 + 100 * delta.addends.len() + extremes
+            }
             Self::Put(item) => item_bytes(item),
             Self::Delete => 2_500,
             Self::Count(_) => 6_000,
@@ -125,12 +138,19 @@ pub(crate) struct Delta {
     addends: Vec<(i64, BigDecimal)>,
     /// Columns of the view that show extremes.
     extremes: usize,
+    /// How many of them can go, so that the rows of the next values are checked.
+    checks: usize,
 }
 
 impl Delta {
     /// Nothing of so many aggregates, in a view with so many columns that show extremes.
     pub(crate) fn zero(aggregates: usize, extremes: usize) -> Self {
-        Self { rows: 0, addends: vec![(0, BigDecimal::default()); aggregates], extremes }
+        Self { rows: 0, addends: vec![(0, BigDecimal::default()); aggregates], extremes, checks: 0 }
+    }
+
+    /// Takes in that a value goes.
+    pub(crate) fn loses_value(&mut self) {
+        self.checks = self.extremes;
     }
 
     /// Takes one item's addends in, or out with `sign` -1.
@@ -155,6 +175,7 @@ impl Delta {
 
     fn merge(&mut self, other: &Self) {
         self.rows += other.rows;
+        self.checks = self.checks.max(other.checks);
         for ((count, sum), (more_count, more_sum)) in self.addends.iter_mut().zip(&other.addends) {
             *count += more_count;
             *sum += more_sum;

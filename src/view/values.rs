@@ -27,7 +27,9 @@ use crate::{
         rows::{RowKey, number, number_of, text, text_of},
     },
 };
-use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem, Update};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, ConditionCheck, Delete, Put, TransactWriteItem, Update,
+};
 use sha2::{Digest, Sha256};
 
 /// Behind the ledger table's name.
@@ -158,6 +160,18 @@ impl Partition {
             .set_expression_attribute_values(values);
         action.put(put.build().expect("table and item are set")).build()
     }
+}
+
+/// The part of a transaction that holds only if a value's row is there.
+pub(crate) fn is_there(table: &str, partition: &str, sort_key: &str) -> TransactWriteItem {
+    let check = ConditionCheck::builder()
+        .table_name(table)
+        .set_key(Some(key_item(partition, sort_key)))
+        .condition_expression("attribute_exists(#n)")
+        .expression_attribute_names("#n", ITEMS)
+        .build()
+        .expect("table, key and condition are set");
+    TransactWriteItem::builder().condition_check(check).build()
 }
 
 /// The keys of a value's row.

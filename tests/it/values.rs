@@ -319,6 +319,7 @@ fn rows_and_values_are_what_the_ledger_says_at_every_step() {
     for what in ["checked", "conflict", "lost", "next", "overtaken", "throttled"] {
         assert!(met.get(what).is_some_and(|times| *times > 20), "{what} in {met:?}");
     }
+    assert!(met.contains_key("half visible"), "{met:?}");
 }
 
 #[track_caller]

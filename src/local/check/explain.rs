@@ -55,7 +55,7 @@ impl Explained {
     pub fn of(view: &View, all: &[&View]) -> Self {
         let shares = |other: &&&View| other.from == view.from && other.key == view.key;
         let sharing: Vec<&View> = all.iter().filter(shares).copied().collect();
-        let most: usize = sharing.iter().map(|view| touched(view)[2]).sum();
+        let most: usize = sharing.iter().map(|view| touched(view)[2] + view.extremes()).sum();
         let items = match &view.key {
             Some(path) => format!("those that {path} names"),
             None => "by the key of the table; each record of a Kinesis stream".to_owned(),
@@ -160,7 +160,8 @@ impl fmt::Display for Explained {
                 "values",
                 format!(
                     "a row each, in one table beside the ledger; a change reads up to {reads} rows, \
-                     and {next} next values where the smallest or largest ones go"
+                     and {next} next values where the smallest or largest ones go, which the \
+                     transaction checks"
                 ),
             )?;
         }

@@ -171,6 +171,8 @@ fn the_plan_of_a_view_that_keeps_values_says_what_is_read_before() {
     let explained = Explained::of(views[0], &views);
     assert_eq!(explained.rows_per_change, [0, 1, 2 + 2 * 2]);
     assert_eq!(explained.reads_per_change, [2 + 2 * 2, 2]);
+    // And two checks of the next values.
+    assert_eq!(explained.actions_per_change, [1, 1 + 2 + 2 * 2 + 2]);
     let told = explained.to_string();
     assert!(told.contains("up to 6 where its group or its values are others"), "{told}");
     assert!(told.contains("a change reads up to 6 rows, and 2 next values"), "{told}");

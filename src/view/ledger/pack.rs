@@ -26,6 +26,8 @@ pub(super) struct Chunk {
     pub(super) changes: Vec<Change>,
     pub(super) effects: BTreeMap<RowId, Effect>,
     bytes: usize,
+    /// Rows that may have to be checked.
+    checks: usize,
 }
 
 impl Chunk {
@@ -42,36 +44,44 @@ impl Chunk {
     }
 
     fn actions(&self) -> usize {
-        self.changes.len() + self.effects.len()
+        self.changes.len() + self.effects.len() + self.checks
     }
 
     fn has_room<'r>(
         &self,
         changes: usize,
         bytes: usize,
-        rows: impl Iterator<Item = &'r RowId>,
+        rows: impl Iterator<Item = (&'r RowId, &'r Effect)>,
     ) -> bool {
+        let more = |(row, effect): (&RowId, &Effect)| match self.effects.get(row) {
+            Some(present) => effect.checks().saturating_sub(present.checks()),
+            None => 1 + effect.checks(),
+        };
         // Counting rows costs most, so it comes last.
         self.actions() + changes <= ACTIONS_MAX
             && self.bytes + bytes <= BYTES_MAX
-            && self.actions() + changes + rows.filter(|row| !self.effects.contains_key(row)).count()
-                <= ACTIONS_MAX
+            && self.actions() + changes + rows.map(more).sum::<usize>() <= ACTIONS_MAX
     }
 
     fn has_room_for(&self, change: &Change) -> bool {
-        self.has_room(1, bytes(change), change.effects.keys())
+        self.has_room(1, bytes(change), change.effects.iter())
     }
 
     fn has_room_for_all(&self, other: &Self) -> bool {
-        self.has_room(other.changes.len(), other.bytes, other.effects.keys())
+        self.has_room(other.changes.len(), other.bytes, other.effects.iter())
     }
 
     fn add(&mut self, change: Change) {
         self.bytes += bytes(&change);
         for (row, effect) in &change.effects {
             match self.effects.get_mut(row) {
-                Some(present) => present.merge(effect),
+                Some(present) => {
+                    self.checks -= present.checks();
+                    present.merge(effect);
+                    self.checks += present.checks();
+                }
                 None => {
+                    self.checks += effect.checks();
                     self.effects.insert(row.clone(), effect.clone());
                 }
             }
@@ -148,9 +158,14 @@ fn root(parents: &mut [usize], of: usize) -> usize {
 
 /// Cuts one cluster into as many transactions as it needs.
 fn cut(changes: Vec<Change>) -> Vec<Chunk> {
-    let all_rows: BTreeSet<&RowId> = changes.iter().flat_map(|it| it.effects.keys()).collect();
+    let mut all_rows: BTreeMap<&RowId, usize> = BTreeMap::new();
+    for (row, effect) in changes.iter().flat_map(|it| &it.effects) {
+        let checks = all_rows.entry(row).or_default();
+        *checks = effect.checks().max(*checks);
+    }
+    let all_rows = all_rows.values().map(|checks| 1 + checks).sum::<usize>();
     let all_bytes: usize = changes.iter().map(bytes).sum();
-    if changes.len() + all_rows.len() <= ACTIONS_MAX && all_bytes <= BYTES_MAX {
+    if changes.len() + all_rows <= ACTIONS_MAX && all_bytes <= BYTES_MAX {
         return vec![Chunk::of(changes)];
     }
     let mut cutter = Cutter::new(changes);
@@ -325,6 +340,26 @@ mod tests {
                 .collect();
             check(|| rows.iter().enumerate().map(|(at, rows)| change(at, rows.clone())).collect());
         }
+    }
+
+    #[test]
+    fn a_transaction_has_room_for_the_checks_of_extremes_that_go() {
+        // A change of each of 30 groups, of which every third loses a value of four extremes.
+        let changes = || {
+            let change = |at: usize| {
+                let mut delta = Delta::zero(0, 4);
+                if at.is_multiple_of(3) {
+                    delta.loses_value();
+                }
+                let row = RowId::new(0, format!("{:05}", at % 30));
+                let guard = Guard { item: Item::new(), revision_read: 0 };
+                Change { index: at, guard, effects: [(row, Effect::Add(delta))].into() }
+            };
+            (0..60).map(change).collect::<Vec<_>>()
+        };
+        // 60 guards, 30 rows and 40 checks.
+        let (count, _) = check(changes);
+        assert_eq!(count, 2);
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! - A value that comes can only be compared with the extreme that is there. So the extreme has to
 //!   be the one that was read; whoever changes it makes the transaction fail.
 //! - Where the extreme goes, the next one is read from the values that are left. Any transaction on
-//!   the group may have changed those, so the row's revision has to be the one that was read.
+//!   the group may have changed those, so the row's revision has to be the one that was read, and
+//!   the next value has to be there (`ledger/settle`).
 //!
 //! Two who do not touch an extreme do not hinder each other. What it gives up: two who take the
 //! extremes of one group, one of whom has to read again.

@@ -33,7 +33,7 @@ const COLUMNS: [(&str, &[Column]); 3] = [
 
 type Rows = Vec<Map<String, Value>>;
 
-fn scan(store: &Embedded, table: &str) -> Rows {
+pub(super) fn scan(store: &Embedded, table: &str) -> Rows {
     let request = json!({ "TableName": table }).to_string();
     let (status, answer) = store.answer("DynamoDB_20120810.Scan", request.as_bytes());
     if status != 200 {

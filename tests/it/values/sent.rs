@@ -1,8 +1,9 @@
 //! What is sent for a change: which rows it reads, which it writes, and under which conditions.
 
 use crate::{
-    reconcile::Shop,
+    reconcile::{Shop, number},
     support::{self, order},
+    verify::{is_found_and_mended, rows},
 };
 use aws_smithy_runtime_api::client::{
     http::{HttpConnector, HttpConnectorFuture},
@@ -59,8 +60,9 @@ impl Sent {
         let store = Embedded::open(None).unwrap();
         let sent = Self { store, requests: Arc::default(), instead: Arc::default() };
         let clock = Arc::new(changefold::clock::SystemClock);
-        let endpoint = support::local_endpoint(None);
+        let endpoint = support::local_endpoint(Some("http://embedded"));
         let store = Store::new(support::client_of(sent.clone()), &endpoint, clock, 1);
+        store.ensure_table("orders", &["pk"], None, support::FOREVER).await.unwrap();
         let function = support::function(text, &store, "a_").await;
         (sent, Shop { store, function })
     }
@@ -148,5 +150,64 @@ fn two_who_count_a_value_that_others_have_do_not_hinder_each_other() {
             let written = sent.iter().filter(|(it, _)| it == "TransactWriteItems");
             assert_eq!(written.count(), 1, "{sent:?}");
         }
+    });
+}
+
+/// Answers the next query of the values of amounts in `EU` with these: a transaction that has
+/// changed the group's row has not been shown in the values' rows yet.
+fn shows_once(sent: &Sent, amounts: &'static [&'static str]) {
+    let mut left = Some(amounts);
+    sent.answered_by(move |operation, body, _| {
+        let is_meant = operation == "Query" && body["TableName"] == "a_ledger-values";
+        let amounts = if is_meant { left.take()? } else { return None };
+        let row = |sort_key: &&str| {
+            json!({"pk": {"S": "ends~1#0#S2:EU"}, "sk": {"S": sort_key}, "n": {"N": "1"}})
+        };
+        let rows: Vec<Value> = amounts.iter().map(row).collect();
+        Some((200, json!({"Count": rows.len(), "Items": rows}).to_string()))
+    });
+}
+
+/// A shop with these amounts in `EU`, of the items from `O#1` on.
+async fn shop_of(amounts: &[&str]) -> (Sent, Shop) {
+    let (sent, shop) = Sent::shop(ENDS).await;
+    for (at, amount) in (1_u32..).zip(amounts) {
+        let key = format!("O#{at}");
+        shop.set(&key, Some(("EU", number(amount), "OPEN"))).await;
+        shop.deliver(order(100 + at, "INSERT", &key, Some(("EU", amount, "OPEN")))).await;
+    }
+    (sent, shop)
+}
+
+async fn remove(shop: &Shop, at: u32, key: &str) {
+    shop.set(key, None).await;
+    shop.deliver(order(at, "REMOVE", key, None)).await;
+}
+
+#[test]
+fn a_value_that_is_gone_and_still_shown_does_not_become_the_smallest() {
+    support::block_on(async {
+        let (sent, shop) = shop_of(&["1", "2", "3"]).await;
+        remove(&shop, 200, "O#2").await;
+        shows_once(&sent, &["N22011", "N22012"]);
+        remove(&shop, 201, "O#1").await;
+        assert_eq!(support::table(&shop.function.work().rows(0, 9).await.unwrap()), "EU 3 3 1");
+    });
+}
+
+/// The schedule that no condition can keep out: nobody can ask for a row that he does not know of.
+#[test]
+fn a_smallest_value_that_was_not_shown_yet_is_found_and_mended() {
+    support::block_on(async {
+        let (sent, shop) = shop_of(&["1", "2", "3", "1.5"]).await;
+        shows_once(&sent, &["N22011", "N22012"]);
+        remove(&shop, 201, "O#1").await;
+        let shown = || async { support::table(&shop.function.work().rows(0, 9).await.unwrap()) };
+        assert_eq!(shown().await, "EU 2 3 1");
+        let said = r#"{"_rows":"3","d":"1","hi":"3","lo":"#;
+        let items = "pk=O#2+pk=O#3+pk=O#4";
+        let told = format!(r#"group ends EU: {said}"1.5"}} {said}"2"}} {items}"#);
+        is_found_and_mended(&shop, &rows(), &[&told]).await;
+        assert_eq!(shown().await, "EU 1.5 3 1");
     });
 }

@@ -1,4 +1,7 @@
 //! Between the functions and their store: every call is a step, and some fail.
+//!
+//! A transaction is visible row by row: a query may still show rows of values that it has deleted,
+//! while the group's row is read as it left it.
 
 use super::checker;
 use crate::{backfill::world::World, support};
@@ -24,6 +27,8 @@ const VALUES: &str = "ledger-values";
 const THROTTLED: u32 = 40;
 const CONFLICT: u32 = 12;
 const LOST: u32 = 25;
+/// So many queries show what was deleted, where they meet it.
+const HALF_VISIBLE: u32 = 2;
 
 /// What a control breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +54,8 @@ pub(super) struct Wire {
 struct Seen {
     met: BTreeMap<&'static str, u64>,
     wrong: Option<String>,
+    /// Rows of values that were deleted, and may still be shown.
+    deleted: Vec<Value>,
 }
 
 impl fmt::Debug for Wire {
@@ -105,6 +112,10 @@ impl Wire {
         }
         let answer = match operation {
             "TransactWriteItems" => self.transact(target, body).await,
+            "Query" if self.broken.is_none() => {
+                let request: Value = serde_json::from_slice(body).unwrap();
+                self.half_visible(&request, self.store.answer(target, body))
+            }
             _ => self.store.answer(target, body),
         };
         if operation == "TransactWriteItems" && self.world.is_one_in(LOST) {
@@ -114,6 +125,31 @@ impl Wire {
         // What was read may be old by now.
         self.world.step().await;
         Ok(response(answer))
+    }
+
+    /// Shows rows that were deleted a moment ago, once at most.
+    fn half_visible(&self, request: &Value, (status, answer): (u16, String)) -> (u16, String) {
+        let deleted = std::mem::take(&mut self.seen.lock().unwrap().deleted);
+        if status != 200 || request["TableName"] != VALUES || !self.world.is_one_in(HALF_VISIBLE) {
+            return (status, answer);
+        }
+        let mut answer: Value = serde_json::from_str(&answer).unwrap();
+        let rows = answer["Items"].as_array_mut().unwrap();
+        let partition = &request["ExpressionAttributeValues"][":pk"];
+        let is_shown = |row: &Value| row["pk"] == *partition;
+        let more: Vec<Value> = deleted.into_iter().filter(is_shown).collect();
+        if !more.is_empty() {
+            self.count("half visible");
+        }
+        rows.extend(more);
+        let key = |row: &Value| row["sk"]["S"].as_str().unwrap().to_owned();
+        rows.sort_by_key(key);
+        rows.dedup_by_key(|row| key(row));
+        if request["ScanIndexForward"] == false {
+            rows.reverse();
+        }
+        rows.truncate(usize::try_from(request["Limit"].as_u64().unwrap()).unwrap());
+        (status, answer.to_string())
     }
 
     async fn transact(&self, target: &str, body: &[u8]) -> (u16, String) {
@@ -126,7 +162,16 @@ impl Wire {
             return (400, cancelled(&reasons));
         }
         let apart = self.tamper(&mut request);
+        let before = checker::scan(&self.store, VALUES);
         let (status, answer) = self.store.answer(target, request.to_string().as_bytes());
+        if status == 200 {
+            let after = checker::scan(&self.store, VALUES);
+            let is_deleted = |row: &&serde_json::Map<String, Value>| {
+                !after.iter().any(|it| (&it["pk"], &it["sk"]) == (&row["pk"], &row["sk"]))
+            };
+            let deleted = before.iter().filter(is_deleted).cloned().map(Value::Object);
+            self.seen.lock().unwrap().deleted.extend(deleted);
+        }
         if status == 200 && !apart.is_empty() {
             self.world.step().await;
             let request = json!({ "TransactItems": apart });
@@ -158,12 +203,14 @@ impl Wire {
                 groups.filter_map(|it| it.get_mut("Update")).for_each(unconditional);
             }
             Some(Broken::ValuesUnconditional) => {
+                actions.retain(|it| it.get("ConditionCheck").is_none());
                 let values = actions.iter_mut().filter(|it| is_of_value(it));
                 values.for_each(|it| {
                     it.as_object_mut().unwrap().values_mut().for_each(unconditional);
                 });
             }
             Some(Broken::ValuesApart) => {
+                actions.retain(|it| it.get("ConditionCheck").is_none());
                 let all = std::mem::take(actions);
                 let (mut apart, within): (Vec<_>, Vec<_>) = all.into_iter().partition(is_of_value);
                 *actions = within;
