@@ -180,8 +180,7 @@ impl Walk<'_> {
             return;
         }
         pass.add(place, &at, (&key, items, By::Row));
-        if let (0, Some(value), Some(group)) = (place.looks, key.value(), pass.groups.get_mut(&at))
-        {
+        if let (Some(value), Some(group)) = (key.value(), pass.groups.get_mut(&at)) {
             group.expected.count_different(groups, key.keeper, &value);
         }
     }
@@ -323,11 +322,12 @@ impl Walk<'_> {
         for (at, mut group) in std::mem::take(&mut pass.groups) {
             let now = rows.get(&(group.view, group.key.clone()));
             let is_cut = group.held.take_cut();
-            if is_cut && is_alone {
+            let is_still = group.is_still(now.map(|(row, _)| row));
+            if is_cut && is_alone && is_still {
                 self.cannot(self.too_many(&group));
                 continue;
             }
-            let is_same = !is_cut && group.is_still(now.map(|(row, _)| row));
+            let is_same = !is_cut && is_still;
             if is_same && self.mode == Mode::Repair {
                 let definition = &self.views.definitions[group.view];
                 let revision = group.revision.unwrap_or(0) + 1;

@@ -3,7 +3,8 @@
 //! At a glance the values of a group are one number: the sum of a hash of each, as often as an
 //! item has it. It is the same by the rows and by the ledger if both have the same values, and a
 //! cursor stays small however many there are. Where it differs, the next look takes the values one
-//! by one. They belong to the revision of their group's row, for they change with it alone.
+//! by one, and that number as well: it decides about a group that has more of them than there is
+//! room for. They belong to the revision of their group's row, for they change with it alone.
 //!
 //! What it gives up: a group that differs and has more than [`VALUES_MAX`] values is told of and
 //! not mended. Two sums that are equal by chance, of which there is one in 2^64.
@@ -39,7 +40,7 @@ const MENDED_AT_ONCE: usize = 99;
 /// The values of a group, by their rows and by the ledger.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Held {
-    /// Sums of hashes, at a glance.
+    /// Sums of hashes.
     prints: (u64, u64),
     /// How many items have each value, at a look; the key is the keeper and the value's text.
     counts: BTreeMap<String, (Count, Count)>,
@@ -109,15 +110,13 @@ impl Held {
         (key, items, by): (&ValueKey, Count, By),
         room: Option<&mut Room>,
     ) {
-        let Some(room) = room else {
-            let print = match by {
-                By::Row => &mut self.prints.0,
-                By::Ledger => &mut self.prints.1,
-            };
-            // What is not a number is as many as no group has items.
-            *print = print.wrapping_add(hash(key).wrapping_mul(items.unwrap_or(u64::MAX)));
-            return;
+        let print = match by {
+            By::Row => &mut self.prints.0,
+            By::Ledger => &mut self.prints.1,
         };
+        // What is not a number is as many as no group has items.
+        *print = print.wrapping_add(hash(key).wrapping_mul(items.unwrap_or(u64::MAX)));
+        let Some(room) = room else { return };
         let name = format!("{} {}", key.keeper, key.sort_key);
         if self.is_cut || !self.counts.contains_key(&name) && !room.take(&name) {
             self.is_cut = true;
@@ -132,8 +131,7 @@ impl Held {
     }
 
     pub(super) fn is_equal(&self) -> bool {
-        !self.is_cut
-            && self.prints.0 == self.prints.1
+        self.prints.0 == self.prints.1
             && self.counts.values().all(|(found, expected)| found == expected)
     }
 
@@ -166,8 +164,12 @@ impl Held {
         )
     }
 
-    /// Makes the sums say how many values are different by the ledger.
+    /// Makes the sums say how many values are different by the ledger. Where there was no room for
+    /// the values, what their rows say stays: it is the same if the values are equal.
     pub(super) fn recount(&self, groups: &Groups, sums: &mut Sums) {
+        if self.is_cut {
+            return;
+        }
         sums.forget_different(groups);
         let there = self.counts.iter().filter(|(_, (_, expected))| *expected != Some(0));
         for (key, value) in there.filter_map(|(name, _)| value_of(name)) {
@@ -286,5 +288,26 @@ impl Walk<'_> {
             .expression_attribute_values(":one", number(1));
         let update = update.build().expect("table, key and expression are set");
         TransactWriteItem::builder().update(update).build()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_with_more_values_than_there_is_room_for_is_equal_or_not() {
+        let mut room = Room::default();
+        let mut held = Held::default();
+        for by in [By::Row, By::Ledger] {
+            for at in 0..=VALUES_MAX {
+                let key = ValueKey { keeper: 0, sort_key: format!("S{at}") };
+                held.add((&key, Some(2), by), Some(&mut room));
+            }
+        }
+        assert!(held.is_cut() && held.is_equal());
+        let key = ValueKey { keeper: 0, sort_key: "S7".to_owned() };
+        held.add((&key, Some(1), By::Ledger), Some(&mut room));
+        assert!(!held.is_equal());
     }
 }
