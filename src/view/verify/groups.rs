@@ -14,7 +14,7 @@ use super::{
     look::readable,
     projections::unregistered,
     unanswered,
-    values::{By, Room, VALUES_MAX, ValueRow},
+    values::{By, Cut, Room, VALUES_MAX, ValueRow},
 };
 use crate::{
     operation::{
@@ -207,12 +207,13 @@ impl Walk<'_> {
         pass.room = Room::default();
         let mut rows = self.rows_of(pass).await?;
         for group in pass.groups.values_mut() {
-            let aggregates = group.expected.aggregates();
+            let (aggregates, looks) = (group.expected.aggregates(), group.looks);
             let row = rows.remove(&(group.view, group.key.clone()));
             *group = match row.map(|(row, _)| row) {
                 Some(row) => Group::of(group.view, aggregates, row),
                 None => Group::without_row(group.view, group.key.clone(), aggregates),
             };
+            group.looks = looks;
         }
         Ok(())
     }
@@ -318,16 +319,19 @@ impl Walk<'_> {
             return Ok(());
         }
         let rows = self.rows_of(pass).await?;
-        let is_alone = pass.groups.len() == 1;
         for (at, mut group) in std::mem::take(&mut pass.groups) {
             let now = rows.get(&(group.view, group.key.clone()));
-            let is_cut = group.held.take_cut();
+            let cut = group.held.cut();
+            if cut == Cut::ForOthers {
+                pass.groups.insert(at, group);
+                continue;
+            }
             let is_still = group.is_still(now.map(|(row, _)| row));
-            if is_cut && is_alone && is_still {
+            if cut == Cut::TooMany && is_still {
                 self.cannot(self.too_many(&group));
                 continue;
             }
-            let is_same = !is_cut && is_still;
+            let is_same = cut == Cut::No && is_still;
             if is_same && self.mode == Mode::Repair {
                 let definition = &self.views.definitions[group.view];
                 let revision = group.revision.unwrap_or(0) + 1;
@@ -343,7 +347,8 @@ impl Walk<'_> {
                 self.tell(self.drift(&group));
                 continue;
             }
-            if place.looks >= LOOKS_MAX {
+            group.looks += 1;
+            if group.looks >= LOOKS_MAX {
                 self.told.undecided.push(NotDone {
                     key: format!(
                         "{} {}",

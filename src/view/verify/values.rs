@@ -6,6 +6,10 @@
 //! by one, and that number as well: it decides about a group that has more of them than there is
 //! room for. They belong to the revision of their group's row, for they change with it alone.
 //!
+//! Groups that differ share the room for values. Where it is full, the last group by its hash gives
+//! up what it has and is looked at again when the ones before it are done. So the first one is
+//! always looked at as a whole.
+//!
 //! What it gives up: a group that differs and has more than [`VALUES_MAX`] values is told of and
 //! not mended. Two sums that are equal by chance, of which there is one in 2^64.
 
@@ -44,8 +48,20 @@ pub(super) struct Held {
     prints: (u64, u64),
     /// How many items have each value, at a look; the key is the keeper and the value's text.
     counts: BTreeMap<String, (Count, Count)>,
-    /// Whether there was no room for them.
-    is_cut: bool,
+    /// Whether there was room for them.
+    cut: Cut,
+}
+
+/// Why the values of a group are not looked at one by one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Cut {
+    /// They are.
+    #[default]
+    No,
+    /// Other groups have the room.
+    ForOthers,
+    /// They are more than there is room for.
+    TooMany,
 }
 
 /// Room for the values of groups that differ.
@@ -68,6 +84,11 @@ impl Room {
         let Some((values, bytes)) = self.values.checked_sub(1).zip(left) else { return false };
         (self.values, self.bytes) = (values, bytes);
         true
+    }
+
+    fn give_back(&mut self, held: &Held) {
+        self.values += held.counts.len();
+        self.bytes += held.bytes();
     }
 
     /// Takes the room of what another call has looked at.
@@ -104,23 +125,28 @@ impl Held {
         *self == Self::default()
     }
 
-    /// Takes in that so many items have a value; at a look, if there is room.
-    pub(super) fn add(
-        &mut self,
-        (key, items, by): (&ValueKey, Count, By),
-        room: Option<&mut Room>,
-    ) {
+    /// Takes in that so many items have a value, at a glance.
+    pub(super) fn glance(&mut self, (key, items, by): (&ValueKey, Count, By)) {
         let print = match by {
             By::Row => &mut self.prints.0,
             By::Ledger => &mut self.prints.1,
         };
         // What is not a number is as many as no group has items.
         *print = print.wrapping_add(hash(key).wrapping_mul(items.unwrap_or(u64::MAX)));
-        let Some(room) = room else { return };
+    }
+
+    /// Takes in that so many items have a value, by itself; false if there is no room for it.
+    pub(super) fn look(
+        &mut self,
+        (key, items, by): (&ValueKey, Count, By),
+        room: &mut Room,
+    ) -> bool {
+        if self.cut != Cut::No {
+            return true;
+        }
         let name = format!("{} {}", key.keeper, key.sort_key);
-        if self.is_cut || !self.counts.contains_key(&name) && !room.take(&name) {
-            self.is_cut = true;
-            return;
+        if !self.counts.contains_key(&name) && !room.take(&name) {
+            return false;
         }
         let counts = self.counts.entry(name).or_insert((Some(0), Some(0)));
         let count = match by {
@@ -128,24 +154,27 @@ impl Held {
             By::Ledger => &mut counts.1,
         };
         *count = count.zip(items).map(|(count, items)| count + items);
+        true
+    }
+
+    /// Gives up the values that were looked at, and their room.
+    pub(super) fn give_up(&mut self, cut: Cut, room: &mut Room) {
+        room.give_back(self);
+        self.counts.clear();
+        self.cut = cut;
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        !self.counts.is_empty()
+    }
+
+    pub(super) const fn cut(&self) -> Cut {
+        self.cut
     }
 
     pub(super) fn is_equal(&self) -> bool {
         self.prints.0 == self.prints.1
             && self.counts.values().all(|(found, expected)| found == expected)
-    }
-
-    #[cfg(test)]
-    pub(super) const fn is_cut(&self) -> bool {
-        self.is_cut
-    }
-
-    /// Whether it did not find room; gives up that which it had.
-    pub(super) fn take_cut(&mut self) -> bool {
-        if self.is_cut {
-            self.counts.clear();
-        }
-        self.is_cut
     }
 
     /// What the values take in an answer.
@@ -167,7 +196,7 @@ impl Held {
     /// Makes the sums say how many values are different by the ledger. Where there was no room for
     /// the values, what their rows say stays: it is the same if the values are equal.
     pub(super) fn recount(&self, groups: &Groups, sums: &mut Sums) {
-        if self.is_cut {
+        if self.cut != Cut::No {
             return;
         }
         sums.forget_different(groups);
@@ -288,26 +317,5 @@ impl Walk<'_> {
             .expression_attribute_values(":one", number(1));
         let update = update.build().expect("table, key and expression are set");
         TransactWriteItem::builder().update(update).build()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_group_with_more_values_than_there_is_room_for_is_equal_or_not() {
-        let mut room = Room::default();
-        let mut held = Held::default();
-        for by in [By::Row, By::Ledger] {
-            for at in 0..=VALUES_MAX {
-                let key = ValueKey { keeper: 0, sort_key: format!("S{at}") };
-                held.add((&key, Some(2), by), Some(&mut room));
-            }
-        }
-        assert!(held.is_cut() && held.is_equal());
-        let key = ValueKey { keeper: 0, sort_key: "S7".to_owned() };
-        held.add((&key, Some(1), By::Ledger), Some(&mut room));
-        assert!(!held.is_equal());
     }
 }

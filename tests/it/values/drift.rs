@@ -123,6 +123,25 @@ fn values_of_a_group_that_is_not_there_are_deleted() {
     });
 }
 
+/// The room for values of groups that differ is that of one cursor.
+#[test]
+fn groups_that_have_more_values_together_than_there_is_room_for_are_mended() {
+    support::block_on(async {
+        let shop = shop(5).await;
+        let groups = ["S4:APAC", "S5:LATAM"];
+        for group in groups {
+            for at in 0..800 {
+                let value = format!("S{at:03}{}", "x".repeat(1_000));
+                set_value(&shop, group, &value, Some("1")).await;
+            }
+        }
+        let none = r#"{"_n_s":"0","_rows":"0","_values":"0","d":"0","s":"0"}"#;
+        let told = ["APAC", "LATAM"].map(|it| format!(r#"group ends {it}: {none} "no row" "#));
+        is_found_and_mended(&shop, &rows(), &[&told[0], &told[1]]).await;
+        check(&shop, WHOLE).await;
+    });
+}
+
 #[test]
 fn an_item_that_is_reconciled_takes_its_value_along() {
     support::block_on(async {
