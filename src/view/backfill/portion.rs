@@ -25,8 +25,10 @@ use crate::{
         ledger::{Basis, Candidate, Fate, ledger_unread},
         reconcile::{is_of_one_item, refused},
         rows::{Stored, item_bytes},
+        scalar::encode_value,
         served::Served,
         source_table::{Found, SourceTable},
+        total::Addend,
     },
 };
 use std::{collections::VecDeque, time::Duration};
@@ -403,17 +405,38 @@ pub(super) fn stopped_by(state: RunState) -> Option<Stopped> {
 /// What an item costs to be written at most: two units for a ledger row and for each row that
 /// it touches, for each KB.
 fn write_units(candidate: &Candidate) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "an item has at most 400 KB")]
-    let kilobytes = |bytes: usize| bytes.div_ceil(1_024).max(1) as f64;
     let rows = candidate.contributions.values().map(|stored| match stored {
         Stored::Row => 0.0,
-        // The group, and a row for each value.
-        #[expect(clippy::cast_precision_loss, reason = "a view has at most 100 columns")]
-        Stored::Group { addends, .. } => {
-            1.0 + addends.iter().filter(|addend| addend.value.is_some()).count() as f64
-        }
+        Stored::Group { key, addends } => 1.0 + kilobytes_of_values(key, addends),
     });
     let projected = candidate.projected.values().map(|row| kilobytes(item_bytes(row)));
     let guard = kilobytes(300 + candidate.pk.len() + candidate.key.len());
     2.0 * (guard + rows.chain(projected).sum::<f64>())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an item has at most 400 KB")]
+fn kilobytes(bytes: usize) -> f64 {
+    bytes.div_ceil(1_024).max(1) as f64
+}
+
+/// A row for each value that is kept, with the key of the group and the value in its keys.
+fn kilobytes_of_values(key: &str, addends: &[Addend]) -> f64 {
+    let values = addends.iter().filter_map(|addend| addend.value.as_ref());
+    values.map(|value| kilobytes(300 + key.len() + encode_value(value).len())).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::scalar::Scalar;
+
+    #[test]
+    fn values_are_reckoned_with_their_keys() {
+        let addend =
+            |text: &str| Addend { value: Some(Scalar::Text(text.to_owned())), ..Addend::default() };
+        let addends = [Addend::default(), addend("a"), addend(&"x".repeat(1_000))];
+        assert!((kilobytes_of_values("S1:a", &addends) - 3.0).abs() < 0.1);
+        let long = "k".repeat(2_000);
+        assert!((kilobytes_of_values(&long, &addends) - 7.0).abs() < 0.1);
+    }
 }

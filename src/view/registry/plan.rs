@@ -201,9 +201,9 @@ impl Registered {
     }
 
     /// Whether rows of values may be kept of it; no if its text is not known, for those that wrote
-    /// none kept none.
+    /// none kept none. A text that cannot be read is of another version, which may have.
     pub(crate) fn keeps_values(&self) -> bool {
-        self.view().is_some_and(|view| view.keeps_values())
+        self.sql.is_some() && self.view().is_none_or(|view| view.keeps_values())
     }
 
     fn view(&self) -> Option<View> {
@@ -289,5 +289,22 @@ async fn has_items(
         if from.is_none() {
             return Ok(false);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_cannot_be_read_may_be_of_a_view_that_keeps_values() {
+        for (columns, keeps) in
+            [("min(x) AS lo", true), ("count(*) AS n", false), ("newest(x) AS it", true)]
+        {
+            let sql = format!("CREATE MATERIALIZED VIEW v AS SELECT {columns} FROM t");
+            let known = Registered { sql: Some(sql), ..Registered::default() };
+            assert_eq!(known.keeps_values(), keeps, "{columns}");
+        }
+        assert!(!Registered::default().keeps_values());
     }
 }

@@ -16,7 +16,7 @@ use crate::{
         rows::{RowKey, text, text_of},
     },
     view::{
-        definition::View,
+        definition::{Shape, View},
         ledger::{Basis, Candidate, Known},
         rows::{self, ROW_KEY, Stored},
         scalar::decode_key,
@@ -252,8 +252,13 @@ fn other_aggregates<'v>(
     else {
         return Vec::new();
     };
+    let Shape::Groups(groups) = &view.shape else { return Vec::new() };
     let columns = rows::aggregate_columns(view).into_iter();
-    let differs = columns.filter(|(_, _, at)| addends.get(*at) != others.get(*at));
+    let differs = columns.filter(|(_, _, at)| {
+        // What an item has for several aggregates stands with one of them.
+        let at = groups.values_of(*at).unwrap_or(*at);
+        addends.get(at) != others.get(at)
+    });
     differs.map(|(name, _, _)| name).collect()
 }
 
@@ -266,4 +271,30 @@ pub(super) fn readable(key: &str) -> String {
 fn image_of(found: &Found) -> String {
     let image = found.item.as_ref().and_then(item_to_json).map(|it| it.to_string());
     hex(&Sha256::digest(image.unwrap_or_default())[..12])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::{scalar::Scalar, sql, total::Addend};
+
+    #[test]
+    fn all_aggregates_of_a_value_are_told() {
+        let text = "CREATE MATERIALIZED VIEW v AS
+            SELECT a, count(*) AS n, min(x) AS lo, max(x) AS hi, count(DISTINCT x) AS d,
+              max(y) AS last FROM t GROUP BY a";
+        let view = sql::parse(text).unwrap().remove(0);
+        let stored = |x: i64| {
+            let value = |value: i64| Addend {
+                value: Some(Scalar::Number(value.into())),
+                ..Addend::default()
+            };
+            let none = Addend::default;
+            let addends = vec![none(), value(x), none(), none(), value(7)];
+            Stored::Group { key: "S1:a".to_owned(), addends }
+        };
+        let (one, other) = (stored(1), stored(2));
+        assert_eq!(other_aggregates(&view, Some(&one), Some(&other)), ["lo", "hi", "d"]);
+        assert!(other_aggregates(&view, Some(&one), Some(&one)).is_empty());
+    }
 }
