@@ -6,7 +6,11 @@
 //! in memory, as many as their table would have rows. Separate because nothing that is deployed
 //! asks for it.
 
-use super::{Basis, Candidate, Chunk, Entry, Known, Ledger, pack::pack, settle::Changed};
+use super::{
+    Basis, Candidate, Chunk, Entry, Known, Ledger,
+    pack::{pack, waves},
+    settle::Changed,
+};
 use crate::{
     store::{BATCH_GET_KEYS_MAX, Item, StoreError, rows::RowKey},
     view::{
@@ -71,7 +75,9 @@ impl Ledger<'_> {
                 known.entries.insert(pk, entry);
             }
         }
-        pack(changes).iter().map(|chunk| self.modelled(chunk, values)).collect()
+        // In the order in which those that share a row run.
+        let chunks = waves(pack(changes)).into_iter().flatten();
+        chunks.map(|chunk| self.modelled(&chunk, values)).collect()
     }
 
     /// A transaction, and what is read for it; the values are as it leaves them.
