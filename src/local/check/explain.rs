@@ -156,14 +156,15 @@ impl fmt::Display for Explained {
             },
         )?;
         if reads > 0 {
-            line(
-                "values",
-                format!(
-                    "a row each, in one table beside the ledger; a change reads up to {reads} rows, \
-                     and {next} next values where the smallest or largest ones go, which the \
+            let next = match next {
+                0 => String::new(),
+                _ => format!(
+                    ", and {next} next values where the smallest or largest ones go, which the \
                      transaction checks"
                 ),
-            )?;
+            };
+            let place = "a row each, in one table beside the ledger";
+            line("values", format!("{place}; a change reads up to {reads} rows{next}"))?;
         }
         line("ledger row", format!("shared by {}", self.shares_ledger_with.join(", ")))?;
         let [alone, all] = self.actions_per_change;

@@ -399,7 +399,8 @@ impl Walk<'_> {
             code: "TooManyValues".to_owned(),
             reason: format!(
                 "its row or its values differ from the ledger, and with more than {VALUES_MAX} \
-                 values, or fewer long ones, it cannot be mended in place: build another generation of the view"
+                 values, or fewer long ones, it cannot be mended in place: build another \
+                 generation of the view"
             ),
         }
     }
