@@ -74,16 +74,13 @@ impl Chunk {
     fn add(&mut self, change: Change) {
         self.bytes += bytes(&change);
         for (row, effect) in &change.effects {
-            match self.effects.get_mut(row) {
-                Some(present) => {
-                    self.checks -= present.checks();
-                    present.merge(effect);
-                    self.checks += present.checks();
-                }
-                None => {
-                    self.checks += effect.checks();
-                    self.effects.insert(row.clone(), effect.clone());
-                }
+            if let Some(present) = self.effects.get_mut(row) {
+                self.checks -= present.checks();
+                present.merge(effect);
+                self.checks += present.checks();
+            } else {
+                self.checks += effect.checks();
+                self.effects.insert(row.clone(), effect.clone());
             }
         }
         self.changes.push(change);
