@@ -66,6 +66,9 @@ const COLUMNS_MAX: usize = 100;
 /// Room in a ledger row of at most 400 KB for the record of a quarantined item. A larger change
 /// of a table is not kept, the table has the item; a larger stream record is not acknowledged.
 const RECORD_BYTES_MAX: usize = 300_000;
+/// Room in a ledger row for what the elements of an item's lists add to groups: it is there twice
+/// while the item changes in several transactions.
+const ELEMENTS_BYTES_MAX: usize = 75_000;
 /// How long a ledger row outlives the stream's retention: late duplicates end with it.
 const LEDGER_SLACK_S: i64 = 86_400;
 /// What is served has changed since it was read: it has to be read again, and nothing was done.

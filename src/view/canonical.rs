@@ -5,7 +5,7 @@
 
 mod expression;
 
-use crate::view::definition::{Aggregate, Function, Groups, Output, Path, Shape, View};
+use crate::view::definition::{Aggregate, Function, Groups, Output, Path, Shape, Unnest, View};
 use std::fmt;
 
 impl fmt::Display for View {
@@ -29,6 +29,9 @@ impl fmt::Display for View {
             })?,
         }
         write!(f, " FROM {}", Name(&self.from))?;
+        if let Some(Unnest { list, element }) = &self.unnest {
+            write!(f, ", unnest({list}) AS {}", Name(element))?;
+        }
         if let Some(filter) = &self.filter {
             write!(f, " WHERE {filter}")?;
         }

@@ -38,6 +38,8 @@ pub struct View {
     pub from: String,
     /// Where a Kinesis record carries the key of its item; without it every record is an item.
     pub key: Option<Path>,
+    /// The list of each item whose elements it reads one by one, if it reads those.
+    pub unnest: Option<Unnest>,
     /// How long the stream keeps its records.
     pub retention_hours: u32,
     /// What a value that is summed or averaged must fit.
@@ -46,6 +48,15 @@ pub struct View {
     pub filter: Option<Expression>,
     /// What the view shows of the items it keeps.
     pub shape: Shape,
+}
+
+/// `FROM source, unnest(list) AS element`: a row for each element of an item's list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unnest {
+    /// Where the list is in the item.
+    pub list: Path,
+    /// What an element is called: a path that begins so leads into the element.
+    pub element: String,
 }
 
 /// The two kinds of view.
@@ -269,6 +280,12 @@ impl View {
         2 * (1 + self.values_of_item()) + self.extremes()
     }
 
+    /// Whether a path leads into the element of a list and not into the item.
+    #[must_use]
+    pub fn is_of_element(&self, path: &Path) -> bool {
+        self.unnest.as_ref().is_some_and(|unnest| unnest.element == path.first())
+    }
+
     /// The names of the output columns, in SELECT order.
     #[must_use]
     pub fn columns(&self) -> Vec<&str> {
@@ -283,33 +300,35 @@ impl View {
     /// The top-level attributes of an item that the view looks at, its source key included.
     #[must_use]
     pub fn attributes(&self) -> BTreeSet<&str> {
-        let mut found: BTreeSet<&str> = self.key.iter().map(Path::first).collect();
-        for expression in self.expressions() {
-            expression.visit_paths(&mut |path| {
-                found.insert(path.first());
-            });
-        }
-        found
+        self.paths().into_iter().map(Path::first).collect()
     }
 
-    /// Calls `visit` with every path that the view looks at, its source key included.
-    pub fn visit_paths(&self, visit: &mut impl FnMut(&Path)) {
-        self.key.iter().for_each(&mut *visit);
+    /// The paths into an item that the view looks at, its source key and its list included.
+    #[must_use]
+    pub fn paths(&self) -> Vec<&Path> {
+        let of_list = self.unnest.as_ref().map(|unnest| &unnest.list);
+        let mut paths: Vec<&Path> = self.key.iter().chain(of_list).collect();
         for expression in self.expressions() {
-            expression.visit_paths(visit);
+            expression.visit_paths(&mut |path| {
+                if !self.is_of_element(path) {
+                    paths.push(path);
+                }
+            });
         }
+        paths
     }
 
     /// Whether it has expressions or aggregates that the first release did not have.
     pub(super) fn has_newer_expressions(&self) -> bool {
-        let is_newer = |one: &Aggregate| {
+        let is_newer_function = |one: &Aggregate| {
             !matches!(one.function, Function::Count | Function::Sum | Function::Avg)
         };
         let has_newer_aggregates = match &self.shape {
-            Shape::Groups(groups) => groups.aggregates.iter().any(is_newer),
+            Shape::Groups(groups) => groups.aggregates.iter().any(is_newer_function),
             Shape::Rows(_) => false,
         };
-        has_newer_aggregates || self.expressions().into_iter().any(Expression::is_newer)
+        let is_newer = has_newer_aggregates || self.unnest.is_some();
+        is_newer || self.expressions().into_iter().any(Expression::is_newer)
     }
 
     fn expressions(&self) -> Vec<&Expression> {

@@ -31,6 +31,7 @@ use crate::{
     },
 };
 use bigdecimal::BigDecimal;
+pub use collection::ELEMENTS_MAX;
 use std::{borrow::Cow, cmp::Ordering};
 
 /// The longest row key, in bytes, that `DynamoDB` takes as a partition key.
@@ -55,13 +56,17 @@ pub enum Contribution {
     Nothing,
     /// Its row in a projection, in SELECT order.
     Row(Vec<Scalar>),
-    /// What it adds to its group; every such item also adds 1 to the group's hidden count.
-    Group {
-        /// The GROUP BY values; empty without GROUP BY.
-        key: Vec<Scalar>,
-        /// One addend per aggregate of the definition, in its order.
-        addends: Vec<Addend>,
-    },
+    /// What it adds to groups: one addition, or one for each element of its list, and never none.
+    Groups(Vec<Addition>),
+}
+
+/// What an item, or an element of its list, adds to a group; and 1 to the group's hidden count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addition {
+    /// The GROUP BY values; empty without GROUP BY.
+    pub key: Vec<Scalar>,
+    /// One addend per aggregate of the definition, in its order.
+    pub addends: Vec<Addend>,
 }
 
 /// Why a view cannot take an item. Holds names and types, never values.
@@ -92,27 +97,38 @@ impl Poison {
 /// A value has a type or a size the view cannot use; the first one met, in evaluation order.
 pub fn evaluate(view: &View, item: &Value<'_>) -> Result<Contribution, Poison> {
     let item = Item::new(item)?;
-    if let Some(filter) = &view.filter
-        && item.truth(filter)? != Some(true)
-    {
+    let Some(unnest) = &view.unnest else { return item.contribution(view) };
+    // An item that is no row whatever its elements are may have anything in place of its list.
+    for condition in conditions_on_item(view) {
+        if item.truth(condition)? != Some(true) {
+            return Ok(Contribution::Nothing);
+        }
+    }
+    let mut additions = Vec::new();
+    for element in &*item.elements(&unnest.list)? {
+        let row = Item { element: Some((&unnest.element, element)), ..item };
+        if let Contribution::Groups(more) = row.contribution(view)? {
+            additions.extend(more);
+        }
+    }
+    if additions.is_empty() {
         return Ok(Contribution::Nothing);
     }
-    match &view.shape {
-        Shape::Rows(columns) => {
-            let row = columns.iter().map(|column| item.scalar(&column.expression));
-            Ok(Contribution::Row(row.collect::<Result<_, _>>()?))
-        }
-        Shape::Groups(groups) => {
-            let key = item.group_key(groups)?;
-            let addends = groups.aggregates.iter().map(|one| item.addend(one, view.decimal));
-            let mut addends = addends.collect::<Result<Vec<_>, _>>()?;
-            for (at, addend) in addends.iter_mut().enumerate() {
-                // Those of one argument share its value, and the first of them has it.
-                addend.value.take_if(|_| groups.values_of(at) != Some(at));
-            }
-            Ok(Contribution::Group { key, addends })
-        }
-    }
+    Ok(Contribution::Groups(additions))
+}
+
+/// The conditions at the beginning of WHERE that ask nothing of an element.
+fn conditions_on_item(view: &View) -> impl Iterator<Item = &Expression> {
+    let conditions = match &view.filter {
+        None => &[],
+        Some(Expression::And(parts)) => parts.as_slice(),
+        Some(other) => std::slice::from_ref(other),
+    };
+    conditions.iter().take_while(|condition| {
+        let mut is_on_item = true;
+        condition.visit_paths(&mut |path| is_on_item &= !view.is_of_element(path));
+        is_on_item
+    })
 }
 
 /// The value at a path, as [`evaluate`] sees it: NULL where it is missing.
@@ -185,26 +201,58 @@ fn operand_of<'v>(
     }
 }
 
-/// One item under evaluation.
-struct Item<'v>(&'v [(Cow<'v, str>, Value<'v>)]);
+/// One item under evaluation, and the element of its list with the element's name.
+#[derive(Clone, Copy)]
+struct Item<'v> {
+    members: &'v [(Cow<'v, str>, Value<'v>)],
+    element: Option<(&'v str, &'v Value<'v>)>,
+}
 
 impl<'v> Item<'v> {
     fn new(item: &'v Value<'v>) -> Result<Self, Poison> {
         match item {
-            Value::Map(members) => Ok(Self(members)),
+            Value::Map(members) => Ok(Self { members, element: None }),
             other => Err(Poison::new("(item)", "M", type_name(other))),
+        }
+    }
+
+    /// What the row adds or shows, where WHERE is TRUE for it.
+    fn contribution(&self, view: &View) -> Result<Contribution, Poison> {
+        if let Some(filter) = &view.filter
+            && self.truth(filter)? != Some(true)
+        {
+            return Ok(Contribution::Nothing);
+        }
+        match &view.shape {
+            Shape::Rows(columns) => {
+                let row = columns.iter().map(|column| self.scalar(&column.expression));
+                Ok(Contribution::Row(row.collect::<Result<_, _>>()?))
+            }
+            Shape::Groups(groups) => {
+                let key = self.group_key(groups)?;
+                let addends = groups.aggregates.iter().map(|one| self.addend(one, view.decimal));
+                let mut addends = addends.collect::<Result<Vec<_>, _>>()?;
+                for (at, addend) in addends.iter_mut().enumerate() {
+                    // Those of one argument share its value, and the first of them has it.
+                    addend.value.take_if(|_| groups.values_of(at) != Some(at));
+                }
+                Ok(Contribution::Groups(vec![Addition { key, addends }]))
+            }
         }
     }
 
     /// The value at a path; `None` is NULL: missing, or null anywhere on the way.
     fn find(&self, path: &Path) -> Result<Option<&'v Value<'v>>, Poison> {
-        let mut members = self.0;
+        let mut members = self.members;
         let mut parts = path.parts().iter().enumerate().peekable();
         while let Some((index, part)) = parts.next() {
+            let element = self.element.filter(|(name, _)| index == 0 && name == part);
             // The last of equal names wins, as in `event::Value`.
-            let value = match members.iter().rev().find(|(name, _)| name == part) {
-                None | Some((_, Value::Null)) => return Ok(None),
-                Some((_, value)) => value,
+            let of_item = || members.iter().rev().find(|(name, _)| name == part);
+            let value = element.map(|(_, value)| value);
+            let value = match value.or_else(|| of_item().map(|(_, value)| value)) {
+                None | Some(Value::Null) => return Ok(None),
+                Some(value) => value,
             };
             if parts.peek().is_none() {
                 return Ok(Some(value));

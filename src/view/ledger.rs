@@ -13,6 +13,7 @@
 //!
 //! It gives up write capacity: two units for the ledger row of every changed item.
 
+mod difference;
 mod entry;
 pub(crate) mod fence;
 #[cfg(feature = "local")]
@@ -23,6 +24,7 @@ mod settle;
 pub(crate) use entry::{Entry, GONE};
 
 use crate::{
+    backoff::REPLY_MS,
     call::Halt,
     record::Timestamp,
     store::{BATCH_GET_KEYS_MAX, Item, Store, StoreError, Tries, Trouble, rows::text},
@@ -31,11 +33,9 @@ use crate::{
         definition::View,
         quarantine::{QUARANTINE, Quarantine},
         registry,
-        rows::{self, Effect, RowId, Stored, ValueKey},
-        scalar::encode_value,
+        rows::{self, Effect, RowId, Stored},
         served::{Generation, Group},
         source_item::LEDGER_KEY,
-        total::Addend,
     },
 };
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -51,6 +51,9 @@ pub const LEDGER_TTL: &str = "ttl";
 /// Store calls in flight at once: the reads of 1,000 items are one round trip, and what they
 /// write to 100 groups another. Each call beyond the first costs a connection once.
 const CALLS_AT_ONCE: usize = 16;
+
+/// Items with lists that are looked at together: with what says whether they may go in, one read.
+const LARGE_AT_ONCE: usize = 90;
 
 /// A source item as it is known now, evaluated for every view.
 #[derive(Debug, Clone)]
@@ -135,6 +138,8 @@ pub(crate) enum Fate {
     Applied,
     /// The ledger already held this change or a newer one.
     AlreadyApplied,
+    /// A part of it is committed, and the rest is next.
+    InPart,
     /// It could not be finished in time.
     Unfinished(StoreError),
 }
@@ -187,23 +192,63 @@ impl Ledger<'_> {
         deadline: Timestamp,
     ) -> Result<Vec<Fate>, StoreError> {
         let mut fates: Vec<Option<Fate>> = vec![None; candidates.len()];
-        let mut pending: Vec<usize> = (0..candidates.len()).collect();
+        for slice in self.slices(candidates) {
+            self.apply_slice(candidates, slice, &mut fates, deadline).await?;
+        }
+        Ok(fates.into_iter().map(|fate| fate.expect("every slice has fates")).collect())
+    }
+
+    /// What is looked at together: everything, and of items with lists a few, because their rows
+    /// of the ledger can be large whatever the size of their records.
+    fn slices(&self, candidates: &[Candidate]) -> Vec<Vec<usize>> {
+        let has_list = |index: &usize| {
+            let mut views = self.groups[candidates[*index].group].views.iter();
+            views.any(|&view| self.views[view].unnest.is_some())
+        };
+        let (of_lists, plain): (Vec<usize>, Vec<usize>) = (0..candidates.len()).partition(has_list);
+        let few = of_lists.chunks(LARGE_AT_ONCE).map(<[usize]>::to_vec);
+        std::iter::once(plain).chain(few).filter(|slice| !slice.is_empty()).collect()
+    }
+
+    /// Goes on until each of these has its fate.
+    async fn apply_slice(
+        &self,
+        candidates: &[Candidate],
+        mut pending: Vec<usize>,
+        fates: &mut [Option<Fate>],
+        deadline: Timestamp,
+    ) -> Result<(), StoreError> {
         let mut tries = Tries::new(deadline);
         loop {
-            let last_error = self.round(candidates, &pending, &mut fates, deadline).await?;
-            pending.retain(|&index| fates[index].is_none());
-            let Some(error) = last_error.filter(|_| !pending.is_empty()) else { break };
+            let last_error = self.round(candidates, &pending, fates, deadline).await?;
+            pending.retain(|&index| matches!(fates[index], None | Some(Fate::InPart)));
+            if pending.is_empty() {
+                return Ok(());
+            }
+            if pending.iter().any(|&index| fates[index].is_some()) {
+                // It goes on, however often others were ahead.
+                tries = Tries::new(deadline);
+            }
+            let Some(error) = last_error.or_else(|| self.late(deadline)) else { continue };
             if !self.store.back_off(&mut tries).await {
                 for &index in &pending {
                     fates[index] = Some(Fate::Unfinished(error.clone()));
                 }
-                break;
+                return Ok(());
             }
         }
-        Ok(fates
-            .into_iter()
-            .map(|fate| fate.expect("a round leaves a pending candidate only with an error"))
-            .collect())
+    }
+
+    /// Says so if there is no time left for another part.
+    pub(crate) fn late(&self, deadline: Timestamp) -> Option<StoreError> {
+        let is_late = self.store.clock().now().0 >= deadline.0.saturating_sub(REPLY_MS);
+        is_late.then(|| StoreError {
+            operation: "TransactWriteItems",
+            endpoint: self.table.to_owned(),
+            trouble: Trouble::Unknown,
+            code: "WrittenInPart".to_owned(),
+            message: "the time is over; what comes next goes on from what is written".to_owned(),
+        })
     }
 
     /// Reads the guards, plans, and runs the transactions once. What stays without a fate has
@@ -228,7 +273,8 @@ impl Ledger<'_> {
     }
 
     /// Runs the guarded transactions once, at the revisions that are known. Those without a
-    /// fate after it were overtaken, or their answer was lost: what is known of them is old.
+    /// fate after it were overtaken, or their answer was lost: what is known of them is old, as it
+    /// is of those that were written in part.
     ///
     /// # Errors
     /// The store rejects a request; nothing of that transaction was written.
@@ -245,12 +291,16 @@ impl Ledger<'_> {
             let entry = known.entry(&candidate.pk);
             let is_old = match &candidate.basis {
                 Basis::Record { version, created, fence } => {
+                    // What is there in part is not what was read to reconcile the item.
+                    let is_contained = || {
+                        entry.contains(*created) || known.fences.contain(fence.as_deref(), *created)
+                    };
                     entry.version >= *version
-                        || entry.contains(*created)
-                        || known.fences.contain(fence.as_deref(), *created)
+                        || !entry.is_part && is_contained()
                         || self.is_before(candidate.group, *created) && entry.version.is_empty()
                 }
-                Basis::Scan => entry.exists(),
+                // What a scan has written in part, it writes to the end.
+                Basis::Scan => entry.exists() && !(entry.is_part && entry.version.is_empty()),
                 Basis::Source { .. } => false,
             };
             if is_old {
@@ -274,7 +324,8 @@ impl Ledger<'_> {
                 match written {
                     Ok(()) => {
                         for change in &chunk.changes {
-                            fates[change.index] = Some(Fate::Applied);
+                            let fate = if change.is_part { Fate::InPart } else { Fate::Applied };
+                            fates[change.index] = Some(fate);
                         }
                     }
                     Err(error) if error.trouble == Trouble::Rejected => return Err(error),
@@ -317,52 +368,6 @@ impl Ledger<'_> {
             }
         }
         Ok(known)
-    }
-
-    /// The difference that one candidate makes, as one guard and its row effects.
-    fn change(&self, index: usize, candidate: &Candidate, known: (&Entry, &Known)) -> Change {
-        let (entry, _) = known;
-        let mut effects = BTreeMap::new();
-        for &view in &self.groups[candidate.group].views {
-            let definition = &self.views[view];
-            let old = entry.contributions.get(&definition.name);
-            let new = candidate.contributions.get(&view);
-            if let Some(row) = candidate.projected.get(&view) {
-                let row_id = RowId::new(view, candidate.row_key.clone());
-                effects.insert(row_id, Effect::Put(row.clone()));
-            } else if matches!(old, Some(Stored::Row)) {
-                let row_id = RowId::new(view, candidate.row_key.clone());
-                effects.insert(row_id, Effect::Delete);
-            }
-            for (stored, sign) in [(old, -1), (new, 1)] {
-                if let Some(Stored::Group { key, addends }) = stored {
-                    let row_id = RowId::new(view, key.clone());
-                    let nothing = || rows::Delta::zero(addends.len(), definition.extremes());
-                    let effect = effects.entry(row_id).or_insert_with(|| Effect::Add(nothing()));
-                    if let Effect::Add(delta) = effect {
-                        delta.add(addends, sign);
-                    }
-                    count_values(&mut effects, (view, key, addends), sign);
-                }
-            }
-        }
-        let goes = |(row, effect): (&RowId, &Effect)| {
-            let goes = matches!(effect, Effect::Count(..0));
-            goes.then(|| RowId::new(row.view, row.key.clone()))
-        };
-        for group in effects.iter().filter_map(goes).collect::<Vec<_>>() {
-            if let Some(Effect::Add(delta)) = effects.get_mut(&group) {
-                delta.loses_value();
-            }
-        }
-        // A group whose values change is changed, also where its sums stay the same.
-        let changed =
-            effects.iter().filter(|(row, effect)| row.value.is_some() && !effect.is_nothing());
-        let changed: BTreeSet<RowId> =
-            changed.map(|(row, _)| RowId::new(row.view, row.key.clone())).collect();
-        effects.retain(|row, effect| !effect.is_nothing() || changed.contains(row));
-        let guard = self.guard(candidate, known);
-        Change { index, guard, effects }
     }
 
     /// The new ledger row, written only at the revision its difference was computed from.
@@ -437,20 +442,6 @@ impl Ledger<'_> {
     }
 }
 
-/// Counts the values that an item has, for the aggregates of a group that keep them.
-fn count_values(
-    effects: &mut BTreeMap<RowId, Effect>,
-    (view, key, addends): (usize, &str, &[Addend]),
-    sign: i64,
-) {
-    for (keeper, addend) in addends.iter().enumerate() {
-        let Some(value) = &addend.value else { continue };
-        let value = Some(ValueKey { keeper, sort_key: encode_value(value) });
-        let row = RowId { view, key: key.to_owned(), value };
-        effects.entry(row).or_insert(Effect::Count(0)).merge(&Effect::Count(sign));
-    }
-}
-
 /// The ledger refuses to be read or written, or other views are served by now.
 pub(crate) fn ledger_unread(error: StoreError) -> Halt {
     if error.code == VIEWS_CHANGED {
@@ -465,4 +456,6 @@ struct Change {
     index: usize,
     guard: Guard,
     effects: BTreeMap<RowId, Effect>,
+    /// Whether more of the same item has to follow.
+    is_part: bool,
 }

@@ -11,7 +11,10 @@
 use super::{
     OpenError,
     definition::View,
-    ledger::{Known, Ledger, model::Values},
+    ledger::{
+        Known,
+        model::{Transaction, Values},
+    },
     registry::{Registered, Registry, table_name},
     rows::{ROW_KEY, RowId},
     served::{Known as Files, Served},
@@ -153,27 +156,33 @@ impl Model {
         if candidates.is_empty() {
             return Ok(());
         }
-        let keys = Ledger::keys_read(&candidates);
-        self.cost.calls += keys.len().div_ceil(BATCH_GET_KEYS_MAX) as u64;
-        for key in keys {
-            self.cost.read_units += self.read([(LEDGER.to_owned(), key)]);
-        }
         let kept = (&mut self.known, &mut self.values);
-        for transaction in self.served.ledger().transactions(&candidates, kept)? {
-            self.cost.calls += 1 + transaction.reads.calls as u64;
-            for rows in transaction.reads.rows {
-                let rows = rows.into_iter().map(|(table, key)| (table, key_of(&key)));
-                self.cost.read_units += self.read(rows);
+        for round in self.served.ledger().rounds(&candidates, kept)? {
+            self.cost.calls += round.keys.len().div_ceil(BATCH_GET_KEYS_MAX) as u64;
+            for key in round.keys {
+                self.cost.read_units += self.read([(LEDGER.to_owned(), key)]);
             }
-            let (ledger, views) = transaction.actions.split_at(transaction.guards);
-            for action in ledger {
-                self.cost.ledger_write_units += self.written(action);
-            }
-            for action in views {
-                self.write_of_view(action);
+            for transaction in round.transactions {
+                self.sent(transaction);
             }
         }
         Ok(())
+    }
+
+    /// Counts a transaction and what is read for it.
+    fn sent(&mut self, transaction: Transaction) {
+        self.cost.calls += 1 + transaction.reads.calls as u64;
+        for rows in transaction.reads.rows {
+            let rows = rows.into_iter().map(|(table, key)| (table, key_of(&key)));
+            self.cost.read_units += self.read(rows);
+        }
+        let (ledger, views) = transaction.actions.split_at(transaction.guards);
+        for action in ledger {
+            self.cost.ledger_write_units += self.written(action);
+        }
+        for action in views {
+            self.write_of_view(action);
+        }
     }
 
     /// The units of a read of rows that are charged together.

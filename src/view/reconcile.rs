@@ -86,6 +86,7 @@ impl Served {
             let error =
                 self.reconcile_once(source, asked, &pending, &mut outcomes, deadline).await?;
             let is_left = outcomes.iter().any(Option::is_none);
+            let error = error.or_else(|| self.ledger().late(deadline));
             if let Some(error) = error.filter(|_| is_left)
                 && !self.store.back_off(&mut tries).await
             {
@@ -160,7 +161,7 @@ impl Served {
             outcomes[at] = match (fate, refused) {
                 (_, Some(not_done)) => Some(Outcome::NotDone(not_done)),
                 (Some(Fate::Applied | Fate::AlreadyApplied), None) => Some(Outcome::Done),
-                (Some(Fate::Unfinished(_)) | None, None) => None,
+                (Some(Fate::Unfinished(_) | Fate::InPart) | None, None) => None,
             };
         }
         Ok(last_error)

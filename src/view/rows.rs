@@ -20,7 +20,7 @@ pub(crate) mod extremes;
 mod stored;
 pub(crate) mod sums;
 
-pub(crate) use stored::{Stored, contributions_from, contributions_text};
+pub(crate) use stored::{Added, Stored, contributions_from, contributions_text};
 
 use crate::{
     record::Timestamp,

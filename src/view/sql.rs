@@ -2,7 +2,7 @@
 //!
 //! ```sql
 //! CREATE MATERIALIZED VIEW name [WITH (key = path, decimal = '28,9', retention_hours = 24)]
-//! AS SELECT … FROM source [[AS] alias] [WHERE …] [GROUP BY …]
+//! AS SELECT … FROM source [[AS] alias] [, unnest(list) AS element] [WHERE …] [GROUP BY …]
 //! ```
 //!
 //! The `sqlparser` crate reads tokens and expressions; the statement around them is read
@@ -16,7 +16,8 @@
 //!
 //! How names are found: an unquoted or quoted name is taken exactly as it is spelled. In a
 //! path of two parts or more, a first part equal to the alias of FROM (or, without an alias,
-//! to its name) is a qualifier. WHERE and SELECT name attributes only. A single name in GROUP
+//! to its name) is a qualifier. A path whose first part is the name of the elements leads into
+//! an element. WHERE and SELECT name attributes only. A single name in GROUP
 //! BY is the attribute of that name if the statement uses one elsewhere; else the SELECT
 //! column with that alias, if there is one; else an attribute. That is `SQLite`'s rule for a
 //! table that has exactly the columns the statement names.
@@ -63,7 +64,7 @@ impl SqlError {
 
 /// The shape of every statement, as the remedy where nothing nearer is known.
 const FORM: &str = "a view is CREATE MATERIALIZED VIEW name [WITH (…)] AS SELECT … FROM source \
-                    [WHERE …] [GROUP BY …]";
+                    [, unnest(list) AS element] [WHERE …] [GROUP BY …]";
 
 /// Reads the views of a text; statements are separated by semicolons.
 ///

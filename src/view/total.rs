@@ -15,7 +15,7 @@ use bigdecimal::BigDecimal;
 use std::collections::BTreeSet;
 
 /// What one item adds to one aggregate of its group.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Addend {
     /// 1 for `count(*)` and for an argument that is not NULL, else 0.
     pub count: u64,

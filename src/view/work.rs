@@ -5,14 +5,14 @@
 //! finished when its item's newest change is, in every group of views that reads it.
 
 use super::{
-    LEDGER_SLACK_S, NO_VIEW_FOR_SOURCE, RECORD_BYTES_MAX, building,
-    definition::{Path, RETENTION_HOURS_DEFAULT},
-    evaluate::{Contribution, Poison, evaluate, path_value},
+    ELEMENTS_BYTES_MAX, LEDGER_SLACK_S, NO_VIEW_FOR_SOURCE, RECORD_BYTES_MAX, building,
+    definition::{Path, RETENTION_HOURS_DEFAULT, Unnest},
+    evaluate::{Addition, Contribution, Poison, evaluate, path_value},
     image,
     ledger::{Basis, Candidate, Expiry, Fate, Ledger, fence::fence_key, ledger_unread},
     quarantine::Quarantine,
     registry::RegistryError,
-    rows::{self, Stored},
+    rows::{self, Added, Stored},
     scalar::{Scalar, encode_key},
     served::{Group, Served},
     source_item::{SourceItem, version},
@@ -124,7 +124,7 @@ impl Served {
             self.contribute(view, evaluated, record, &mut candidate);
         }
         if !candidate.quarantine.is_empty() {
-            if record.raw().len() <= RECORD_BYTES_MAX {
+            if record.raw().len() + self.bytes_of_elements(&candidate) <= RECORD_BYTES_MAX {
                 candidate.record = Some(record.raw().to_owned());
             } else if record.source() == Source::Kinesis {
                 return Err(Unreadable::TooLargeToKeep);
@@ -155,15 +155,43 @@ impl Served {
                 candidate.projected.insert(view, row);
                 candidate.contributions.insert(view, Stored::Row);
             }
-            Ok(Contribution::Group { key, addends }) => {
-                let key = encode_key(&key);
-                candidate.contributions.insert(view, Stored::Group { key, addends });
+            Ok(Contribution::Groups(additions)) => {
+                let added = additions
+                    .into_iter()
+                    .map(|Addition { key, addends }| Added { key: encode_key(&key), addends });
+                let mut added: Vec<Added> = added.collect();
+                added.sort_unstable();
+                candidate.contributions.insert(view, Stored::Groups(added));
+                if let Some(unnest) = &self.definitions[view].unnest
+                    && let Some(poison) = self.too_large(unnest, candidate)
+                {
+                    candidate.contributions.remove(&view);
+                    leave_out(view, poison, record, candidate);
+                }
             }
-            Err(poison) => {
-                let sequence_number = record.sequence_number().to_string();
-                candidate.quarantine.insert(view, Quarantine { poison, sequence_number });
-            }
+            Err(poison) => leave_out(view, poison, record, candidate),
         }
+    }
+
+    /// What the elements of an item's lists take of its ledger row.
+    fn bytes_of_elements(&self, candidate: &Candidate) -> usize {
+        let of_elements = candidate.contributions.iter().filter_map(|(&view, stored)| {
+            let view = &self.definitions[view];
+            view.unnest.as_ref().map(|_| (&*view.name, stored))
+        });
+        rows::contributions_text(of_elements).len()
+    }
+
+    /// Says so if what an item's elements add is more than its ledger row has room for.
+    fn too_large(&self, unnest: &Unnest, candidate: &Candidate) -> Option<Poison> {
+        let bytes = self.bytes_of_elements(candidate);
+        (bytes > ELEMENTS_BYTES_MAX).then(|| Poison {
+            attribute: unnest.list.to_string(),
+            expected: format!(
+                "elements that take at most {ELEMENTS_BYTES_MAX} bytes of the ledger"
+            ),
+            found: format!("{bytes} bytes"),
+        })
     }
 
     pub(super) fn ledger(&self) -> Ledger<'_> {
@@ -257,6 +285,12 @@ impl Served {
         }
         Ok(groups)
     }
+}
+
+/// Puts the item into quarantine for one view.
+fn leave_out(view: usize, poison: Poison, record: &Record<'_>, candidate: &mut Candidate) {
+    let sequence_number = record.sequence_number().to_string();
+    candidate.quarantine.insert(view, Quarantine { poison, sequence_number });
 }
 
 /// The item a changelog's key attribute names. Where the key cannot be read, the record's own
@@ -394,6 +428,7 @@ fn joined<'f>(fates: impl Iterator<Item = &'f Fate>) -> Outcome {
         let outcome = match fate {
             Fate::Applied => Outcome::Applied,
             Fate::AlreadyApplied => Outcome::AlreadyApplied,
+            Fate::InPart => return Outcome::Failed,
             Fate::Unfinished(error) => {
                 telemetry::store_unfinished(error);
                 return Outcome::Failed;

@@ -18,7 +18,7 @@ pub(crate) mod operators;
 use bigdecimal::{BigDecimal, ToPrimitive};
 use changefold::view::{
     definition::{Shape, View},
-    evaluate::{Contribution, evaluate},
+    evaluate::{Addition, Contribution, evaluate},
     number,
     scalar::Scalar,
     sql,
@@ -55,8 +55,10 @@ fn ours<'i>(view: &View, items: &'i [Item]) -> (Vec<Vec<Scalar>>, Vec<&'i Item>)
         match contribution {
             Contribution::Nothing => {}
             Contribution::Row(row) => rows.push(row),
-            Contribution::Group { key, addends } => {
-                groups.entry(key).or_default().push(addends);
+            Contribution::Groups(added) => {
+                for Addition { key, addends } in added {
+                    groups.entry(key).or_default().push(addends);
+                }
             }
         }
     }

@@ -10,6 +10,7 @@
 
 mod checker;
 mod drift;
+mod elements;
 mod sent;
 mod through;
 mod wire;
@@ -26,7 +27,7 @@ use changefold::{
     view::{
         Views,
         definition::{Shape, View},
-        evaluate::{Contribution, evaluate},
+        evaluate::{Addition, Contribution, evaluate},
         registry::Owner,
         scalar::Scalar,
         sql,
@@ -47,6 +48,18 @@ const VIEWS: &str = "
     CREATE MATERIALIZED VIEW names AS
       SELECT x, count(DISTINCT g) AS groups, max(g || '') AS last FROM orders
       WHERE y IS NOT NULL GROUP BY x;";
+
+/// What is grouped are elements of lists, and one item can have more than a transaction holds.
+const VIEWS_OF_LISTS: &str = "
+    CREATE MATERIALIZED VIEW lines AS
+      SELECT line.s, count(*) AS n, sum(line.q) AS total, min(line.q) AS lo
+      FROM orders o, unnest(o.lines) AS line GROUP BY line.s;
+    CREATE MATERIALIZED VIEW sizes AS
+      SELECT g, count(line.q) AS n, sum(line.q) AS total
+      FROM orders o, unnest(o.lines) AS line GROUP BY g;
+    CREATE MATERIALIZED VIEW ends AS
+      SELECT g, count(*) AS n, min(x) AS lo, max(x) AS hi, count(DISTINCT x) AS d FROM orders
+      GROUP BY g;";
 
 const SEEDS: u64 = 150;
 const KEYS: usize = 8;
@@ -86,8 +99,24 @@ fn any_image(rng: &mut fastrand::Rng) -> BTreeMap<&'static str, Value<'static>> 
     image
 }
 
-fn history(rng: &mut fastrand::Rng) -> Vec<Change> {
-    (0..rng.usize(20..60))
+/// The same with a list, which may have more elements than one transaction can take.
+fn any_image_with_lines(rng: &mut fastrand::Rng) -> BTreeMap<&'static str, Value<'static>> {
+    let mut image = any_image(rng);
+    let elements = [0, 1, 3, 30, 60][rng.usize(..5)];
+    let line = |rng: &mut fastrand::Rng| {
+        let name = Value::Text(format!("s{}", rng.usize(..70)).into());
+        let size = Value::Number(rng.usize(..4).to_string().into());
+        Value::Map(vec![("s".into(), name), ("q".into(), size)])
+    };
+    let lines = (0..elements).map(|_| line(rng)).collect();
+    image.insert("lines", Value::List(lines));
+    image
+}
+
+fn history(rng: &mut fastrand::Rng, has_lists: bool) -> Vec<Change> {
+    let any_image = if has_lists { any_image_with_lines } else { any_image };
+    let changes = if has_lists { 8..20 } else { 20..60 };
+    (0..rng.usize(changes))
         .map(|_| {
             let image = (rng.usize(..4) > 0).then(|| any_image(rng));
             Change { key: rng.usize(..KEYS), image }
@@ -170,7 +199,8 @@ fn expected(views: &[View], history: &[Change]) -> Vec<String> {
             contributions.insert(Vec::new(), Vec::new());
         }
         for item in items.values() {
-            if let Ok(Contribution::Group { key, addends }) = evaluate(view, item) {
+            let Ok(Contribution::Groups(added)) = evaluate(view, item) else { continue };
+            for Addition { key, addends } in added {
                 contributions.entry(key).or_default().push(addends);
             }
         }
@@ -189,12 +219,12 @@ struct Played {
     met: BTreeMap<&'static str, u64>,
 }
 
-fn play(seed: u64, broken: Option<Broken>) -> Played {
+fn play(seed: u64, views: &str, broken: Option<Broken>) -> Played {
     let mut rng = fastrand::Rng::with_seed(seed);
     let world = World::new(seed);
-    let history = Rc::new(history(&mut rng));
+    let history = Rc::new(history(&mut rng, views == VIEWS_OF_LISTS));
     let events = Rc::new(records(&history));
-    let views = sql::parse(VIEWS).unwrap();
+    let views = sql::parse(views).unwrap();
     let embedded = Embedded::open(None).unwrap();
     let wire = Wire::new(&world, &embedded, broken);
     let tasks = Tasks::new(&world);
@@ -289,13 +319,13 @@ fn at_rest(views: &[View], embedded: &Embedded, history: &[Change]) -> Option<St
 }
 
 /// Plays seeds on both cores; the sum of what they met.
-fn play_all(seeds: u64) -> BTreeMap<&'static str, u64> {
+fn play_all(seeds: u64, views: &'static str) -> BTreeMap<&'static str, u64> {
     let halves: Vec<_> = std::thread::scope(|scope| {
         let half = |half| {
             scope.spawn(move || {
                 let mut met = BTreeMap::<&str, u64>::new();
                 for seed in (0..seeds).filter(|seed| seed % 2 == half) {
-                    let played = play(seed, None);
+                    let played = play(seed, views, None);
                     assert_eq!(played.wrong, None, "SIM_SEED={seed}");
                     for (what, times) in played.met {
                         *met.entry(what).or_default() += times;
@@ -315,16 +345,34 @@ fn play_all(seeds: u64) -> BTreeMap<&'static str, u64> {
 
 #[test]
 fn rows_and_values_are_what_the_ledger_says_at_every_step() {
-    let met = play_all(SEEDS);
+    let met = play_all(SEEDS, VIEWS);
     for what in ["checked", "conflict", "lost", "next", "overtaken", "throttled"] {
         assert!(met.get(what).is_some_and(|times| *times > 20), "{what} in {met:?}");
     }
     assert!(met.contains_key("half visible"), "{met:?}");
 }
 
+#[test]
+fn elements_beyond_one_transaction_are_what_the_ledger_says_at_every_step() {
+    let met = play_all(200, VIEWS_OF_LISTS);
+    for what in ["checked", "conflict", "lost", "next", "overtaken", "part", "throttled"] {
+        assert!(met.get(what).is_some_and(|times| *times > 20), "{what} in {met:?}");
+    }
+}
+
+#[test]
+fn control_parts_without_a_guard_are_wrong() {
+    is_caught_with(VIEWS_OF_LISTS, Broken::PartsUnguarded);
+}
+
 #[track_caller]
 fn is_caught(broken: Broken) {
-    let caught = (0..SEEDS).any(|seed| play(seed, Some(broken)).wrong.is_some());
+    is_caught_with(VIEWS, broken);
+}
+
+#[track_caller]
+fn is_caught_with(views: &str, broken: Broken) {
+    let caught = (0..SEEDS).any(|seed| play(seed, views, Some(broken)).wrong.is_some());
     assert!(caught, "{broken:?} went unnoticed in {SEEDS} seeds");
 }
 

@@ -7,6 +7,7 @@ use crate::{
     store::{ACTIONS_MAX, BATCH_GET_KEYS_MAX},
     view::{
         definition::{Output, Shape, View},
+        evaluate::ELEMENTS_MAX,
         plan::IN_TRANSACTION,
         scalar::SHARED_KEY,
     },
@@ -27,6 +28,8 @@ pub struct Explained {
     pub protocol: &'static str,
     /// What it has a row for.
     pub rows: String,
+    /// The list whose elements it reads; what is said of a change is said of one element then.
+    pub elements: Option<String>,
     /// What the key of a row, `_pk`, is made of.
     pub key: String,
     /// The attributes of an item that it looks at.
@@ -90,6 +93,7 @@ impl Explained {
                 }
             },
             rows,
+            elements: view.unnest.as_ref().map(|unnest| unnest.list.to_string()),
             key,
             attributes: view.attributes().into_iter().map(str::to_owned).collect(),
             rows_per_change: touched(view),
@@ -137,6 +141,15 @@ impl fmt::Display for Explained {
         line("source", format!("{}, items {}", self.source, self.items))?;
         line("protocol", self.protocol.to_owned())?;
         line("a row for", self.rows.clone())?;
+        if let Some(list) = &self.elements {
+            line(
+                "elements",
+                format!(
+                    "those of {list}, at most {ELEMENTS_MAX} of an item; below a change is one of \
+                     one element, and what a transaction does not hold is written in parts"
+                ),
+            )?;
+        }
         line("row key", self.key.clone())?;
         line("attributes", self.attributes.join(", "))?;
         line(

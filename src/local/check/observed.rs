@@ -82,9 +82,10 @@ impl Observed {
                 }
                 let Some(item) = change.new_image() else { continue };
                 for view in &views {
-                    if let Ok(Contribution::Group { key, .. }) = evaluate(view, item) {
-                        let groups = observed.groups.entry(view.name.clone()).or_default();
-                        *groups.entry(encode_key(&key)).or_default() += 1;
+                    let Ok(Contribution::Groups(added)) = evaluate(view, item) else { continue };
+                    let groups = observed.groups.entry(view.name.clone()).or_default();
+                    for one in added {
+                        *groups.entry(encode_key(&one.key)).or_default() += 1;
                     }
                 }
             }

@@ -80,12 +80,12 @@ impl Rules<'_> {
         let Some(seen) = self.seen.filter(|seen| seen.records > 0) else { return };
         let quoted = self.found.quoted_names_compared();
         let mut missing: BTreeSet<Vec<String>> = BTreeSet::new();
-        self.found.view.visit_paths(&mut |path| {
+        for path in self.found.view.paths() {
             let parts = path.parts();
             let first = (1..=parts.len()).find(|depth| !seen.has(&parts[..*depth]));
             let is_told = quoted.iter().any(|(name, _)| parts == [name.as_str()]);
             missing.extend(first.filter(|_| !is_told).map(|depth| parts[..depth].to_vec()));
-        });
+        }
         for parts in missing {
             let at = parts.last().and_then(|last| self.found.name_at(last));
             let name = parts.join(".");

@@ -16,7 +16,7 @@ use crate::{
     operation::backfill::{Counts, NotDone, Stopped, Worked},
     record::Timestamp,
     store::{
-        Store, StoreError, Trouble, Usage,
+        ACTIONS_MAX, Store, StoreError, Trouble, Usage,
         tables::{PageOf, SegmentPage},
     },
     telemetry,
@@ -24,7 +24,7 @@ use crate::{
         building::RunState,
         ledger::{Basis, Candidate, Fate, ledger_unread},
         reconcile::{is_of_one_item, refused},
-        rows::{Stored, item_bytes},
+        rows::{Added, Stored, item_bytes},
         scalar::encode_value,
         served::Served,
         source_table::{Found, SourceTable},
@@ -405,13 +405,16 @@ pub(super) fn stopped_by(state: RunState) -> Option<Stopped> {
 /// What an item costs to be written at most: two units for a ledger row and for each row that
 /// it touches, for each KB.
 fn write_units(candidate: &Candidate) -> f64 {
-    let rows = candidate.contributions.values().map(|stored| match stored {
-        Stored::Row => 0.0,
-        Stored::Group { key, addends } => 1.0 + kilobytes_of_values(key, addends),
-    });
+    let added = || candidate.contributions.values().flat_map(Stored::added);
+    let rows = added().map(|Added { key, addends }| 1.0 + kilobytes_of_values(key, addends));
     let projected = candidate.projected.values().map(|row| kilobytes(item_bytes(row)));
-    let guard = kilobytes(300 + candidate.pk.len() + candidate.key.len());
-    2.0 * (guard + rows.chain(projected).sum::<f64>())
+    let touched = added().map(|it| 1 + it.addends.len()).sum::<usize>();
+    // What is written in parts has its ledger row in each.
+    let parts = touched.div_ceil(ACTIONS_MAX).max(1);
+    let contributed: usize = added().map(|it| 20 + it.key.len() + 20 * it.addends.len()).sum();
+    let guard = kilobytes(300 + candidate.pk.len() + candidate.key.len() + contributed);
+    let guards = std::iter::repeat_n(guard, parts);
+    2.0 * guards.chain(rows).chain(projected).sum::<f64>()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "an item has at most 400 KB")]

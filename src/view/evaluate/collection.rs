@@ -6,14 +6,38 @@ use super::{Item, Operand, Poison, operand_of, type_name};
 use crate::{
     event::Value,
     view::{
-        definition::{Element, Expression, Step},
+        definition::{Element, Expression, Path, Step},
         number,
     },
 };
 use bigdecimal::BigDecimal;
 use std::borrow::Cow;
 
+/// The most elements of a list of an item that a view reads one by one.
+pub const ELEMENTS_MAX: usize = 1_000;
+
 impl<'v> Item<'v> {
+    /// The elements of a list or a set; none where it is NULL.
+    pub(super) fn elements(&self, list: &Path) -> Result<Cow<'v, [Value<'v>]>, Poison> {
+        let texts = |values: &'v [Cow<'v, str>], value: fn(Cow<'v, str>) -> Value<'v>| {
+            Cow::Owned(values.iter().map(|text| value(Cow::Borrowed(&**text))).collect())
+        };
+        let elements: Cow<'v, [Value<'v>]> = match self.find(list)? {
+            None => Cow::Borrowed(&[]),
+            Some(Value::List(values)) => Cow::Borrowed(values),
+            Some(Value::TextSet(values)) => texts(values, Value::Text),
+            Some(Value::NumberSet(values)) => texts(values, Value::Number),
+            Some(other) => {
+                return Err(Poison::new(list, "L, SS or NS", type_name(other)));
+            }
+        };
+        if elements.len() > ELEMENTS_MAX {
+            let expected = format!("at most {ELEMENTS_MAX} elements");
+            return Err(Poison::new(list, expected, format!("{} elements", elements.len())));
+        }
+        Ok(elements)
+    }
+
     /// The value inside a list; `None` is NULL: missing, beyond the end, or null on the way.
     pub(super) fn find_element(&self, element: &Element) -> Result<Option<&'v Value<'v>>, Poison> {
         let Some(mut value) = self.find(&element.list)? else { return Ok(None) };

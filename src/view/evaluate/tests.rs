@@ -2,7 +2,7 @@
 
 mod expressions;
 
-use super::{Contribution, Poison, evaluate};
+use super::{Addition, Contribution, ELEMENTS_MAX, Poison, evaluate};
 use crate::{
     event::Value,
     view::{
@@ -308,7 +308,7 @@ fn an_item_adds_to_one_group() {
     );
     let value = |text| Some(number::read(text).unwrap());
     let addend = |count, sum| Addend { count, sum, value: None };
-    let expect = Contribution::Group {
+    let expect = Contribution::Groups(vec![Addition {
         key: vec![Scalar::Text("abc".into()), Scalar::Null, Scalar::Bool(true)],
         addends: vec![
             addend(1, None),
@@ -318,7 +318,7 @@ fn an_item_adds_to_one_group() {
             addend(1, value("5")),
             addend(0, None),
         ],
-    };
+    }]);
     assert_eq!(evaluate(&view, &item), Ok(expect));
 }
 
@@ -327,7 +327,7 @@ fn aggregates_of_one_argument_share_its_values() {
     let addends = |columns: &str| {
         let view = view(&format!("{columns} FROM t"));
         match evaluate(&view, &item()) {
-            Ok(Contribution::Group { addends, .. }) => Ok(addends),
+            Ok(Contribution::Groups(mut added)) => Ok(added.remove(0).addends),
             Ok(other) => panic!("{other:?}"),
             Err(poison) => Err(poison.to_string()),
         }
@@ -365,6 +365,62 @@ fn aggregates_of_one_argument_share_its_values() {
 }
 
 #[test]
+fn each_element_of_a_list_adds_to_its_group() {
+    let line =
+        |sku: &'static str, price: Value<'static>| map([("sku", text(sku)), ("price", price)]);
+    let lines =
+        vec![line("a", number("2")), Value::Null, line("b", number("3")), line("a", number("4"))];
+    let item = map([
+        ("kind", text("order")),
+        ("lines", Value::List(lines)),
+        ("tags", Value::TextSet(vec!["x".into(), "y".into()])),
+        ("sizes", Value::NumberSet(vec!["1".into(), "2.5".into()])),
+        ("missing", Value::Null),
+        ("note", text("n")),
+    ]);
+    let added = |rest: &str| match evaluate(&view(rest), &item) {
+        Ok(Contribution::Nothing) => "nothing".to_owned(),
+        Ok(Contribution::Groups(added)) => {
+            let one = |it: Addition| {
+                let key = it.key.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+                let sum =
+                    |it: &Addend| it.sum.as_ref().map(ToString::to_string).unwrap_or_default();
+                format!("{key}:{}", it.addends.iter().map(sum).collect::<Vec<_>>().join(","))
+            };
+            added.into_iter().map(one).collect::<Vec<_>>().join(" ")
+        }
+        Ok(other) => panic!("{other:?}"),
+        Err(poison) => poison.to_string(),
+    };
+    for (rest, expected) in [
+        (
+            "line.sku, sum(line.price) AS s FROM t, unnest(lines) AS line GROUP BY line.sku",
+            "a:2 NULL: b:3 a:4",
+        ),
+        (
+            "kind, sum(l.price) AS s FROM t o, unnest(o.lines) l WHERE l.price > 2 GROUP BY kind",
+            "order:3 order:4",
+        ),
+        ("tag, sum(2) AS s FROM t, unnest(tags) AS tag GROUP BY tag", "x:2 y:2"),
+        ("sum(size) AS s FROM t, unnest(sizes) AS size", ":1 :2.5"),
+        ("sum(x) AS s FROM t, unnest(missing) AS x", "nothing"),
+        ("sum(x) AS s FROM t, unnest(absent.list) AS x", "nothing"),
+        (
+            "sum(x) AS s FROM t, unnest(note) AS x",
+            "attribute `note`: expected L, SS or NS, found S",
+        ),
+        ("sum(x) AS s FROM t, unnest(note) AS x WHERE kind = 'cart' AND x > 1", "nothing"),
+        ("sum(x) AS s FROM t, unnest(tags) AS x", "attribute `x`: expected N, found S"),
+    ] {
+        assert_eq!(added(rest), expected, "{rest}");
+    }
+    let many = map([("lines", Value::List(vec![Value::Null; ELEMENTS_MAX + 1]))]);
+    let of_many = view("count(*) AS n FROM t, unnest(lines) AS line");
+    let poison = evaluate(&of_many, &many).unwrap_err().to_string();
+    assert_eq!(poison, "attribute `lines`: expected at most 1000 elements, found 1001 elements");
+}
+
+#[test]
 fn a_row_shows_key_and_totals_in_select_order() {
     let view =
         view("sum(a) AS s, b, avg(a) AS m, count(a) AS n, count(*) AS k FROM t GROUP BY c, b");
@@ -372,10 +428,10 @@ fn a_row_shows_key_and_totals_in_select_order() {
     for (a, b) in [("0.10", true), ("0.20", true), ("1", false)] {
         let a = if b { number(a) } else { Value::Null };
         let item = map([("a", a), ("b", text("x"))]);
-        let Ok(Contribution::Group { addends, .. }) = evaluate(&view, &item) else {
+        let Ok(Contribution::Groups(mut added)) = evaluate(&view, &item) else {
             panic!("no group")
         };
-        items.push(addends);
+        items.push(added.remove(0).addends);
     }
     let Shape::Groups(groups) = &view.shape else { panic!("no groups") };
     let totals = totals(groups, items.iter().map(Vec::as_slice));

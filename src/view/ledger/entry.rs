@@ -7,6 +7,7 @@
 //! q    why views leave it out     record  the record of a quarantined item
 //! f    fence, in milliseconds: when the source was read to reconcile the item
 //! ttl  only where nothing comes after it; `gone` instead while views are built
+//! part there while a change is written in part: `c` is what it has come to, `v` as before it
 //! ```
 //!
 //! Separate because the layout is what functions of several versions share. What it gives up:
@@ -20,6 +21,7 @@ use crate::{
         rows::{number, number_of, text, text_of},
     },
     view::{
+        quarantine::QUARANTINE,
         rows::{self, Stored},
         source_item::LEDGER_KEY,
     },
@@ -32,6 +34,7 @@ use std::collections::BTreeMap;
 const FENCE_SLACK_MS: i64 = 5_000;
 
 pub(super) const FENCE: &str = "f";
+const PART: &str = "part";
 /// When a row could have gone that stays while views are built, in seconds since the epoch.
 pub(crate) const GONE: &str = "gone";
 
@@ -43,6 +46,10 @@ pub(crate) struct Entry {
     pub(crate) contributions: BTreeMap<String, Stored>,
     /// When the source was last read to reconcile the item.
     pub(crate) fence: Option<Timestamp>,
+    /// Whether the contributions are those of a change that was written in part.
+    pub(crate) is_part: bool,
+    /// Why views leave the item out.
+    quarantine: Option<AttributeValue>,
 }
 
 impl Entry {
@@ -55,6 +62,8 @@ impl Entry {
             version: text("v")?.to_owned(),
             contributions,
             fence: number_of(item, FENCE).map(Timestamp),
+            is_part: item.contains_key(PART),
+            quarantine: item.get(QUARANTINE).cloned(),
         };
         Ok((text(LEDGER_KEY)?.to_owned(), entry))
     }
@@ -101,6 +110,18 @@ impl Guard {
         ]);
         item.extend(fence.map(|Timestamp(fence)| (FENCE.to_owned(), number(fence))));
         Self { item, revision_read }
+    }
+
+    /// The row of a change that is written in part. An item that is in quarantine stays listed; for
+    /// its record there may be no room, until the last part has one.
+    pub(super) fn of_part((pk, key): (&str, &str), contributions: String, entry: &Entry) -> Self {
+        let read = (entry.revision, entry.fence);
+        let mut guard = Self::new((pk, key), (&entry.version, contributions), read);
+        guard.set(PART, AttributeValue::Bool(true));
+        if let Some(quarantine) = &entry.quarantine {
+            guard.set(QUARANTINE, quarantine.clone());
+        }
+        guard
     }
 
     pub(super) fn set(&mut self, name: &str, value: AttributeValue) {

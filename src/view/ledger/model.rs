@@ -14,12 +14,21 @@ use super::{
 use crate::{
     store::{BATCH_GET_KEYS_MAX, Item, StoreError, rows::RowKey},
     view::{
+        registry,
         rows::{self, ValueKey, extremes::extreme_columns},
         values::{self, Partition},
     },
 };
 use aws_sdk_dynamodb::types::TransactWriteItem;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// A look at the ledger, and what follows from it.
+#[derive(Debug)]
+pub(crate) struct Round {
+    /// The keys of the ledger's rows that are read.
+    pub(crate) keys: BTreeSet<String>,
+    pub(crate) transactions: Vec<Transaction>,
+}
 
 /// A transaction as it would be sent.
 #[derive(Debug)]
@@ -45,39 +54,44 @@ pub(crate) struct Reads {
 pub(crate) struct Values(BTreeMap<String, BTreeMap<String, u64>>);
 
 impl Ledger<'_> {
-    /// The keys of the ledger's rows that are read for a batch.
-    pub(crate) fn keys_read(candidates: &[Candidate]) -> BTreeSet<String> {
-        let rows = candidates.iter().flat_map(Candidate::rows_read);
-        rows.cloned().chain([crate::view::registry::served_key()]).collect()
-    }
-
-    /// The transactions that a batch makes; what is known of its items, and of the values, is as
-    /// it is after them.
+    /// What a batch makes, one round after another; what is known of its items, and of the values,
+    /// is as it is after them.
     ///
     /// # Errors
     /// A value is not as changefold writes it.
-    pub(crate) fn transactions(
+    pub(crate) fn rounds(
         &self,
         candidates: &[Candidate],
         (known, values): (&mut Known, &mut Values),
-    ) -> Result<Vec<Transaction>, StoreError> {
-        let mut changes = Vec::new();
-        for (index, candidate) in candidates.iter().enumerate() {
-            let entry = known.entry(&candidate.pk);
-            let is_old = matches!(&candidate.basis, Basis::Record { version, .. }
-                if entry.version >= *version);
-            if !is_old {
-                changes.push(self.change(index, candidate, (&entry, known)));
+    ) -> Result<Vec<Round>, StoreError> {
+        let mut rounds = Vec::new();
+        for mut pending in self.slices(candidates) {
+            while !pending.is_empty() {
+                let rows = pending.iter().flat_map(|&index| candidates[index].rows_read());
+                let keys = rows.cloned().chain([registry::served_key()]).collect();
+                let mut changes = Vec::new();
+                for index in std::mem::take(&mut pending) {
+                    let candidate = &candidates[index];
+                    let entry = known.entry(&candidate.pk);
+                    let is_old = matches!(&candidate.basis, Basis::Record { version, .. }
+                        if entry.version >= *version);
+                    if !is_old {
+                        changes.push(self.change(index, candidate, (&entry, known)));
+                    }
+                }
+                for change in &changes {
+                    if let Ok((pk, entry)) = Entry::read(&change.guard.item) {
+                        known.entries.insert(pk, entry);
+                    }
+                }
+                pending.extend(changes.iter().filter(|it| it.is_part).map(|it| it.index));
+                // In the order in which those that share a row run.
+                let chunks = waves(pack(changes)).into_iter().flatten();
+                let transactions = chunks.map(|chunk| self.modelled(&chunk, values));
+                rounds.push(Round { keys, transactions: transactions.collect::<Result<_, _>>()? });
             }
         }
-        for change in &changes {
-            if let Ok((pk, entry)) = Entry::read(&change.guard.item) {
-                known.entries.insert(pk, entry);
-            }
-        }
-        // In the order in which those that share a row run.
-        let chunks = waves(pack(changes)).into_iter().flatten();
-        chunks.map(|chunk| self.modelled(&chunk, values)).collect()
+        Ok(rounds)
     }
 
     /// A transaction, and what is read for it; the values are as it leaves them.

@@ -94,7 +94,12 @@ fn bytes(change: &Change) -> usize {
 
 /// Cuts changes into transactions.
 pub(super) fn pack(changes: Vec<Change>) -> Vec<Chunk> {
-    let mut pieces: Vec<Chunk> = clusters(changes).into_iter().flat_map(cut).collect();
+    // A part fills a transaction.
+    let (parts, changes): (Vec<Change>, Vec<Change>) =
+        changes.into_iter().partition(|change| change.is_part);
+    let parts = parts.into_iter().map(|part| Chunk::of(vec![part]));
+    let cut = clusters(changes).into_iter().flat_map(cut);
+    let mut pieces: Vec<Chunk> = parts.chain(cut).collect();
     // The largest first: the small ones fill what those leave.
     pieces.sort_by_key(|piece| std::cmp::Reverse(piece.actions()));
     let mut chunks: Vec<Chunk> = Vec::new();
@@ -256,7 +261,8 @@ mod tests {
         one.add(&[], 1);
         let row = |row: usize| RowId::new(row % 2, format!("{row:05}"));
         let effects = rows.into_iter().map(|it| (row(it), Effect::Add(one.clone()))).collect();
-        Change { index, guard: Guard { item: Item::new(), revision_read: 0 }, effects }
+        let guard = Guard { item: Item::new(), revision_read: 0 };
+        Change { index, guard, effects, is_part: false }
     }
 
     fn merged<'c>(effects: impl Iterator<Item = (&'c RowId, &'c Effect)>) -> String {
@@ -350,7 +356,8 @@ mod tests {
                 }
                 let row = RowId::new(0, format!("{:05}", at % 30));
                 let guard = Guard { item: Item::new(), revision_read: 0 };
-                Change { index: at, guard, effects: [(row, Effect::Add(delta))].into() }
+                let effects = [(row, Effect::Add(delta))].into();
+                Change { index: at, guard, effects, is_part: false }
             };
             (0..60).map(change).collect::<Vec<_>>()
         };
@@ -367,7 +374,7 @@ mod tests {
                 let effects =
                     [(RowId::new(0, format!("{at:05}")), Effect::Add(Delta::zero(0, 50)))];
                 let guard = Guard { item: Item::new(), revision_read: 0 };
-                Change { index: at, guard, effects: effects.into() }
+                Change { index: at, guard, effects: effects.into(), is_part: false }
             };
             (0..40).map(change).collect::<Vec<_>>()
         };

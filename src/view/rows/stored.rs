@@ -16,8 +16,25 @@ use std::collections::BTreeMap;
 pub(crate) enum Stored {
     /// A row of its own in a projection.
     Row,
-    /// These addends to the group with this key.
-    Group { key: String, addends: Vec<Addend> },
+    /// Additions to groups, in order: one, or one for each element of a list.
+    Groups(Vec<Added>),
+}
+
+/// What an item, or an element of its list, adds to the group with this key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Added {
+    pub(crate) key: String,
+    pub(crate) addends: Vec<Addend>,
+}
+
+impl Stored {
+    /// What is added to groups.
+    pub(crate) fn added(&self) -> &[Added] {
+        match self {
+            Self::Row => &[],
+            Self::Groups(added) => added,
+        }
+    }
 }
 
 /// The contributions of one item by view, as the ledger row holds them: one text and not a
@@ -37,46 +54,92 @@ pub(crate) fn contributions_from(text: &str) -> Option<BTreeMap<String, Stored>>
 }
 
 /// One contribution: `true` for a row, or the group's key and the addends, each a count and
-/// the digits of a sum, or a value as in a key, which begins with a letter.
+/// the digits of a sum, or a value as in a key, which begins with a letter. Several of those are
+/// a list; one is not, which is as it was before there were several.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Part {
     Row(bool),
-    Group(String, Vec<(u64, Option<String>)>),
+    Group(String, Parts),
+    Groups(Vec<(String, Parts)>),
 }
+
+type Parts = Vec<(u64, Option<String>)>;
 
 impl From<&Stored> for Part {
     fn from(stored: &Stored) -> Self {
-        let Stored::Group { key, addends } = stored else { return Self::Row(true) };
-        let addends = addends
-            .iter()
-            .map(|Addend { count, sum, value }| {
-                let value = || value.as_ref().map(|it| encode_key(std::slice::from_ref(it)));
-                (*count, sum.as_ref().map(number::plain).or_else(value))
-            })
-            .collect();
-        Self::Group(key.clone(), addends)
+        match stored {
+            Stored::Row => Self::Row(true),
+            Stored::Groups(added) => match added.as_slice() {
+                [one] => Self::Group(one.key.clone(), parts(&one.addends)),
+                several => Self::Groups(
+                    several.iter().map(|one| (one.key.clone(), parts(&one.addends))).collect(),
+                ),
+            },
+        }
     }
 }
 
 impl Part {
     fn into_stored(self) -> Option<Stored> {
-        let (key, parts) = match self {
+        let added = match self {
             Self::Row(_) => return Some(Stored::Row),
-            Self::Group(key, parts) => (key, parts),
+            Self::Group(key, parts) => vec![added(key, parts)?],
+            Self::Groups(several) => {
+                several.into_iter().map(|(key, parts)| added(key, parts)).collect::<Option<_>>()?
+            }
         };
-        let addends = parts
-            .into_iter()
-            .map(|(count, text)| {
-                let Some(text) = text else { return Some(Addend { count, ..Addend::default() }) };
-                if text.starts_with(|first: char| first.is_ascii_alphabetic()) {
-                    let value = decode_key(&text)?.pop();
-                    return Some(Addend { count, value, ..Addend::default() });
-                }
-                let sum = number::read(&text).ok();
-                sum.is_some().then_some(Addend { count, sum, value: None })
-            })
-            .collect::<Option<_>>()?;
-        Some(Stored::Group { key, addends })
+        Some(Stored::Groups(added))
+    }
+}
+
+fn parts(addends: &[Addend]) -> Parts {
+    let part = |Addend { count, sum, value }: &Addend| {
+        let value = || value.as_ref().map(|it| encode_key(std::slice::from_ref(it)));
+        (*count, sum.as_ref().map(number::plain).or_else(value))
+    };
+    addends.iter().map(part).collect()
+}
+
+fn added(key: String, parts: Parts) -> Option<Added> {
+    let addend = |(count, text): (u64, Option<String>)| {
+        let Some(text) = text else { return Some(Addend { count, ..Addend::default() }) };
+        if text.starts_with(|first: char| first.is_ascii_alphabetic()) {
+            let value = decode_key(&text)?.pop();
+            return Some(Addend { count, value, ..Addend::default() });
+        }
+        let sum = number::read(&text).ok();
+        sum.is_some().then_some(Addend { count, sum, value: None })
+    };
+    let addends = parts.into_iter().map(addend).collect::<Option<_>>()?;
+    Some(Added { key, addends })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::scalar::Scalar;
+
+    #[test]
+    fn what_is_read_is_what_was_written() {
+        let added = |key: &str, amount: i64| Added {
+            key: key.to_owned(),
+            addends: vec![
+                Addend { count: 1, sum: Some(amount.into()), value: None },
+                Addend { value: Some(Scalar::Text("a".to_owned())), ..Addend::default() },
+            ],
+        };
+        let (one, other) = (added("S1:a", 5), added("S1:b", -7));
+        let all = [
+            ("one", Stored::Groups(vec![one.clone()])),
+            ("row", Stored::Row),
+            ("two", Stored::Groups(vec![one, other])),
+        ];
+        let text = contributions_text(all.iter().map(|(view, stored)| (*view, stored)));
+        let group = |key: &str, sum: &str| format!(r#"["{key}",[[1,"{sum}"],[0,"S1:a"]]]"#);
+        let [a, b] = [group("S1:a", "5"), group("S1:b", "-7")];
+        assert_eq!(text, format!(r#"{{"one":{a},"row":true,"two":[{a},{b}]}}"#));
+        let read = contributions_from(&text).unwrap();
+        assert_eq!(read, all.map(|(view, stored)| (view.to_owned(), stored)).into());
     }
 }

@@ -41,6 +41,10 @@ pub(super) fn function_names() -> impl Iterator<Item = &'static str> {
 pub(super) struct Scope {
     /// The alias of FROM, or its name.
     pub(super) qualifier: String,
+    /// What the elements of a list are called, if the statement reads those.
+    pub(super) element: Option<String>,
+    /// Where that list is.
+    pub(super) list: Option<Path>,
 }
 
 /// What a SELECT column computes.
@@ -133,7 +137,13 @@ impl Scope {
             return Err(SqlError::new(at, "an attribute's name is empty", "give its name"));
         }
         let parts = match parts {
-            [qualifier, rest @ ..] if qualifier.value == self.qualifier && !rest.is_empty() => rest,
+            [qualifier, rest @ ..] if qualifier.value == self.qualifier && !rest.is_empty() => {
+                if let Some(hidden) = self.element.as_ref().filter(|it| rest[0].value == **it) {
+                    let problem = format!("the element {hidden} hides the attribute of that name");
+                    return Err(SqlError::new(at, problem, "give the element another name"));
+                }
+                rest
+            }
             all => all,
         };
         let mut names = parts.iter().map(|part| part.value.clone());

@@ -100,7 +100,8 @@ fn group_keys(
     filter: Option<&Expression>,
     groups: Vec<Piece>,
 ) -> Result<Vec<Expression>, SqlError> {
-    let used = used_paths(columns, filter);
+    let mut used = used_paths(columns, filter);
+    used.extend(scope.list.as_ref().filter(|list| list.parts().len() == 1).map(Path::first));
     let mut keys: Vec<Expression> = Vec::new();
     for Piece { at, expression } in groups {
         let named = match ordinal(&expression) {

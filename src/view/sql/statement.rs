@@ -10,7 +10,9 @@ use super::{
     select::{self, Item, Piece},
     words,
 };
-use crate::view::definition::{DecimalBound, Path, RETENTION_HOURS_DEFAULT, View};
+use crate::view::definition::{
+    DecimalBound, Expression, Path, RETENTION_HOURS_DEFAULT, Shape, Unnest, View,
+};
 use sqlparser::{
     ast::{Expr, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectNamePart, Value},
     keywords::Keyword,
@@ -49,15 +51,25 @@ pub(super) fn read(mut tokens: Vec<TokenWithSpan>) -> Result<(View, Location), S
     reader.expect_word("FROM")?;
     let (from, _) = reader.name("the table or stream")?;
     let qualifier = reader.source_alias()?.unwrap_or_else(|| from.clone());
+    let mut scope = Scope { qualifier, element: None, list: None };
+    let unnest = reader.unnest(&mut scope, &from)?;
     let filter = if reader.accept_word("WHERE") { Some(reader.expression()?) } else { None };
     let groups = reader.group_by()?;
     reader.finish()?;
-    let scope = Scope { qualifier };
     let (filter, shape) = select::compile(&scope, items, filter, groups)?;
+    if let (Some((_, at)), Shape::Rows(_)) = (&unnest, &shape) {
+        let remedy = "write GROUP BY or aggregates; rows of single elements are not supported";
+        return Err(SqlError::new(
+            *at,
+            "elements of a list are neither grouped nor counted",
+            remedy,
+        ));
+    }
     let view = View {
         name,
         from,
         key: options.key,
+        unnest: unnest.map(|(unnest, _)| unnest),
         retention_hours: options.retention_hours.unwrap_or(RETENTION_HOURS_DEFAULT),
         decimal: options.decimal.unwrap_or_default(),
         filter,
@@ -251,12 +263,45 @@ impl Reader<'_> {
         let named = self.accept_word("AS")
             || matches!(self.parser.peek_token().token, Token::Word(word)
                 if word.keyword == Keyword::NoKeyword);
-        let alias = if named { Some(self.name("the table or stream")?.0) } else { None };
-        if self.parser.peek_token().token == Token::Comma {
-            let remedy = "a view reads one source; make a view of each and join where you read";
-            return Err(SqlError::new(self.at(), "several sources are not supported", remedy));
+        Ok(if named { Some(self.name("the table or stream")?.0) } else { None })
+    }
+
+    /// `, unnest(list) AS element`, and where it begins. The scope knows the element from then on.
+    fn unnest(
+        &mut self,
+        scope: &mut Scope,
+        from: &str,
+    ) -> Result<Option<(Unnest, Location)>, SqlError> {
+        let comma = self.at();
+        if !self.parser.consume_token(&Token::Comma) {
+            return Ok(None);
         }
-        Ok(alias)
+        let at = self.at();
+        if !self.accept_word("UNNEST") {
+            let remedy = "a view reads one source, and the lists in it with `, unnest(list) AS \
+                          element`; make a view of each source and join where you read";
+            return Err(SqlError::new(comma, "several sources are not supported", remedy));
+        }
+        self.expect_sign(&Token::LParen)?;
+        let list = self.expression()?;
+        let Expression::Path(path) = scope.expression(&list.expression, list.at)? else {
+            let remedy = "write unnest(lines), or unnest(cart.lines)";
+            return Err(SqlError::new(list.at, "unnest needs an attribute of the item", remedy));
+        };
+        self.expect_sign(&Token::RParen)?;
+        self.accept_word("AS");
+        let (element, named_at) = self.name("an element")?;
+        if element == scope.qualifier || element == from {
+            let problem = format!("an element cannot have the name of its source, {element}");
+            return Err(SqlError::new(named_at, problem, "give it another name"));
+        }
+        if self.parser.peek_token().token == Token::Comma {
+            let remedy = "a view reads the elements of one list";
+            return Err(SqlError::new(self.at(), "a second list is not supported", remedy));
+        }
+        scope.element = Some(element.clone());
+        scope.list = Some(path.clone());
+        Ok(Some((Unnest { list: path, element }, at)))
     }
 
     fn group_by(&mut self) -> Result<Vec<Piece>, SqlError> {

@@ -206,6 +206,41 @@ fn a_name_in_group_by_is_the_attribute_if_there_is_one_and_else_the_alias() {
     );
 }
 
+#[test]
+fn the_elements_of_a_list_have_a_name_of_their_own() {
+    let view = select(
+        "SELECT l.sku, o.kind, sum(l.price) AS s, count(\"unnest\") AS n FROM orders o, \
+         Unnest(o.cart.lines) l WHERE l.price > 1 AND kind IS NOT NULL GROUP BY l.sku, o.kind",
+    );
+    let attributes: Vec<_> = view.attributes().into_iter().collect();
+    assert_eq!(attributes, ["cart", "kind", "unnest"]);
+    assert_eq!(
+        view.to_string(),
+        "CREATE MATERIALIZED VIEW v WITH (retention_hours = 24, decimal = decimal(28,9)) AS \
+         SELECT l.sku AS sku, kind AS kind, sum(l.price) AS s, count(\"unnest\") AS n FROM orders, \
+         unnest(cart.lines) AS l WHERE l.price > 1 AND kind IS NOT NULL GROUP BY l.sku, kind"
+    );
+    assert_eq!(one(&view.to_string()), view);
+    let other = select("SELECT count(*) AS n FROM t, unnest(a) AS x");
+    assert_ne!(other.fingerprint(), select("SELECT count(*) AS n FROM t").fingerprint());
+    let grouped = "SELECT x.sku AS a, count(*) AS n FROM t, unnest(a) AS x GROUP BY a";
+    check(grouped, (1, 8), "column a is no aggregate and not in GROUP BY");
+    let n = |from: &str| format!("SELECT count(*) AS n FROM {from}");
+    check(&n("t, unnest(a) AS x, unnest(b) AS y"), (1, 44), "a second list is not supported");
+    check(&n("t, unnest(a) AS x, u"), (1, 44), "a second list is not supported");
+    check(&n("t, unnest(a[0].b) AS x"), (1, 37), "unnest needs an attribute of the item");
+    check(&n("t, unnest(a + 1) AS x"), (1, 37), "unnest needs an attribute of the item");
+    check(&n("t, unnest(a) WHERE x > 1"), (1, 40), "expected the name of an element, found WHERE");
+    let missing = "expected the name of an element, found the end of the statement";
+    check(&n("t, unnest(a)"), (1, 39), missing);
+    check(&n("t, unnest(a) AS t"), (1, 43), "an element cannot have the name of its source, t");
+    check(&n("u t, unnest(a) AS u"), (1, 45), "an element cannot have the name of its source, u");
+    let hidden = "the element x hides the attribute of that name";
+    check(&n("t, unnest(a) AS x WHERE t.x > 1"), (1, 51), hidden);
+    let alone = "elements of a list are neither grouped nor counted";
+    check("SELECT x.a FROM t, unnest(a) AS x", (1, 20), alone);
+}
+
 /// The text behind AS is refused at this line and column for this reason.
 #[track_caller]
 fn check(text: &str, place: (u64, u64), problem: &str) {
@@ -239,7 +274,8 @@ fn clauses_outside_the_subset_are_refused_at_their_word() {
     check("SELECT a FROM t OFFSET 1", (1, 17), "OFFSET is not supported");
     check("SELECT a FROM t UNION SELECT a FROM u", (1, 17), "UNION is not supported");
     check("SELECT sum(a) OVER () AS s FROM t", (1, 15), "OVER is not supported");
-    check("SELECT a FROM t, UNNEST(l) AS x", (1, 18), "UNNEST is not supported");
+    check("SELECT unnest(l) AS x FROM t", (1, 8), "UNNEST is not supported");
+    check("SELECT a, unnest(l) AS x FROM t", (1, 11), "UNNEST is not supported");
     check("SELECT * FROM t", (1, 8), "SELECT * is not supported");
     check("SELECT a, t.* FROM t", (1, 12), "SELECT * is not supported");
     check("SELECT ALL a FROM t", (1, 12), "expected FROM, found `a`");

@@ -47,7 +47,11 @@ const CASE_WORDS: [(&str, Keyword); 4] = [
 
 /// Words of SQL that are refused wherever they are not names, and what would work instead.
 const REFUSED: [(&str, &str); 21] = [
-    ("JOIN", "a view reads one source; make a view of each and join where you read"),
+    (
+        "JOIN",
+        "a view reads one source, and the elements of a list with `, unnest(list) AS element`; \
+         make a view of each source and join where you read",
+    ),
     ("HAVING", "filter the groups where you read the view"),
     ("ORDER", "rows print sorted by their key; sort otherwise where you read"),
     ("LIMIT", "cut the rows where you read the view"),
@@ -67,7 +71,7 @@ const REFUSED: [(&str, &str); 21] = [
     ("SIMILAR", "write LIKE, where % is any text and _ any character"),
     ("EXISTS", "test an attribute with IS NOT NULL"),
     ("COLLATE", "text compares by its UTF-8 bytes"),
-    ("UNNEST", "lists cannot be unnested yet; read one element, as in lines[0].price"),
+    ("UNNEST", "it belongs behind FROM, as in FROM orders, unnest(lines) AS line"),
 ];
 
 /// Words that are refused right behind a parenthesis and are ordinary names elsewhere.
@@ -170,6 +174,11 @@ impl Place<'_> {
             let filters = opens && is_word(self.after.get(1), "WHERE");
             return (filters && is_sign(last, &Token::RParen))
                 .then_some(("FILTER", Keyword::FILTER));
+        }
+        if is("UNNEST") {
+            let is_behind_from = self.before.iter().any(|token| is_word(Some(token), "FROM"));
+            let is_keyword = opens && is_sign(last, &Token::Comma) && is_behind_from;
+            return is_keyword.then_some(("UNNEST", Keyword::UNNEST));
         }
         if is("EXTRACT") {
             return opens.then_some(("EXTRACT", Keyword::EXTRACT));

@@ -29,12 +29,13 @@ use crate::{
         definition::{Groups, Shape},
         ledger::Entry,
         rows::{
-            ROW_KEY, Stored, ValueKey,
+            Added, ROW_KEY, Stored, ValueKey,
             sums::{self, GroupRow},
         },
         scalar::encode_value,
         source_item::{ITEM_PREFIX, LEDGER_KEY},
         sources::Sources,
+        total::Addend,
     },
 };
 use pass::{Group, Pass, Phase, Place, aggregates, hash};
@@ -185,6 +186,37 @@ impl Walk<'_> {
         }
     }
 
+    /// Takes in what an item with this key adds to a group.
+    fn adds(
+        &self,
+        place: &mut Place,
+        pass: &mut Pass,
+        (at, addends): ((u64, usize, String), &[Addend]),
+        key: Option<&str>,
+    ) {
+        let definition = &self.views.definitions[at.1];
+        let Shape::Groups(groups) = &definition.shape else { return };
+        if !self.is_known(place, pass, &at, groups) {
+            return;
+        }
+        for (keeper, addend) in addends.iter().enumerate() {
+            let Some(value) = &addend.value else { continue };
+            let value = ValueKey { keeper, sort_key: encode_value(value) };
+            pass.add(place, &at, (&value, Some(1), By::Ledger));
+        }
+        if let Some(group) = pass.groups.get_mut(&at) {
+            group.expected.add(groups, addends);
+            let is_told = group.items.last().map(String::as_str) == key;
+            if place.looks > 0 && group.items.len() < ITEMS_MAX && !is_told {
+                group.items.extend(key.map(str::to_owned));
+            }
+        }
+        if place.looks == 0 && definition.extremes() > 0 {
+            pass.reckon(&at);
+            self.bound(place, pass);
+        }
+    }
+
     /// Whether a group is one of the pass, which at first it joins.
     fn is_known(
         &self,
@@ -264,31 +296,13 @@ impl Walk<'_> {
             let Some(group) = self.views.group_of(&pk) else { continue };
             for &view in &self.views.groups[group].views {
                 let definition = &self.views.definitions[view];
-                match entry.contributions.get(&definition.name) {
-                    Some(Stored::Group { key, addends }) => {
-                        let Shape::Groups(groups) = &definition.shape else { continue };
-                        let at = (hash(place.salt, definition, key), view, key.clone());
-                        if !self.is_known(place, pass, &at, groups) {
-                            continue;
-                        }
-                        for (keeper, addend) in addends.iter().enumerate() {
-                            let Some(value) = &addend.value else { continue };
-                            let value = ValueKey { keeper, sort_key: encode_value(value) };
-                            pass.add(place, &at, (&value, Some(1), By::Ledger));
-                        }
-                        if let Some(group) = pass.groups.get_mut(&at) {
-                            group.expected.add(groups, addends);
-                            if place.looks > 0 && group.items.len() < ITEMS_MAX {
-                                group.items.extend(text_of(item, "key").map(str::to_owned));
-                            }
-                        }
-                        if place.looks == 0 && definition.extremes() > 0 {
-                            pass.reckon(&at);
-                            self.bound(place, pass);
-                        }
-                    }
-                    Some(Stored::Row) if is_first => projected.push((view, pk.clone())),
-                    Some(Stored::Row) | None => {}
+                let Some(stored) = entry.contributions.get(&definition.name) else { continue };
+                if is_first && *stored == Stored::Row {
+                    projected.push((view, pk.clone()));
+                }
+                for Added { key, addends } in stored.added() {
+                    let at = (hash(place.salt, definition, key), view, key.clone());
+                    self.adds(place, pass, (at, addends), text_of(item, "key"));
                 }
             }
         }

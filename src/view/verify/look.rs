@@ -18,7 +18,7 @@ use crate::{
     view::{
         definition::{Shape, View},
         ledger::{Basis, Candidate, Known},
-        rows::{self, ROW_KEY, Stored},
+        rows::{self, Added, ROW_KEY, Stored},
         scalar::decode_key,
         source_table::{Found, SourceTable},
     },
@@ -26,6 +26,9 @@ use crate::{
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// So many groups are told of an item whose elements are in many.
+const GROUPS_TOLD: usize = 10;
 
 /// What a look has found of an item.
 #[derive(Debug)]
@@ -230,15 +233,26 @@ fn place(stored: Option<&Stored>) -> Value {
     match stored {
         None => json!("nothing"),
         Some(Stored::Row) => json!("a row"),
-        Some(Stored::Group { key, .. }) => json!({ "group": readable(key) }),
+        Some(Stored::Groups(added)) => match added.as_slice() {
+            [one] => json!({ "group": readable(&one.key) }),
+            several => json!({ "groups": groups_of(several) }),
+        },
     }
 }
 
 fn group_of(stored: Option<&Stored>) -> String {
     match stored {
-        Some(Stored::Group { key, .. }) => readable(key),
+        Some(Stored::Groups(added)) => groups_of(added).join("; "),
         _ => String::new(),
     }
+}
+
+/// The groups to which the elements of an item's list add, each once.
+fn groups_of(added: &[Added]) -> Vec<String> {
+    let keys: BTreeSet<&str> = added.iter().map(|one| &*one.key).collect();
+    let more = keys.len().checked_sub(GROUPS_TOLD).filter(|more| *more > 0);
+    let told = keys.into_iter().take(GROUPS_TOLD).map(readable);
+    told.chain(more.map(|more| format!("{more} more"))).collect()
 }
 
 /// The aggregates to which an item adds something else.
@@ -247,17 +261,15 @@ fn other_aggregates<'v>(
     expected: Option<&Stored>,
     found: Option<&Stored>,
 ) -> Vec<&'v str> {
-    let (Some(Stored::Group { addends, .. }), Some(Stored::Group { addends: others, .. })) =
-        (expected, found)
-    else {
-        return Vec::new();
-    };
+    let (Some(expected), Some(found)) = (expected, found) else { return Vec::new() };
+    let is_of_same_groups = expected.added().len() == found.added().len();
+    let pairs = || expected.added().iter().zip(found.added()).filter(|_| is_of_same_groups);
     let Shape::Groups(groups) = &view.shape else { return Vec::new() };
     let columns = rows::aggregate_columns(view).into_iter();
     let differs = columns.filter(|(_, _, at)| {
         // What an item has for several aggregates stands with one of them.
         let at = groups.values_of(*at).unwrap_or(*at);
-        addends.get(at) != others.get(at)
+        pairs().any(|(one, other)| one.addends.get(at) != other.addends.get(at))
     });
     differs.map(|(name, _, _)| name).collect()
 }
@@ -291,7 +303,7 @@ mod tests {
             };
             let none = Addend::default;
             let addends = vec![none(), value(x), none(), none(), value(7)];
-            Stored::Group { key: "S1:a".to_owned(), addends }
+            Stored::Groups(vec![Added { key: "S1:a".to_owned(), addends }])
         };
         let (one, other) = (stored(1), stored(2));
         assert_eq!(other_aggregates(&view, Some(&one), Some(&other)), ["lo", "hi", "d"]);

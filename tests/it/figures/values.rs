@@ -6,15 +6,26 @@ use changefold::{handler::Function, store::Usage, view::Views};
 const CHANGES: u32 = 1_000;
 const GROUPS: u32 = 10;
 
-/// The aggregates of a view, and how they are called in the table.
-const VIEWS: [(&str, &str); 4] = [
-    ("`count`, `sum`", "count(*) AS n, sum(amount) AS total"),
-    ("`min`", "min(amount) AS lo"),
-    ("`count(DISTINCT)`", "count(DISTINCT amount) AS d"),
+/// How many elements the list of an item has.
+const ELEMENTS: u32 = 5;
+
+/// A view without its first column, and how it is called in the table.
+const VIEWS: [(&str, &str); 6] = [
+    ("`count`, `sum`", "region, count(*) AS n, sum(amount) AS total FROM orders"),
+    ("`min`", "region, min(amount) AS lo FROM orders"),
+    ("`count(DISTINCT)`", "region, count(DISTINCT amount) AS d FROM orders"),
     (
         "`min`, `max`, `count(DISTINCT)`, `sum(DISTINCT)` of one argument",
-        "min(amount) AS lo, max(amount) AS hi, count(DISTINCT amount) AS d, \
-         sum(DISTINCT amount) AS s",
+        "region, min(amount) AS lo, max(amount) AS hi, count(DISTINCT amount) AS d, \
+         sum(DISTINCT amount) AS s FROM orders",
+    ),
+    (
+        "`unnest`, five elements in one group",
+        "region, count(*) AS n, sum(line) AS total FROM orders o, unnest(o.lines) AS line",
+    ),
+    (
+        "`unnest`, five elements in five groups",
+        "line, count(*) AS n FROM orders o, unnest(o.lines) AS line",
     ),
 ];
 
@@ -28,7 +39,14 @@ async fn delivered(function: &Function<Views>, (round, batch, values): (u32, u32
             // What goes and what comes are other values, so that they do not cancel out.
             let amount = ((at / GROUPS).pow(1 + round) % values).to_string();
             let number = 1_000 + round * CHANGES + at;
+            let line = |element: u32| {
+                // Not all of them are in each list.
+                let line = ((at / GROUPS).pow(1 + round) + element) % (2 * values);
+                format!(r#"{{"N":"{line}"}}"#)
+            };
+            let lines = (0..ELEMENTS).map(line).collect::<Vec<_>>().join(",");
             order(number, "MODIFY", &key, Some((&region, &amount, "OPEN")))
+                .replace(r#""note":"#, &format!(r#""lines":{{"L":[{lines}]}},"note":"#))
         })
         .collect();
     for records in records.chunks(batch as usize) {
@@ -42,33 +60,36 @@ async fn delivered(function: &Function<Views>, (round, batch, values): (u32, u32
 #[test]
 #[expect(clippy::print_stdout, reason = "tests/figures.sh reads it")]
 fn a_change_costs_a_row_for_each_value_that_comes_or_goes() {
-    println!(
-        "| aggregates | values of a group | batch | new: write | read | changed: write | read |"
-    );
+    println!("| view | different values | batch | new: write | read | changed: write | read |");
     println!("|---|--:|--:|--:|--:|--:|--:|");
     support::block_on(async {
         for (name, columns) in VIEWS {
             for (values, batch) in [(5, 100), (5, 1_000), (100, 100), (100, 1_000)] {
-                let keeps = columns.contains("min") || columns.contains("DISTINCT");
-                if !keeps && values > 5 {
+                // Without them it does not matter how many values there are.
+                let depends = columns.contains("min")
+                    || columns.contains("DISTINCT")
+                    || columns.starts_with("line");
+                if !depends && values > 5 {
                     continue;
                 }
-                let text = format!(
-                    "CREATE MATERIALIZED VIEW v AS SELECT region, {columns} FROM orders \
-                     GROUP BY region;"
-                );
+                let text = format!("CREATE MATERIALIZED VIEW v AS SELECT {columns} GROUP BY 1;");
                 let store = support::embedded(7);
                 let function = support::function(&text, &store, "views_").await;
                 let new = delivered(&function, (0, batch, values)).await;
                 let changed = delivered(&function, (1, batch, values)).await;
-                let shown = if keeps { values.to_string() } else { "any".to_owned() };
+                let different = if columns.starts_with("line") { 2 * values } else { values };
+                let shown = if depends { different.to_string() } else { "any".to_owned() };
                 println!(
                     "| {name} | {shown} | {batch} | {:.0} | {:.0} | {:.0} | {:.0} |",
                     new.write_units, new.read_units, changed.write_units, changed.read_units
                 );
                 // Two units for a ledger row and for each row it touches: at most a group, the
-                // value that goes and the one that comes.
-                let most = if keeps { 8_000.0 } else { 4_000.0 };
+                // value that goes and the one that comes, or a group for each element, twice.
+                let most = match (depends, columns.contains("unnest")) {
+                    (true, true) => 2_000.0 * f64::from(1 + 2 * ELEMENTS),
+                    (true, false) => 8_000.0,
+                    (false, _) => 4_001.0,
+                };
                 assert!((2_000.0..most).contains(&changed.write_units), "{name}: {changed:?}");
             }
         }

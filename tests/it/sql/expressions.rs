@@ -5,7 +5,7 @@
 
 use super::{
     items::{BIG, TEXTS},
-    operators::{Column, Definition, Numeric},
+    operators::{Column, Definition, Numeric, of_elements},
 };
 use proptest::prelude::*;
 
@@ -329,8 +329,9 @@ pub(super) fn definition() -> impl Strategy<Value = Definition> {
         prop::collection::vec((value.clone(), 0..4_u8), 0..3),
         prop::collection::vec(aggregate(&typed), 1..3),
         filter.clone(),
+        of_elements(),
     );
-    let grouped = named.prop_map(|(mut values, aggregates, filter)| {
+    let grouped = named.prop_map(|(mut values, aggregates, filter, of_elements)| {
         // A key without an attribute may be a constant, which is refused.
         values.retain(|(value, _)| value.contains('{'));
         let (mut columns, mut keys) = (aggregates, Vec::new());
@@ -353,11 +354,11 @@ pub(super) fn definition() -> impl Strategy<Value = Definition> {
                 }
             }
         }
-        Definition { columns, filter, keys }
+        Definition { columns, filter, keys, unnests: false }.of_elements(of_elements)
     });
     let rows = (prop::collection::vec(value, 1..4), filter).prop_map(|(columns, filter)| {
         let columns = columns.into_iter().map(|text| Column { text, exact: None }).collect();
-        Definition { columns, filter, keys: Vec::new() }
+        Definition { columns, filter, keys: Vec::new(), unnests: false }
     });
     prop_oneof![3 => grouped, 1 => rows]
 }

@@ -4,6 +4,7 @@ use bigdecimal::{BigDecimal, ToPrimitive};
 use changefold::event::Value;
 use proptest::prelude::*;
 use rusqlite::{Connection, types::Value as Cell};
+use serde_json::json;
 use std::borrow::Cow;
 
 /// Column of the flat table, path in the item. In a template `{i}` stands for either.
@@ -22,6 +23,12 @@ pub(super) const COLUMNS: [(&str, &str, &str); 11] = [
     ("g", "TEXT", "g"),
 ];
 
+/// What is in an element of the list `o.lines`, by its path in the element.
+pub(super) const OF_ELEMENT: [(&str, &str); 2] = [("n", "n"), ("w", "m.w")];
+
+/// An element of a list: a number and a text, if it is a map that has them.
+pub(crate) type Line = Option<(Option<i64>, Option<&'static str>)>;
+
 /// The values one item has; `None` is missing or null.
 #[derive(Debug, Clone)]
 pub(crate) struct Item {
@@ -37,6 +44,7 @@ pub(crate) struct Item {
     z: Option<&'static str>,
     l: Option<Vec<Option<&'static str>>>,
     g: Option<&'static str>,
+    lines: Option<Vec<Line>>,
     /// A column that has a value of another type than its own.
     pub(super) wrong: Option<(&'static str, Wrong)>,
     /// How numbers are spelled, and whether what is absent is missing or null.
@@ -60,6 +68,18 @@ impl Item {
             1 => format!("{hundredths}E-2"),
             _ => value.to_plain_string(),
         }))
+    }
+
+    fn lines(&self, lines: &[Line]) -> Value<'static> {
+        let nulls = self.spelling & 16 != 0;
+        let line = |(n, w): (Option<i64>, Option<&'static str>)| {
+            let inner = w.map(|text| Value::Map(vec![("w".into(), Value::Text(text.into()))]));
+            let members = [("n", n.map(|value| self.number(value))), ("m", inner)];
+            let members = members.into_iter().filter(|(_, value)| nulls || value.is_some());
+            let members = members.map(|(name, it)| (name.into(), it.unwrap_or(Value::Null)));
+            Value::Map(members.collect())
+        };
+        Value::List(lines.iter().map(|it| it.map_or(Value::Null, line)).collect())
     }
 
     pub(crate) fn value(&self) -> Value<'static> {
@@ -86,6 +106,7 @@ impl Item {
             ("z", self.z.map(|text| Value::Text(text.into()))),
             ("l", self.l.as_deref().map(list)),
             ("g", self.g.map(|digits| Value::Number(digits.into()))),
+            ("lines", self.lines.as_deref().map(|lines| self.lines(lines))),
             ("m", (!empty || self.spelling & 32 != 0).then_some(inner)),
             // Never named by a view: of types SQL has no answer for.
             ("ignored", Some(Value::List(vec![Value::Null]))),
@@ -108,7 +129,8 @@ impl Item {
         if let Some((wrong, value)) = self.wrong
             && column.trim_end_matches("_s") == wrong
         {
-            return value.cell();
+            // An item with it is only in a view that does not look at it.
+            return if column == "lines" { Cell::Null } else { value.cell() };
         }
         match column {
             "i" => integer(self.i),
@@ -123,6 +145,11 @@ impl Item {
             "c" => integer(self.c.map(i64::from)),
             "z" => text(self.z),
             "g" => text(self.g),
+            "lines" => self.lines.as_ref().map_or(Cell::Null, |lines| {
+                let line = |(n, w)| json!({ "n": n, "m": { "w": w } });
+                let lines = lines.iter().map(|it| it.map_or(serde_json::Value::Null, line));
+                Cell::Text(lines.collect::<serde_json::Value>().to_string())
+            }),
             "l" => self
                 .l
                 .as_ref()
@@ -198,18 +225,21 @@ pub(crate) fn any_item() -> impl Strategy<Value = Item> {
     let big = prop::option::weighted(0.8, prop::sample::select(BIG.as_slice()));
     let element = prop::option::weighted(0.8, prop::sample::select(TEXTS.as_slice()));
     let list = prop::option::weighted(0.8, prop::collection::vec(element, 0..4));
+    let word = prop::option::weighted(0.8, prop::sample::select(TEXTS.as_slice()));
+    let line = prop::option::weighted(0.9, (number(), word));
+    let lines = prop::option::weighted(0.8, prop::collection::vec(line, 0..5));
     let wrong = prop::option::weighted(
         0.1,
         (
-            prop::sample::select(["i", "d", "t", "b", "z", "l"].as_slice()),
+            prop::sample::select(["i", "d", "t", "b", "z", "l", "lines"].as_slice()),
             prop_oneof![Just(Wrong::Text), Just(Wrong::Number), Just(Wrong::List)],
         ),
     )
     .prop_map(|wrong| wrong.filter(|wrong| !is_right(*wrong)));
     let plain = (number(), number(), decimal(), decimal());
     let others = (text(), text(), truth(), truth(), any::<u8>());
-    (plain, others, (time, list, big, wrong)).prop_map(
-        |((i, j, d, e), (t, u, b, c, spelling), (z, l, g, wrong))| Item {
+    (plain, others, (time, list, big, lines, wrong)).prop_map(
+        |((i, j, d, e), (t, u, b, c, spelling), (z, l, g, lines, wrong))| Item {
             i,
             j,
             d,
@@ -221,6 +251,7 @@ pub(crate) fn any_item() -> impl Strategy<Value = Item> {
             z,
             l,
             g,
+            lines,
             wrong,
             spelling,
         },
@@ -231,7 +262,10 @@ pub(crate) fn any_item() -> impl Strategy<Value = Item> {
 fn is_right((column, wrong): (&str, Wrong)) -> bool {
     matches!(
         (column, wrong),
-        ("i" | "d", Wrong::Number) | ("t" | "z", Wrong::Text) | ("l", Wrong::Text | Wrong::List)
+        ("i" | "d", Wrong::Number)
+            | ("t" | "z", Wrong::Text)
+            | ("l", Wrong::Text | Wrong::List)
+            | ("lines", Wrong::List)
     )
 }
 
@@ -240,7 +274,7 @@ pub(super) fn load(items: &[&Item]) -> Connection {
     // As in PostgreSQL and the standard: `SQLite` alone takes `a` for `A` unless told.
     database.execute_batch("PRAGMA case_sensitive_like = ON").unwrap();
     let mut columns: Vec<_> = COLUMNS.iter().map(|(name, kind, _)| (*name, *kind)).collect();
-    columns.extend([("d_s", "INTEGER"), ("e_s", "INTEGER")]);
+    columns.extend([("d_s", "INTEGER"), ("e_s", "INTEGER"), ("lines", "TEXT")]);
     let typed: Vec<_> = columns.iter().map(|(name, kind)| format!("{name} {kind}")).collect();
     database.execute(&format!("CREATE TABLE orders ({})", typed.join(", ")), []).unwrap();
     let places = vec!["?"; columns.len()].join(", ");

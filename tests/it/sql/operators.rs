@@ -1,6 +1,6 @@
 //! Generated views of attributes, operators and aggregates.
 
-use super::items::{COLUMNS, TEXTS};
+use super::items::{COLUMNS, OF_ELEMENT, TEXTS};
 use bigdecimal::BigDecimal;
 use proptest::prelude::*;
 
@@ -186,6 +186,8 @@ pub(crate) struct Definition {
     pub(super) columns: Vec<Column>,
     pub(super) filter: Option<String>,
     pub(super) keys: Vec<String>,
+    /// Whether it reads the elements of a list.
+    pub(super) unnests: bool,
 }
 
 pub(crate) fn definition() -> impl Strategy<Value = Definition> {
@@ -194,26 +196,48 @@ pub(crate) fn definition() -> impl Strategy<Value = Definition> {
         prop::collection::vec(key(), 0..3),
         prop::collection::vec(aggregate(), 1..4),
         filter.clone(),
-        0..4_usize,
+        (0..4_usize, of_elements()),
     )
-        .prop_map(|(mut keys, mut columns, filter, shown)| {
+        .prop_map(|(mut keys, mut columns, filter, (shown, of_elements))| {
             // `GROUP BY TRUE` and `GROUP BY NULL` are refused: they group by nothing.
             keys.retain(|key| key.contains('{'));
             for key in keys.iter().take(shown) {
                 columns.insert(columns.len() / 2, Column { text: key.clone(), exact: None });
             }
-            Definition { columns, filter, keys }
+            Definition { columns, filter, keys, unnests: false }.of_elements(of_elements)
         });
     let plain =
         prop_oneof![key(), predicate(), combined(integer_leaf().boxed()).prop_map(|n| n.plain)];
     let rows = (prop::collection::vec(plain, 1..4), filter).prop_map(|(columns, filter)| {
         let columns = columns.into_iter().map(|text| Column { text, exact: None }).collect();
-        Definition { columns, filter, keys: Vec::new() }
+        Definition { columns, filter, keys: Vec::new(), unnests: false }
     });
     prop_oneof![3 => grouped, 1 => rows]
 }
 
+/// Which attributes become those of an element.
+pub(super) fn of_elements() -> impl Strategy<Value = Option<u8>> {
+    prop::option::weighted(0.4, 0..4_u8)
+}
+
 impl Definition {
+    /// The same of the elements of a list, if it is to be one: some attributes become theirs.
+    pub(super) fn of_elements(mut self, which: Option<u8>) -> Self {
+        let Some(which) = which else { return self };
+        let of_element = |text: &String| {
+            let number = if which & 1 == 0 { "{i}" } else { "{j}" };
+            let word = if which & 2 == 0 { "{t}" } else { "{u}" };
+            text.replace(number, "{n}").replace(word, "{w}")
+        };
+        for column in &mut self.columns {
+            column.text = of_element(&column.text);
+            column.exact = column.exact.as_ref().map(|(sum, scale)| (of_element(sum), *scale));
+        }
+        self.filter = self.filter.as_ref().map(of_element);
+        self.keys = self.keys.iter().map(of_element).collect();
+        Self { unnests: true, ..self }
+    }
+
     /// The statement, as the user writes it.
     pub(crate) fn statement(&self) -> String {
         format!("CREATE MATERIALIZED VIEW v AS {}", fill(&self.select(false), false))
@@ -231,6 +255,9 @@ impl Definition {
             })
             .collect();
         let mut text = format!("SELECT {} FROM orders o", columns.join(", "));
+        if self.unnests {
+            text += ", «unnest(o.lines)¦json_each(o.lines)» AS line";
+        }
         if let Some(filter) = &self.filter {
             text = format!("{text} WHERE {filter}");
         }
@@ -252,6 +279,11 @@ pub(super) fn fill(template: &str, flat: bool) -> String {
         let side = if flat { theirs } else { ours }.to_owned();
         text.replace_range(begin..end + '»'.len_utf8(), &side);
     }
+    let text = OF_ELEMENT.iter().fold(text, |text, (name, path)| {
+        let theirs = format!("json_extract(line.value, '$.{path}')");
+        let ours = format!("line.{path}");
+        text.replace(&format!("{{{name}}}"), if flat { &theirs } else { &ours })
+    });
     COLUMNS.iter().fold(text, |text, (name, _, path)| {
         text.replace(&format!("{{{name}}}"), if flat { name } else { path })
             .replace(&format!("{{{name}_s}}"), &format!("{name}_s"))

@@ -12,11 +12,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Its name, its function, and the aggregate that has its values.
 type Column = (&'static str, &'static str, usize);
-/// What the ledger says of an item and a view: a group, and counts with sums or values.
-type Contribution = (String, Vec<(u64, Option<String>)>);
+/// A group, and counts with sums or values.
+type Added = (String, Vec<(u64, Option<String>)>);
+
+/// What the ledger says of an item and a view.
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum Contribution {
+    One(Added),
+    OfElements(Vec<Added>),
+}
 
 /// The aggregates of the views of the test: column, function, and where its values are.
-const COLUMNS: [(&str, &[Column]); 3] = [
+const COLUMNS: [(&str, &[Column]); 5] = [
     ("ends", &[("n", "count", 0), ("lo", "min", 1), ("hi", "max", 1), ("d", "count distinct", 1)]),
     (
         "numbers",
@@ -29,6 +37,8 @@ const COLUMNS: [(&str, &[Column]); 3] = [
         ],
     ),
     ("names", &[("groups", "count distinct", 0), ("last", "max", 1)]),
+    ("lines", &[("n", "count", 0), ("total", "sum", 1), ("lo", "min", 2)]),
+    ("sizes", &[("n", "count", 0), ("total", "sum", 1)]),
 ];
 
 type Rows = Vec<Map<String, Value>>;
@@ -57,7 +67,14 @@ fn groups(store: &Embedded) -> BTreeMap<(String, String), Group> {
     for row in scan(store, "ledger") {
         let Some(text) = row.get("c").and_then(|c| c["S"].as_str()) else { continue };
         let contributions: BTreeMap<String, Contribution> = serde_json::from_str(text).unwrap();
-        for (view, (key, addends)) in contributions {
+        let added = contributions.into_iter().flat_map(|(view, contribution)| {
+            let added = match contribution {
+                Contribution::One(added) => vec![added],
+                Contribution::OfElements(added) => added,
+            };
+            added.into_iter().map(move |(key, addends)| (view.clone(), key, addends))
+        });
+        for (view, key, addends) in added {
             let group = groups.entry((view, key)).or_default();
             group.items += 1;
             for (at, (count, text)) in addends.into_iter().enumerate() {

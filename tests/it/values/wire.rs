@@ -39,6 +39,8 @@ pub(super) enum Broken {
     NoVersion,
     /// The same with the rows of values.
     ValuesUnconditional,
+    /// A part of a change is written whatever the ledger's row has become.
+    PartsUnguarded,
 }
 
 /// A transport that is part of the world.
@@ -161,6 +163,10 @@ impl Wire {
             reasons[actions - 1] = json!({"Code": "TransactionConflict"});
             return (400, cancelled(&reasons));
         }
+        let actions = request["TransactItems"].as_array().unwrap();
+        if actions.iter().filter_map(|it| it.get("Put")).any(is_part) {
+            self.count("part");
+        }
         let apart = self.tamper(&mut request);
         let before = checker::scan(&self.store, VALUES);
         let (status, answer) = self.store.answer(target, request.to_string().as_bytes());
@@ -209,6 +215,10 @@ impl Wire {
                     it.as_object_mut().unwrap().values_mut().for_each(unconditional);
                 });
             }
+            Some(Broken::PartsUnguarded) => {
+                let parts = actions.iter_mut().filter_map(|it| it.get_mut("Put"));
+                parts.filter(|put| is_part(put)).for_each(unconditional);
+            }
             Some(Broken::ValuesApart) => {
                 actions.retain(|it| it.get("ConditionCheck").is_none());
                 let all = std::mem::take(actions);
@@ -222,6 +232,10 @@ impl Wire {
         }
         Vec::new()
     }
+}
+
+fn is_part(put: &Value) -> bool {
+    put["Item"].get("part").is_some()
 }
 
 /// Takes the condition off an action, and what only that uses.

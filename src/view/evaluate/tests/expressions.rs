@@ -364,7 +364,7 @@ fn lists_maps_and_sets_are_looked_into() {
 #[test]
 fn a_filter_leaves_values_out_that_would_be_poison() {
     let view = view("sum(s) FILTER (WHERE no) AS a, count(*) FILTER (WHERE yes) AS b FROM t");
-    let Ok(Contribution::Group { addends, .. }) = evaluate(&view, &item()) else { panic!() };
-    let counts: Vec<_> = addends.iter().map(|addend| addend.count).collect();
+    let Ok(Contribution::Groups(added)) = evaluate(&view, &item()) else { panic!() };
+    let counts: Vec<_> = added[0].addends.iter().map(|addend| addend.count).collect();
     assert_eq!(counts, [0, 1]);
 }

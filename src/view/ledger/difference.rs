@@ -1,0 +1,198 @@
+//! What one item's change differs by, as the effects on rows and the new ledger row.
+//!
+//! An item that is read as one row touches few rows, and they go into one transaction. The elements
+//! of a list can touch more than a transaction holds. Then the change is written in parts: each
+//! takes as many of the additions out and in as fit, and its ledger row says what the item
+//! contributes after it, part old and part new, under the version from before. So each part is
+//! guarded as a whole change is, every row is the sum of the ledger at all times, and whoever comes
+//! next, with the same change or a newer one, starts from what is there. The last part is a change
+//! like any other.
+//!
+//! Additions are taken in the order of their groups, so that what leaves a group and what joins it
+//! is one effect. What it gives up: between two parts a group may have some elements of the item as
+//! they were and others as they are.
+
+use super::{Candidate, Change, Entry, Guard, Known, Ledger};
+use crate::{
+    store::ACTIONS_MAX,
+    view::rows::{self, Added, Delta, Effect, RowId, Stored, ValueKey},
+    view::scalar::encode_value,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Something that an item adds no longer, or from now on.
+struct Step<'s> {
+    view: usize,
+    sign: i64,
+    added: &'s Added,
+}
+
+/// Rows that change, and how many actions of a transaction they take.
+#[derive(Default)]
+struct Effects {
+    rows: BTreeMap<RowId, Effect>,
+    /// Groups that lose something: the values that come next may have to be checked.
+    losing: BTreeSet<RowId>,
+    checks: usize,
+}
+
+impl Ledger<'_> {
+    /// The difference that one candidate makes, or as much of it as one transaction holds.
+    pub(super) fn change(
+        &self,
+        index: usize,
+        candidate: &Candidate,
+        (entry, known): (&Entry, &Known),
+    ) -> Change {
+        let steps = self.steps(candidate, entry);
+        let mut effects = self.projected(candidate, entry);
+        let mut taken = 0;
+        for step in &steps {
+            effects.take(step, self.views[step.view].extremes());
+            // The guard is one more. What views without lists differ by always fits.
+            if effects.actions() + 1 > ACTIONS_MAX {
+                break;
+            }
+            taken += 1;
+        }
+        if taken == steps.len() {
+            let guard = self.guard(candidate, (entry, known));
+            return Change { index, guard, effects: effects.finish(), is_part: false };
+        }
+        let mut effects = self.projected(candidate, entry);
+        for step in &steps[..taken] {
+            effects.take(step, self.views[step.view].extremes());
+        }
+        let contributions = self.after(candidate, entry, &steps[..taken]);
+        let contributions = contributions.iter().map(|(view, stored)| (view.as_str(), stored));
+        let contributions = rows::contributions_text(contributions);
+        let guard = Guard::of_part((&candidate.pk, &candidate.key), contributions, entry);
+        Change { index, guard, effects: effects.finish(), is_part: true }
+    }
+
+    /// What projections do.
+    fn projected(&self, candidate: &Candidate, entry: &Entry) -> Effects {
+        let mut effects = Effects::default();
+        for &view in &self.groups[candidate.group].views {
+            let row = || RowId::new(view, candidate.row_key.clone());
+            if let Some(shown) = candidate.projected.get(&view) {
+                effects.rows.insert(row(), Effect::Put(shown.clone()));
+            } else if entry.contributions.get(&self.views[view].name) == Some(&Stored::Row) {
+                effects.rows.insert(row(), Effect::Delete);
+            }
+        }
+        effects
+    }
+
+    /// What is taken out and in, of views without lists first.
+    fn steps<'s>(&self, candidate: &'s Candidate, entry: &'s Entry) -> Vec<Step<'s>> {
+        let mut views = self.groups[candidate.group].views.clone();
+        views.sort_by_key(|&view| self.views[view].unnest.is_some());
+        let mut steps = Vec::new();
+        for view in views {
+            let old = entry.contributions.get(&self.views[view].name).map(Stored::added);
+            let new = candidate.contributions.get(&view).map(Stored::added);
+            let differing = differing(old.unwrap_or_default(), new.unwrap_or_default());
+            steps.extend(differing.map(|(added, sign)| Step { view, sign, added }));
+        }
+        steps
+    }
+
+    /// What the item contributes after these steps, by view.
+    fn after(
+        &self,
+        candidate: &Candidate,
+        entry: &Entry,
+        steps: &[Step<'_>],
+    ) -> BTreeMap<String, Stored> {
+        let mut after = BTreeMap::new();
+        for &view in &self.groups[candidate.group].views {
+            let name = &self.views[view].name;
+            let old = entry.contributions.get(name);
+            let mut added: Vec<&Added> =
+                old.map(Stored::added).unwrap_or_default().iter().collect();
+            for step in steps.iter().filter(|step| step.view == view) {
+                if step.sign > 0 {
+                    added.push(step.added);
+                } else if let Some(at) = added.iter().position(|one| *one == step.added) {
+                    added.remove(at);
+                }
+            }
+            added.sort_unstable();
+            if candidate.projected.contains_key(&view) {
+                after.insert(name.clone(), Stored::Row);
+            } else if !added.is_empty() {
+                let added = added.into_iter().cloned().collect();
+                after.insert(name.clone(), Stored::Groups(added));
+            }
+        }
+        after
+    }
+}
+
+/// Additions that only one of two lists has, in the order of their groups: those of the old one
+/// with -1, those of the new one with 1.
+fn differing<'s>(old: &'s [Added], new: &'s [Added]) -> impl Iterator<Item = (&'s Added, i64)> {
+    let mut balance: BTreeMap<&Added, i64> = BTreeMap::new();
+    for (all, sign) in [(old, -1), (new, 1)] {
+        for added in all {
+            *balance.entry(added).or_default() += sign;
+        }
+    }
+    let mut all: Vec<(&Added, i64)> = balance
+        .into_iter()
+        .flat_map(|(added, more)| {
+            let times = usize::try_from(more.unsigned_abs()).unwrap_or_default();
+            std::iter::repeat_n((added, more.signum()), times)
+        })
+        .collect();
+    all.sort_by(|(one, _), (other, _)| one.key.cmp(&other.key));
+    all.into_iter()
+}
+
+impl Effects {
+    fn take(&mut self, Step { view, sign, added }: &Step<'_>, extremes: usize) {
+        let Added { key, addends } = added;
+        let row = RowId::new(*view, key.clone());
+        if *sign < 0 && self.losing.insert(row.clone()) {
+            self.checks += extremes;
+        }
+        let nothing = || Effect::Add(Delta::zero(addends.len(), extremes));
+        if let Effect::Add(delta) = self.rows.entry(row).or_insert_with(nothing) {
+            delta.add(addends, *sign);
+        }
+        // The values that the item has, for the aggregates of the group that keep them.
+        for (keeper, addend) in addends.iter().enumerate() {
+            let Some(value) = &addend.value else { continue };
+            let value = Some(ValueKey { keeper, sort_key: encode_value(value) });
+            let row = RowId { view: *view, key: key.clone(), value };
+            self.rows.entry(row).or_insert(Effect::Count(0)).merge(&Effect::Count(*sign));
+        }
+    }
+
+    /// How many actions of a transaction they take at most.
+    fn actions(&self) -> usize {
+        self.rows.len() + self.checks
+    }
+
+    /// The effects that there are.
+    fn finish(self) -> BTreeMap<RowId, Effect> {
+        let mut effects = self.rows;
+        let goes = |(row, effect): (&RowId, &Effect)| {
+            let goes = matches!(effect, Effect::Count(..0));
+            goes.then(|| RowId::new(row.view, row.key.clone()))
+        };
+        for group in effects.iter().filter_map(goes).collect::<Vec<_>>() {
+            if let Some(Effect::Add(delta)) = effects.get_mut(&group) {
+                delta.loses_value();
+            }
+        }
+        // A group whose values change is changed, also where its sums stay the same.
+        let changed =
+            effects.iter().filter(|(row, effect)| row.value.is_some() && !effect.is_nothing());
+        let changed: BTreeSet<RowId> =
+            changed.map(|(row, _)| RowId::new(row.view, row.key.clone())).collect();
+        effects.retain(|row, effect| !effect.is_nothing() || changed.contains(row));
+        effects
+    }
+}
