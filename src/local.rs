@@ -3,7 +3,7 @@
 //! Records come from fixtures ([`source`]), the [`mapping`] cuts them into batches, and a run
 //! ([`run`]) invokes the [`target`] with them, in virtual time and, if wanted, through
 //! [`faults`]. The target is the function in this process, or a program in processes of its
-//! own ([`runtime_api`]). The function never imports the desk.
+//! own ([`runtime_api`]). Producers write to its [`endpoint`]. The function never imports the desk.
 
 pub mod cli;
 
@@ -38,6 +38,8 @@ pub mod runtime_api;
 pub mod invoke_url;
 
 pub mod store_server;
+
+pub mod endpoint;
 
 pub mod run;
 

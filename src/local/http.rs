@@ -1,17 +1,25 @@
-//! A small HTTP server on the loopback interface, for the programs that the desk starts.
+//! A small HTTP server, for the programs that the desk starts and those that write to it.
 //!
-//! The Runtime API and the store are served through it, so that everything about connections
-//! is in one file. A request is read whole before it is answered, and a client that hangs up
-//! takes its unanswered request with it: a long poll ends with the process that waits in it.
-//! What it gives up: streamed bodies, HTTP/2, TLS.
+//! The Runtime API and the desk's services are served through it, so that everything about
+//! connections is in one file. It speaks HTTP/1.1 and, without TLS, HTTP/2: the Kinesis client
+//! of JavaScript speaks nothing else. A request is read whole before it is answered, up to a
+//! size, so a slow client keeps nobody but itself waiting. A client that hangs up takes its
+//! unanswered request with it: a long poll ends with the process that waits in it. What it
+//! gives up: streamed bodies, TLS.
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{
-    Request, Response, body::Incoming, header::CONTENT_TYPE, http::HeaderValue,
-    server::conn::http1, service::service_fn,
+    Request, Response,
+    body::{Body as _, Incoming},
+    header::CONTENT_TYPE,
+    http::HeaderValue,
+    service::service_fn,
 };
-use hyper_util::rt::TokioIo;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
@@ -25,6 +33,9 @@ use tokio::{
 /// Pause after the system could not take a connection: it is out of files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// The most bytes of a request's body; DynamoDB's limit, and above Lambda's and Kinesis'.
+pub(super) const BODY_MAX: usize = 16 << 20;
+
 /// What a request is answered with.
 pub(super) type Answer = Response<Full<Bytes>>;
 
@@ -36,13 +47,22 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Serves what `answer` says, on a free port.
+    /// Serves what `answer` says, on a free port of the loopback interface.
     pub(super) async fn start<A, F>(answer: A) -> io::Result<Self>
     where
         A: Fn(Request<Bytes>) -> F + Clone + Send + 'static,
         F: Future<Output = Answer> + Send + 'static,
     {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), answer).await
+    }
+
+    /// Serves what `answer` says at an address; port 0 is a free one.
+    pub(super) async fn start_at<A, F>(address: SocketAddr, answer: A) -> io::Result<Self>
+    where
+        A: Fn(Request<Bytes>) -> F + Clone + Send + 'static,
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         Ok(Self { address, serving: tokio::spawn(serve(listener, answer)) })
     }
@@ -96,8 +116,8 @@ where
 
 async fn converse<A, F>(stream: TcpStream, answer: A)
 where
-    A: Fn(Request<Bytes>) -> F + Clone,
-    F: Future<Output = Answer>,
+    A: Fn(Request<Bytes>) -> F + Clone + Send + 'static,
+    F: Future<Output = Answer> + Send + 'static,
 {
     // Without it an answer would wait for the acknowledgement of its own head.
     drop(stream.set_nodelay(true));
@@ -105,10 +125,37 @@ where
         let answer = answer.clone();
         async move {
             let (head, body) = request.into_parts();
-            let body = body.collect().await?.to_bytes();
-            Ok::<Answer, hyper::Error>(answer(Request::from_parts(head, body)).await)
+            Ok::<Answer, BrokenOff>(match read(body).await? {
+                Some(body) => answer(Request::from_parts(head, body)).await,
+                None => too_large(),
+            })
         }
     });
+    let server = auto::Builder::new(TokioExecutor::new());
     // A client that hangs up in the middle is its own affair.
-    drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
+    drop(server.serve_connection(TokioIo::new(stream), service).await);
+}
+
+/// The client hung up before its request was whole.
+#[derive(Debug, thiserror::Error)]
+#[error("the request broke off")]
+struct BrokenOff;
+
+/// Reads a body whole. One that is too large is read no further than it may be.
+async fn read(body: Incoming) -> Result<Option<Bytes>, BrokenOff> {
+    if body.size_hint().lower() > BODY_MAX as u64 {
+        return Ok(None);
+    }
+    match Limited::new(body, BODY_MAX).collect().await {
+        Ok(body) => Ok(Some(body.to_bytes())),
+        Err(error) if error.is::<LengthLimitError>() => Ok(None),
+        Err(_) => Err(BrokenOff),
+    }
+}
+
+fn too_large() -> Answer {
+    let body = format!(
+        r#"{{"__type":"RequestEntityTooLargeException","message":"a request of more than {BODY_MAX} bytes; send it in several"}}"#
+    );
+    json(413, "application/x-amz-json-1.1", body)
 }

@@ -5,18 +5,16 @@
 //! is asked, since the function's own counts stay in the function's process. What it gives up:
 //! signatures are not checked, and it serves the operations of the embedded store only.
 
-use super::http::{Answer, Server, json};
+use super::{
+    endpoint::wire::{self, Call, Hosts, Reply, Service},
+    http::Server,
+};
 use crate::store::{Usage, embedded::Embedded};
-use bytes::Bytes;
-use hyper::Request;
 use serde::Deserialize;
 use std::{
     io,
     sync::{Arc, Mutex, PoisonError},
 };
-
-/// DynamoDB's own content type.
-const CONTENT_TYPE: &str = "application/x-amz-json-1.0";
 
 /// A store behind a port. Dropping it closes the port; the store stays what it is.
 #[derive(Debug)]
@@ -34,7 +32,8 @@ impl StoreServer {
         let usage = Arc::new(Mutex::new(Usage::default()));
         let counted = Arc::clone(&usage);
         let server = Server::start(move |request| {
-            let answer = answer(&store, &counted, &request);
+            let serve = |call: Call<'_>| answer(&store, &counted, &call);
+            let answer = wire::answer(&request, Hosts::Loopback, serve);
             async { answer }
         });
         Ok(Self { server: server.await?, usage })
@@ -58,18 +57,20 @@ impl StoreServer {
     }
 }
 
-fn answer(store: &Embedded, usage: &Mutex<Usage>, request: &Request<Bytes>) -> Answer {
-    let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok());
-    let target = target.unwrap_or_default();
-    let (status, body) = store.answer(target, request.body());
-    count(&mut usage.lock().unwrap_or_else(PoisonError::into_inner), target, &body);
-    json(status, CONTENT_TYPE, body)
+fn answer(store: &Embedded, usage: &Mutex<Usage>, call: &Call<'_>) -> Reply {
+    if call.service != Service::DynamoDb {
+        let message = "this is the store of `replay --exec`, which is DynamoDB alone";
+        return wire::error(400, "UnknownOperationException", message);
+    }
+    let (status, body) = store.answer(call.operation, call.body);
+    count(&mut usage.lock().unwrap_or_else(PoisonError::into_inner), call.operation, &body);
+    (status, body)
 }
 
-fn count(usage: &mut Usage, target: &str, answer: &str) {
+fn count(usage: &mut Usage, operation: &str, answer: &str) {
     usage.calls += 1;
     let units = serde_json::from_str::<Costs>(answer).map_or(0.0, |costs| costs.units());
-    let is_read = ["GetItem", "Query", "Scan"].iter().any(|read| target.ends_with(read));
+    let is_read = ["GetItem", "Query", "Scan"].iter().any(|read| operation.ends_with(read));
     *if is_read { &mut usage.read_units } else { &mut usage.write_units } += units;
 }
 
@@ -112,14 +113,14 @@ mod tests {
     #[test]
     fn reads_and_writes_are_counted_apart() {
         let mut usage = Usage::default();
-        for (target, answer) in [
-            ("DynamoDB_20120810.BatchGetItem", r#"{"ConsumedCapacity":[{"CapacityUnits":1.5}]}"#),
-            ("DynamoDB_20120810.GetItem", r#"{"ConsumedCapacity":{"CapacityUnits":1.0}}"#),
-            ("DynamoDB_20120810.PutItem", r#"{"ConsumedCapacity":{"CapacityUnits":4.0}}"#),
-            ("DynamoDB_20120810.PutItem", r#"{"__type":"ResourceNotFoundException"}"#),
+        for (operation, answer) in [
+            ("BatchGetItem", r#"{"ConsumedCapacity":[{"CapacityUnits":1.5}]}"#),
+            ("GetItem", r#"{"ConsumedCapacity":{"CapacityUnits":1.0}}"#),
+            ("PutItem", r#"{"ConsumedCapacity":{"CapacityUnits":4.0}}"#),
+            ("PutItem", r#"{"__type":"ResourceNotFoundException"}"#),
             ("", "?"),
         ] {
-            count(&mut usage, target, answer);
+            count(&mut usage, operation, answer);
         }
         assert_eq!(usage, Usage { calls: 5, write_units: 4.0, read_units: 2.5 });
     }

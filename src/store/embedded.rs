@@ -18,7 +18,13 @@ use aws_smithy_runtime_api::{
     http::StatusCode,
 };
 use aws_smithy_types::body::SdkBody;
-use dynoxide::{Database, DynoxideError, actions::transact_write_items::TransactWriteItemsRequest};
+use dynoxide::{
+    Database, DynoxideError,
+    actions::{
+        execute_transaction::ExecuteTransactionRequest,
+        transact_write_items::TransactWriteItemsRequest,
+    },
+};
 use serde::{Serialize, de::DeserializeOwned};
 use std::path::Path;
 
@@ -41,7 +47,51 @@ pub fn open(path: Option<&Path>) -> Result<SharedHttpClient, EmbeddedError> {
 
 /// The store itself, for who also serves it to others; its clones are the same store.
 #[derive(Clone)]
-pub struct Embedded(Database);
+pub struct Embedded {
+    database: Database,
+    keeps_tokens: bool,
+}
+
+/// Why a request has no other answer.
+enum Refusal {
+    /// The store's own error.
+    Refused(DynoxideError),
+    /// There is no such operation here.
+    Unserved,
+}
+
+impl From<DynoxideError> for Refusal {
+    fn from(error: DynoxideError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// The operations that are served.
+const SERVED: [&str; 23] = [
+    "BatchExecuteStatement",
+    "BatchGetItem",
+    "BatchWriteItem",
+    "CreateTable",
+    "DeleteItem",
+    "DeleteTable",
+    "DescribeTable",
+    "DescribeTimeToLive",
+    "ExecuteStatement",
+    "ExecuteTransaction",
+    "GetItem",
+    "ListTables",
+    "ListTagsOfResource",
+    "PutItem",
+    "Query",
+    "Scan",
+    "TagResource",
+    "TransactGetItems",
+    "TransactWriteItems",
+    "UntagResource",
+    "UpdateItem",
+    "UpdateTable",
+    "UpdateTimeToLive",
+];
 
 impl std::fmt::Debug for Embedded {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -75,8 +125,31 @@ impl Embedded {
             None => Database::memory(),
             Some(path) => Database::new(&path.to_string_lossy()),
         };
-        opened.map(Self).map_err(|error| EmbeddedError {
+        let opened = opened.map(|database| Self { database, keeps_tokens: false });
+        opened.map_err(|error| EmbeddedError {
             place: path.map_or_else(|| "in memory".to_owned(), |path| path.display().to_string()),
+            message: error.to_string(),
+        })
+    }
+
+    /// The same store, which answers a write that comes again with the same
+    /// `ClientRequestToken` from what it said before, for ten minutes. Without, as for our own
+    /// function, tokens are passed over: the SDK makes up a new one for every call, and we
+    /// never repeat a call.
+    #[must_use]
+    pub fn keeping_tokens(mut self) -> Self {
+        self.keeps_tokens = true;
+        self
+    }
+
+    /// Deletes the items whose time to live is over, in every table that has one; says how
+    /// many. It reads those tables whole.
+    ///
+    /// # Errors
+    /// The store cannot be read or written.
+    pub fn delete_expired(&self) -> Result<usize, EmbeddedError> {
+        self.database.sweep_ttl().map_err(|error| EmbeddedError {
+            place: "time to live".to_owned(),
             message: error.to_string(),
         })
     }
@@ -88,7 +161,8 @@ impl Embedded {
         let operation = target.rsplit('.').next().unwrap_or_default();
         match self.dispatch(operation, body) {
             Ok(answer) => (200, answer),
-            Err(error) => (error.status_code(), error.to_json()),
+            Err(Refusal::Refused(error)) => (error.status_code(), error.to_json()),
+            Err(Refusal::Unserved) => (400, unserved(operation)),
         }
     }
 
@@ -103,32 +177,51 @@ impl Embedded {
         Ok(response)
     }
 
-    fn dispatch(&self, operation: &str, body: &[u8]) -> Result<String, DynoxideError> {
-        let database = &self.0;
-        match operation {
-            "BatchGetItem" => through(body, |request| database.batch_get_item(request)),
-            "BatchWriteItem" => through(body, |request| database.batch_write_item(request)),
-            "CreateTable" => through(body, |request| database.create_table(request)),
-            "DeleteTable" => through(body, |request| database.delete_table(request)),
-            "DeleteItem" => through(body, |request| database.delete_item(request)),
-            "DescribeTable" => through(body, |request| database.describe_table(request)),
-            "GetItem" => through(body, |request| database.get_item(request)),
-            "PutItem" => through(body, |request| database.put_item(request)),
-            "Query" => through(body, |request| database.query(request)),
-            "Scan" => through(body, |request| database.scan(request)),
-            "TransactWriteItems" => through(body, |mut request: TransactWriteItemsRequest| {
-                // The SDK makes up a new token for every call and we never repeat one; the
-                // store would keep each of them, and its answer, for ten minutes.
-                request.client_request_token = None;
-                database.transact_write_items(request)
+    fn dispatch(&self, operation: &str, body: &[u8]) -> Result<String, Refusal> {
+        let database = &self.database;
+        let token = |token: Option<String>| token.filter(|_| self.keeps_tokens);
+        Ok(match operation {
+            "BatchExecuteStatement" => through(body, |it| database.batch_execute_statement(it)),
+            "BatchGetItem" => through(body, |it| database.batch_get_item(it)),
+            "BatchWriteItem" => through(body, |it| database.batch_write_item(it)),
+            "CreateTable" => through(body, |it| database.create_table(it)),
+            "DeleteItem" => through(body, |it| database.delete_item(it)),
+            "DeleteTable" => through(body, |it| database.delete_table(it)),
+            "DescribeTable" => through(body, |it| database.describe_table(it)),
+            "DescribeTimeToLive" => through(body, |it| database.describe_time_to_live(it)),
+            "ExecuteStatement" => through(body, |it| database.execute_statement(it)),
+            "ExecuteTransaction" => through(body, |mut it: ExecuteTransactionRequest| {
+                it.client_request_token = token(it.client_request_token);
+                database.execute_transaction(it)
             }),
-            "UpdateItem" => through(body, |request| database.update_item(request)),
-            "UpdateTimeToLive" => through(body, |request| database.update_time_to_live(request)),
-            _ => Err(DynoxideError::ValidationException(format!(
-                "the embedded store does not serve {operation}"
-            ))),
-        }
+            "GetItem" => through(body, |it| database.get_item(it)),
+            "ListTables" => through(body, |it| database.list_tables(it)),
+            "ListTagsOfResource" => through(body, |it| database.list_tags_of_resource(it)),
+            "PutItem" => through(body, |it| database.put_item(it)),
+            "Query" => through(body, |it| database.query(it)),
+            "Scan" => through(body, |it| database.scan(it)),
+            "TagResource" => through(body, |it| database.tag_resource(it)),
+            "TransactGetItems" => through(body, |it| database.transact_get_items(it)),
+            "TransactWriteItems" => through(body, |mut it: TransactWriteItemsRequest| {
+                it.client_request_token = token(it.client_request_token);
+                database.transact_write_items(it)
+            }),
+            "UntagResource" => through(body, |it| database.untag_resource(it)),
+            "UpdateItem" => through(body, |it| database.update_item(it)),
+            "UpdateTable" => through(body, |it| database.update_table(it)),
+            "UpdateTimeToLive" => through(body, |it| database.update_time_to_live(it)),
+            _ => return Err(Refusal::Unserved),
+        }?)
     }
+}
+
+fn unserved(operation: &str) -> String {
+    let message = format!(
+        "the embedded DynamoDB does not serve {operation:?}; it serves {}",
+        SERVED.join(", ")
+    );
+    let kind = "com.amazon.coral.service#UnknownOperationException";
+    serde_json::json!({ "__type": kind, "message": message }).to_string()
 }
 
 fn through<Request, Response>(
@@ -139,9 +232,77 @@ where
     Request: DeserializeOwned,
     Response: Serialize,
 {
-    let request = serde_json::from_slice(body)
-        .map_err(|error| DynoxideError::SerializationException(error.to_string()))?;
+    let request = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
     let response = call(request)?;
     serde_json::to_string(&response)
         .map_err(|error| DynoxideError::InternalServerError(error.to_string()))
+}
+
+/// What a request that cannot be read is answered with. dynoxide marks what DynamoDB calls a
+/// faulty value by a prefix of the message, and its reader appends the place in the text.
+fn unreadable(error: &serde_json::Error) -> DynoxideError {
+    let message = error.to_string();
+    for mark in ["VALIDATION:", "VALIDATION_REQUEST:", "VALIDATION_AS_READ:"] {
+        if let Some(message) = message.strip_prefix(mark) {
+            return DynoxideError::ValidationException(without_place(message).to_owned());
+        }
+    }
+    for mark in ["SERIALIZATION:", "SERIALIZATION_AS_READ:"] {
+        if let Some(message) = message.strip_prefix(mark) {
+            return DynoxideError::SerializationException(without_place(message).to_owned());
+        }
+    }
+    // DynamoDB calls a member that is not there a faulty value too, but not one of another type.
+    let is_faulty_value =
+        ["missing field", "unknown variant", "invalid type: null", "AttributeValue"]
+            .iter()
+            .any(|mark| message.contains(mark));
+    let message = without_place(&message).to_owned();
+    if is_faulty_value {
+        DynoxideError::ValidationException(message)
+    } else {
+        DynoxideError::SerializationException(message)
+    }
+}
+
+fn without_place(message: &str) -> &str {
+    message.rfind(" at line ").map_or(message, |at| &message[..at])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Embedded, SERVED};
+
+    #[test]
+    fn every_operation_that_is_named_is_served() {
+        let store = Embedded::open(None).unwrap();
+        for operation in SERVED {
+            let (status, answer) = store.answer(operation, b"{}");
+            assert!(!answer.contains("UnknownOperation"), "{operation}: {status} {answer}");
+        }
+        let (status, answer) = store.answer("DynamoDB_20120810.RestoreTable", b"{}");
+        assert_eq!(status, 400);
+        assert!(answer.contains("UnknownOperationException"), "{answer}");
+        assert!(answer.contains("RestoreTable") && answer.contains("PutItem"), "{answer}");
+    }
+
+    /// dynoxide's own server tells them apart by marks that are no part of the message.
+    #[test]
+    fn a_faulty_value_is_a_validation_exception_without_a_mark() {
+        let store = Embedded::open(None).unwrap();
+        for (operation, body) in [
+            ("DeleteTable", r#"{"TableName":"a"}"#),
+            ("DescribeTable", r"{}"),
+            ("PutItem", r#"{"TableName":"orders"}"#),
+            ("PutItem", r#"{"TableName":"orders","Item":{"a":{}}}"#),
+        ] {
+            let (status, answer) = store.answer(operation, body.as_bytes());
+            assert_eq!(status, 400, "{answer}");
+            assert!(answer.contains("#ValidationException"), "{operation} {body}: {answer}");
+            assert!(!answer.contains("VALIDATION"), "{operation} {body}: {answer}");
+        }
+        let (_, answer) = store.answer("PutItem", br#"{"TableName":7}"#);
+        assert!(answer.contains("#SerializationException"), "{answer}");
+        assert!(!answer.contains(" at line "), "{answer}");
+    }
 }

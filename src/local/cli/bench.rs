@@ -12,6 +12,7 @@ use crate::{
     handler::Function,
     local::{
         clock::{Pace, VirtualClock},
+        endpoint::TABLES_FILE,
         faulty_client::FaultyClient,
         report::{Results, ViewRows},
         run::LISTED_MAX,
@@ -47,9 +48,6 @@ pub(super) const DYNAMODB_URL: &str = "AWS_ENDPOINT_URL_DYNAMODB";
 
 /// What the embedded store is addressed as; nothing is sent there.
 const EMBEDDED_URL: &str = "http://embedded";
-
-/// The embedded store's file in a state directory.
-const TABLES_FILE: &str = "tables.sqlite";
 
 /// How long making tables may take, in milliseconds.
 pub(super) const SETUP_MS: u64 = 60_000;

@@ -1,0 +1,192 @@
+//! The desk's DynamoDB, DynamoDB Streams and Kinesis behind one port.
+//!
+//! Producers write to it with any SDK of AWS or its command line, told by `AWS_ENDPOINT_URL`;
+//! the live sources read from it as they read from AWS. A request says in `X-Amz-Target` whose
+//! it is. DynamoDB is the embedded store, Kinesis is the desk's own.
+//!
+//! With a state directory everything is on disk: what was acknowledged is there after the
+//! process is killed. After a loss of power the last writes may be gone, as nothing waits for
+//! the disk itself. Without a directory everything is in memory, and ends with the process.
+//!
+//! What it gives up: signatures are not checked, so it listens on loopback unless told
+//! otherwise and then refuses other names ([`wire`]); a request is answered on the thread that
+//! serves, one at a time.
+
+mod state;
+pub(super) mod wire;
+
+pub(super) use state::TABLES_FILE;
+
+use super::http::Server;
+use crate::{
+    clock::Clock,
+    store::embedded::{Embedded, EmbeddedError},
+};
+use state::{State, StateError};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+};
+use tokio::sync::watch;
+use wire::{Call, Hosts, Reply, Service};
+
+/// Where and with what the services are served.
+#[derive(Debug, Clone)]
+pub struct Serving {
+    /// Where to listen. Port 0 is a free one. An address that is not loopback lets other
+    /// machines, and web pages, write to the desk.
+    pub address: SocketAddr,
+    /// The directory that keeps tables and streams; it is made if it is not there. Without,
+    /// they are in memory.
+    pub state: Option<PathBuf>,
+    /// Tells when records arrive and expire.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Serving {
+    /// A free port of the loopback interface, and nothing kept.
+    #[must_use]
+    pub fn in_memory(clock: Arc<dyn Clock>) -> Self {
+        Self { address: (Ipv4Addr::LOCALHOST, 0).into(), state: None, clock }
+    }
+}
+
+/// Why the services cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EndpointError {
+    /// Another program listens there.
+    #[error("{0} is taken by another program; name another port, or 0 for a free one")]
+    PortTaken(SocketAddr),
+    /// The system gives no such address.
+    #[error("cannot listen on {address}")]
+    Address {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The directory cannot be made or locked.
+    #[error("state directory {}", .directory.display())]
+    Directory {
+        /// The directory that was asked for.
+        directory: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process keeps its state there.
+    #[error(
+        "state directory {} is in use by {holder}; end that process or name another directory",
+        .directory.display()
+    )]
+    InUse {
+        /// The directory that was asked for.
+        directory: PathBuf,
+        /// Which process, if it said so.
+        holder: String,
+    },
+    /// A file of the directory is not what the desk keeps there.
+    #[error("the desk's tables")]
+    Tables(#[from] EmbeddedError),
+}
+
+/// The services behind their port. Dropping it closes the port.
+#[derive(Debug)]
+pub struct Endpoint {
+    server: Server,
+    written: watch::Sender<()>,
+}
+
+/// What answers requests.
+#[derive(Debug)]
+struct Services {
+    tables: Embedded,
+    written: watch::Sender<()>,
+    /// Held as long as anything may be written.
+    _state: Option<State>,
+}
+
+impl Endpoint {
+    /// Opens what is kept, and serves it.
+    ///
+    /// # Errors
+    /// The port is taken, the directory is another process's or holds something else, or the
+    /// system refuses.
+    pub async fn start(serving: Serving) -> Result<Self, EndpointError> {
+        let state = serving.state.map(|directory| take(directory)).transpose()?;
+        let file = state.as_ref().map(|state| state.file(TABLES_FILE));
+        let tables = Embedded::open(file.as_deref())?.keeping_tokens();
+        let (written, _) = watch::channel(());
+        let services = Services { tables, written: written.clone(), _state: state };
+        let services = Arc::new(services);
+        let hosts = Hosts::at(serving.address.ip());
+        let server = Server::start_at(serving.address, move |request| {
+            let answer = wire::answer(&request, hosts, |call| services.answer(&call));
+            async { answer }
+        });
+        let server = server.await.map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => EndpointError::PortTaken(serving.address),
+            _ => EndpointError::Address { address: serving.address, source },
+        })?;
+        Ok(Self { server, written })
+    }
+
+    /// What to reach it by: the value of `AWS_ENDPOINT_URL`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.server.address())
+    }
+
+    /// Resolves after the next accepted write of any service. It counts from this call, not
+    /// from when it is first polled: who calls it, reads, and then waits misses no write.
+    pub fn written(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut news = self.written.subscribe();
+        async move {
+            if news.changed().await.is_err() {
+                // The endpoint has ended, and nothing will be written.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Closes the port and every connection; when it returns they are closed.
+    pub async fn stop(self) {
+        self.server.stop().await;
+    }
+}
+
+fn take(directory: PathBuf) -> Result<State, EndpointError> {
+    State::take(&directory).map_err(|error| match error {
+        StateError::Io(source) => EndpointError::Directory { directory, source },
+        StateError::InUse(holder) => {
+            let holder = holder.unwrap_or_else(|| "another process".to_owned());
+            EndpointError::InUse { directory, holder }
+        }
+    })
+}
+
+impl Services {
+    fn answer(&self, call: &Call<'_>) -> Reply {
+        let reply = match call.service {
+            Service::DynamoDb => self.tables.answer(call.operation, call.body),
+            Service::DynamoDbStreams | Service::Kinesis => {
+                let message = format!("the desk does not serve {:?} yet", call.service);
+                wire::error(400, "UnknownOperationException", &message)
+            }
+        };
+        if reply.0 == 200 && writes(call.operation) {
+            self.written.send_replace(());
+        }
+        reply
+    }
+}
+
+/// Whether an operation may change something. Reads are told by their names.
+fn writes(operation: &str) -> bool {
+    let reads = ["BatchGet", "Describe", "Get", "List", "Query", "Scan", "TransactGet"];
+    !reads.iter().any(|read| operation.starts_with(read))
+}
