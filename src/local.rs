@@ -41,6 +41,8 @@ pub mod store_server;
 
 pub mod endpoint;
 
+mod kinesis;
+
 pub mod run;
 
 pub mod simulate;

@@ -17,12 +17,15 @@ pub(super) mod wire;
 
 pub(super) use state::TABLES_FILE;
 
-use super::http::Server;
+use super::{
+    http::Server,
+    kinesis::{Kinesis, KinesisOpenError},
+};
 use crate::{
     clock::Clock,
     store::embedded::{Embedded, EmbeddedError},
 };
-use state::{State, StateError};
+use state::{STREAMS_FILE, State, StateError};
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
@@ -92,6 +95,9 @@ pub enum EndpointError {
     /// A file of the directory is not what the desk keeps there.
     #[error("the desk's tables")]
     Tables(#[from] EmbeddedError),
+    /// A file of the directory is not what the desk keeps there.
+    #[error("the desk's streams")]
+    Streams(#[from] KinesisOpenError),
 }
 
 /// The services behind their port. Dropping it closes the port.
@@ -105,6 +111,8 @@ pub struct Endpoint {
 #[derive(Debug)]
 struct Services {
     tables: Embedded,
+    kinesis: Kinesis,
+    clock: Arc<dyn Clock>,
     written: watch::Sender<()>,
     /// Held as long as anything may be written.
     _state: Option<State>,
@@ -121,7 +129,10 @@ impl Endpoint {
         let file = state.as_ref().map(|state| state.file(TABLES_FILE));
         let tables = Embedded::open(file.as_deref())?.keeping_tokens();
         let (written, _) = watch::channel(());
-        let services = Services { tables, written: written.clone(), _state: state };
+        let file = state.as_ref().map(|state| state.file(STREAMS_FILE));
+        let kinesis = Kinesis::open(file.as_deref())?;
+        let (clock, news) = (serving.clock, written.clone());
+        let services = Services { tables, kinesis, clock, written: news, _state: state };
         let services = Arc::new(services);
         let hosts = Hosts::at(serving.address.ip());
         let server = Server::start_at(serving.address, move |request| {
@@ -173,7 +184,11 @@ impl Services {
     fn answer(&self, call: &Call<'_>) -> Reply {
         let reply = match call.service {
             Service::DynamoDb => self.tables.answer(call.operation, call.body),
-            Service::DynamoDbStreams | Service::Kinesis => {
+            Service::Kinesis => {
+                let Call { region, operation, body, .. } = *call;
+                self.kinesis.answer(self.clock.now(), region, operation, body)
+            }
+            Service::DynamoDbStreams => {
                 let message = format!("the desk does not serve {:?} yet", call.service);
                 wire::error(400, "UnknownOperationException", &message)
             }
