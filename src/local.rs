@@ -43,6 +43,8 @@ pub mod endpoint;
 
 mod kinesis;
 
+mod token;
+
 pub mod run;
 
 pub mod simulate;

@@ -12,6 +12,7 @@
 //! otherwise and then refuses other names ([`wire`]); a request is answered on the thread that
 //! serves, one at a time.
 
+mod dynamodb;
 mod state;
 pub(super) mod wire;
 
@@ -21,10 +22,8 @@ use super::{
     http::Server,
     kinesis::{Kinesis, KinesisOpenError},
 };
-use crate::{
-    clock::Clock,
-    store::embedded::{Embedded, EmbeddedError},
-};
+use crate::{clock::Clock, record::Timestamp, store::embedded::EmbeddedError};
+use dynamodb::Tables;
 use state::{STREAMS_FILE, State, StateError};
 use std::{
     io,
@@ -32,8 +31,14 @@ use std::{
     path::PathBuf,
     sync::Arc,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 use wire::{Call, Hosts, Reply, Service};
+
+/// Pause between two looks for items whose time to live is over, in milliseconds. AWS says
+/// "within a few days"; who tries it on the desk does not wait so long.
+const SWEEP_PAUSE_MS: i64 = 2_000;
+/// A pause is at least so many times as long as the look before it.
+const SWEEP_SHARE: i64 = 50;
 
 /// Where and with what the services are served.
 #[derive(Debug, Clone)]
@@ -105,17 +110,18 @@ pub enum EndpointError {
 pub struct Endpoint {
     server: Server,
     written: watch::Sender<()>,
+    sweeping: JoinSet<()>,
+    /// Held as long as anything may be written.
+    _state: Option<State>,
 }
 
 /// What answers requests.
 #[derive(Debug)]
 struct Services {
-    tables: Embedded,
+    tables: Tables,
     kinesis: Kinesis,
     clock: Arc<dyn Clock>,
     written: watch::Sender<()>,
-    /// Held as long as anything may be written.
-    _state: Option<State>,
 }
 
 impl Endpoint {
@@ -127,13 +133,14 @@ impl Endpoint {
     pub async fn start(serving: Serving) -> Result<Self, EndpointError> {
         let state = serving.state.map(|directory| take(directory)).transpose()?;
         let file = state.as_ref().map(|state| state.file(TABLES_FILE));
-        let tables = Embedded::open(file.as_deref())?.keeping_tokens();
+        let tables = Tables::open(file.as_deref(), serving.clock.now())?;
         let (written, _) = watch::channel(());
         let file = state.as_ref().map(|state| state.file(STREAMS_FILE));
         let kinesis = Kinesis::open(file.as_deref())?;
         let (clock, news) = (serving.clock, written.clone());
-        let services = Services { tables, kinesis, clock, written: news, _state: state };
+        let services = Services { tables, kinesis, clock, written: news };
         let services = Arc::new(services);
+        let sweeping = Arc::clone(&services);
         let hosts = Hosts::at(serving.address.ip());
         let server = Server::start_at(serving.address, move |request| {
             let answer = wire::answer(&request, hosts, |call| services.answer(&call));
@@ -143,7 +150,9 @@ impl Endpoint {
             io::ErrorKind::AddrInUse => EndpointError::PortTaken(serving.address),
             _ => EndpointError::Address { address: serving.address, source },
         })?;
-        Ok(Self { server, written })
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { sweeping.sweep().await });
+        Ok(Self { server, written, sweeping: tasks, _state: state })
     }
 
     /// What to reach it by: the value of `AWS_ENDPOINT_URL`.
@@ -165,7 +174,8 @@ impl Endpoint {
     }
 
     /// Closes the port and every connection; when it returns they are closed.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
+        self.sweeping.shutdown().await;
         self.server.stop().await;
     }
 }
@@ -182,21 +192,38 @@ fn take(directory: PathBuf) -> Result<State, EndpointError> {
 
 impl Services {
     fn answer(&self, call: &Call<'_>) -> Reply {
+        let now = self.clock.now();
         let reply = match call.service {
-            Service::DynamoDb => self.tables.answer(call.operation, call.body),
             Service::Kinesis => {
                 let Call { region, operation, body, .. } = *call;
-                self.kinesis.answer(self.clock.now(), region, operation, body)
+                self.kinesis.answer(now, region, operation, body)
             }
-            Service::DynamoDbStreams => {
-                let message = format!("the desk does not serve {:?} yet", call.service);
-                wire::error(400, "UnknownOperationException", &message)
-            }
+            Service::DynamoDb | Service::DynamoDbStreams => self.tables.answer(now, call),
         };
         if reply.0 == 200 && writes(call.operation) {
             self.written.send_replace(());
         }
         reply
+    }
+}
+
+impl Services {
+    /// Deletes items whose time to live is over, for ever. Each time reads the tables that have
+    /// one, so the more they hold, the longer the pause.
+    async fn sweep(&self) {
+        let mut pause = SWEEP_PAUSE_MS;
+        loop {
+            let Timestamp(now) = self.clock.now();
+            self.clock.watch(Timestamp(now.saturating_add(pause))).await;
+            let Timestamp(begun) = self.clock.now();
+            // What fails now is tried again, and the next write says so itself.
+            if self.tables.delete_expired().is_ok_and(|deleted| deleted > 0) {
+                self.written.send_replace(());
+            }
+            let Timestamp(done) = self.clock.now();
+            let took = done.saturating_sub(begun).max(0);
+            pause = SWEEP_PAUSE_MS.max(took.saturating_mul(SWEEP_SHARE));
+        }
     }
 }
 

@@ -36,6 +36,14 @@ pub struct EmbeddedError {
     message: String,
 }
 
+impl EmbeddedError {
+    /// What went wrong with the store in some place.
+    #[must_use]
+    pub fn new(place: impl Into<String>, error: &impl std::error::Error) -> Self {
+        Self { place: place.into(), message: error.to_string() }
+    }
+}
+
 /// Opens the store as the SDK's transport: in memory, or on a file that is made if it is not
 /// there.
 ///
@@ -126,9 +134,9 @@ impl Embedded {
             Some(path) => Database::new(&path.to_string_lossy()),
         };
         let opened = opened.map(|database| Self { database, keeps_tokens: false });
-        opened.map_err(|error| EmbeddedError {
-            place: path.map_or_else(|| "in memory".to_owned(), |path| path.display().to_string()),
-            message: error.to_string(),
+        opened.map_err(|error| {
+            let place = path.map(|path| path.display().to_string());
+            EmbeddedError::new(place.unwrap_or_else(|| "in memory".to_owned()), &error)
         })
     }
 
@@ -148,10 +156,7 @@ impl Embedded {
     /// # Errors
     /// The store cannot be read or written.
     pub fn delete_expired(&self) -> Result<usize, EmbeddedError> {
-        self.database.sweep_ttl().map_err(|error| EmbeddedError {
-            place: "time to live".to_owned(),
-            message: error.to_string(),
-        })
+        self.database.sweep_ttl().map_err(|error| EmbeddedError::new("time to live", &error))
     }
 
     /// Answers one request, known by its header `X-Amz-Target` and its body: the HTTP status
