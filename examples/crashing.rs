@@ -8,10 +8,15 @@
 //! `CRASHING_CURED` set, every record is `ok`.
 //!
 //! `crashing store` is the desk's store in a process of its own. It prints its URL, and ends
-//! with its standard input.
+//! with its standard input. `crashing endpoint [DIRECTORY]` is the desk's DynamoDB, DynamoDB Streams
+//! and Kinesis, kept in the directory.
 
 use changefold::{
-    local::store_server::StoreServer,
+    clock::SystemClock,
+    local::{
+        endpoint::{Endpoint, Serving},
+        store_server::StoreServer,
+    },
     processor::{Context, Failure, Processor},
     record::Change,
     store::embedded::Embedded,
@@ -21,7 +26,9 @@ use std::{
     ffi::OsString,
     fs::File,
     io::{Read as _, Write as _},
+    path::PathBuf,
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
@@ -75,8 +82,11 @@ impl Processor for Crashing {
 }
 
 fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|verb| verb == "store") {
-        return ended(serve_store());
+    let mut arguments = std::env::args_os().skip(1);
+    match arguments.next() {
+        Some(verb) if verb == "store" => return ended(serve_store()),
+        Some(verb) if verb == "endpoint" => return ended(serve_endpoint(arguments.next())),
+        _ => {}
     }
     match Crashing::new() {
         Ok(crashing) => changefold::run(crashing),
@@ -85,17 +95,30 @@ fn main() -> ExitCode {
 }
 
 fn serve_store() -> Result<(), Box<dyn Error>> {
-    std::thread::spawn(|| {
-        // However it ends: nobody needs the store any more.
-        drop(std::io::stdin().read_to_end(&mut Vec::new()));
-        std::process::exit(0);
-    });
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    serve(async {
         let server = StoreServer::start(Embedded::open(None)?).await?;
         writeln!(std::io::stdout(), "{}", server.url())?;
         std::future::pending().await
     })
+}
+
+fn serve_endpoint(directory: Option<OsString>) -> Result<(), Box<dyn Error>> {
+    let mut serving = Serving::in_memory(Arc::new(SystemClock));
+    serving.state = directory.map(PathBuf::from);
+    serve(async {
+        let endpoint = Endpoint::start(serving).await?;
+        writeln!(std::io::stdout(), "{}", endpoint.url())?;
+        std::future::pending().await
+    })
+}
+
+fn serve(server: impl Future<Output = Result<(), Box<dyn Error>>>) -> Result<(), Box<dyn Error>> {
+    std::thread::spawn(|| {
+        // However it ends: nobody needs the server any more.
+        drop(std::io::stdin().read_to_end(&mut Vec::new()));
+        std::process::exit(0);
+    });
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(server)
 }
 
 fn variable(name: &str) -> Option<OsString> {

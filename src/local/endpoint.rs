@@ -9,7 +9,7 @@
 //! the disk itself. Without a directory everything is in memory, and ends with the process.
 //!
 //! What it gives up: signatures are not checked, so it listens on loopback unless told
-//! otherwise and then refuses other names ([`wire`]); a request is answered on the thread that
+//! otherwise and then refuses other names (`endpoint/wire.rs`); a request is answered on the thread that
 //! serves, one at a time.
 
 mod dynamodb;
@@ -131,7 +131,7 @@ impl Endpoint {
     /// The port is taken, the directory is another process's or holds something else, or the
     /// system refuses.
     pub async fn start(serving: Serving) -> Result<Self, EndpointError> {
-        let state = serving.state.map(|directory| take(directory)).transpose()?;
+        let state = serving.state.map(take).transpose()?;
         let file = state.as_ref().map(|state| state.file(TABLES_FILE));
         let tables = Tables::open(file.as_deref(), serving.clock.now())?;
         let (written, _) = watch::channel(());

@@ -1,9 +1,9 @@
-//! A Kinesis on the desk: its streams, shards and records in SQLite, its API in JSON.
+//! A Kinesis on the desk: its streams, shards and records in `SQLite`, its API in JSON.
 //!
 //! It is the project's own. ferrokinesis, the crate there is, refuses ARNs in 11 of the 15
 //! operations that take one, reads `AT_TIMESTAMP` wrong, knows no child shards and whole seconds
 //! only, loses records on several threads, and writes all it holds with each put when it is to
-//! survive its process; it would bring 46 crates. SQLite is in the tree with the embedded
+//! survive its process; it would bring 46 crates. `SQLite` is in the tree with the embedded
 //! DynamoDB.
 //!
 //! Everything here is a function of the tables, the request and the moment, which is passed in.

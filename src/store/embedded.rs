@@ -150,6 +150,18 @@ impl Embedded {
         self
     }
 
+    /// The same store, on whose file no write waits for the disk: what was answered survives
+    /// the process, but the last writes not a loss of power. The file stays whole.
+    ///
+    /// # Errors
+    /// The store cannot be told so.
+    pub fn without_sync(self) -> Result<Self, EmbeddedError> {
+        // What dynoxide sets after loading in bulk: `synchronous = NORMAL`, and else SQLite's own.
+        let set = self.database.disable_bulk_loading();
+        set.map_err(|error| EmbeddedError::new("synchronous = NORMAL", &error))?;
+        Ok(self)
+    }
+
     /// Deletes the items whose time to live is over, in every table that has one; says how
     /// many. It reads those tables whole.
     ///

@@ -8,7 +8,7 @@ mod objects;
 mod rescue;
 mod streams;
 
-use crate::support::{FOREVER, block_on, environment, local_endpoint};
+use crate::support::{FOREVER, block_on, config, environment, local_endpoint};
 use changefold::{
     clock::SystemClock,
     recovery::{
@@ -21,19 +21,6 @@ use changefold::{
     store,
 };
 use std::{sync::Arc, time::Duration};
-
-/// A client's settings for one of the servers.
-macro_rules! config {
-    ($sdk:ident, $url:expr) => {
-        $sdk::Config::builder()
-            .behavior_version(aws_sdk_dynamodb::config::BehaviorVersion::latest())
-            .region(aws_sdk_dynamodb::config::Region::new("us-east-1"))
-            .credentials_provider(crate::support::local_endpoint(None).credentials)
-            .http_client(changefold::store::network())
-            .endpoint_url($url)
-    };
-}
-use config;
 
 fn services(url: &str) -> Services {
     let credentials = local_endpoint(None).credentials;

@@ -23,6 +23,8 @@ mod cli;
 mod destinations;
 #[cfg(feature = "local")]
 mod durable;
+#[cfg(all(feature = "local", feature = "destinations", feature = "lambda"))]
+mod endpoint;
 mod events;
 #[cfg(feature = "local")]
 mod exact;

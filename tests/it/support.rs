@@ -111,3 +111,18 @@ pub(crate) fn table(listing: &Listing) -> String {
         .collect();
     rows.join("; ")
 }
+
+/// A client's settings for one of the servers.
+#[cfg(feature = "destinations")]
+macro_rules! config {
+    ($sdk:ident, $url:expr) => {
+        $sdk::Config::builder()
+            .behavior_version(aws_sdk_dynamodb::config::BehaviorVersion::latest())
+            .region(aws_sdk_dynamodb::config::Region::new("us-east-1"))
+            .credentials_provider($crate::support::local_endpoint(None).credentials)
+            .http_client(changefold::store::network())
+            .endpoint_url($url)
+    };
+}
+#[cfg(feature = "destinations")]
+pub(crate) use config;

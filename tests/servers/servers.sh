@@ -7,9 +7,11 @@
 #   install_dynamodb_local          # node_modules: AWS's own DynamoDB Local, and a JRE
 #   install_kinesis_local           # node_modules: Kinesis as kinesis-mock has it
 #   install_asl_validator           # tests/servers/asl: the lint of state machines
+#   install_javascript_clients      # tests/endpoint/javascript: AWS's clients
 #   start_dynamodb_local            # sets DYNAMODB_LOCAL_URL
 #   start_kinesis_local             # sets KINESIS_LOCAL_URL
 #   start_ministack                 # sets MINISTACK_URL
+#   start_endpoint PROGRAM          # the desk's services; sets ENDPOINT_URL
 #   start_server NAME PORT COMMAND… # any other program that listens on PORT
 #
 # Everything lands in git-ignored directories of the checkout (.venv, node_modules), so a
@@ -86,10 +88,16 @@ install_kinesis_local() {
         die "$program is not the pinned build; delete node_modules and run again"
 }
 
-# In a directory of its own, whose lock file pins what it needs by hash.
 install_asl_validator() {
-    local home=$ROOT/tests/servers/asl
-    export ASL_VALIDATOR=$home/node_modules/asl-validator/dist/bin/asl-validator.js
+    export ASL_VALIDATOR=$ROOT/tests/servers/asl/node_modules/asl-validator/dist/bin/asl-validator.js
+    npm_install_locked "$ROOT/tests/servers/asl"
+}
+
+install_javascript_clients() { npm_install_locked "$ROOT/tests/endpoint/javascript"; }
+
+# In a directory of its own, whose lock file pins what it needs by hash.
+npm_install_locked() {
+    local home=$1
     cmp -s "$home/package-lock.json" "$home/node_modules/installed-lock.json" && return
     command -v npm >/dev/null || apt_install npm
     npm ci --prefix "$home" --ignore-scripts --no-audit --no-fund --loglevel=error >&2
@@ -176,6 +184,22 @@ start_kinesis_local() {
         CREATE_STREAM_DURATION=10ms node main.js
     # shellcheck disable=SC2034
     KINESIS_LOCAL_URL=http://127.0.0.1:$port
+}
+
+# `examples/crashing.rs` with the desk's services. It ends with its standard input, which is kept
+# open for it.
+start_endpoint() {
+    local url=$SERVER_LOGS/endpoint.url
+    mkfifo "$SERVER_LOGS/endpoint.stdin"
+    setsid "$1" endpoint <>"$SERVER_LOGS/endpoint.stdin" >"$url" 2>"$SERVER_LOGS/endpoint.log" &
+    SERVER_PIDS+=("$!")
+    for _ in $(seq 100); do
+        # shellcheck disable=SC2034
+        ENDPOINT_URL=$(cat "$url")
+        [[ -n $ENDPOINT_URL ]] && return
+        sleep 0.1
+    done
+    die "the endpoint does not say where it listens"
 }
 
 # `AWS_ENDPOINT_URL` is what it hands to the functions it runs, so that they write to this

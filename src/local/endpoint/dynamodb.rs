@@ -57,7 +57,7 @@ impl Tables {
             },
             |file| file.to_string_lossy().into_owned(),
         );
-        let store = Embedded::open(Some(Path::new(&place)))?.keeping_tokens();
+        let store = Embedded::open(Some(Path::new(&place)))?.keeping_tokens().without_sync()?;
         let changes = Changes::open(&place, now);
         let changes = changes.map_err(|error| EmbeddedError::new(place.as_str(), &error))?;
         Ok(Self { store, changes: Mutex::new(changes) })

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use hyper::{
     Method, Request,
     header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue},
+    http::uri::Authority,
 };
 use std::{
     net::IpAddr,
@@ -68,7 +69,7 @@ impl Hosts {
     fn allow(self, request: &Request<Bytes>) -> bool {
         let header = request.headers().get(HOST).and_then(|host| host.to_str().ok());
         // HTTP/2 has it in the request's line.
-        let host = request.uri().authority().map(|it| it.as_str()).or(header);
+        let host = request.uri().authority().map(Authority::as_str).or(header);
         self == Self::Any || host.is_some_and(is_loopback)
     }
 }
@@ -108,7 +109,7 @@ pub(in crate::local) fn error(status: u16, code: &str, message: &str) -> Reply {
     (status, serde_json::json!({ "__type": code, "message": message }).to_string())
 }
 
-fn read<'a>(request: &'a Request<Bytes>, hosts: Hosts) -> Result<Call<'a>, Reply> {
+fn read(request: &Request<Bytes>, hosts: Hosts) -> Result<Call<'_>, Reply> {
     let header = |name| {
         let value: Option<&HeaderValue> = request.headers().get(name);
         value.and_then(|value| value.to_str().ok())

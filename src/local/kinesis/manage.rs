@@ -54,7 +54,7 @@ pub(super) fn create(
     }
     let tags = request.tags.clone().unwrap_or_default();
     tables.execute(
-        "INSERT INTO streams (name, created, hours, mode, shards, tags) VALUES (?1, ?2, ?3, ?4, 0, ?5)",
+        "INSERT INTO streams (name, created, hours, mode, shards, tags, trimmed) VALUES (?1, ?2, ?3, ?4, 0, ?5, ?2)",
         params![name, now, HOURS, mode, to_text(&tags)?],
     )?;
     let stream = rows::stream(tables, name)?;

@@ -6,7 +6,7 @@ use super::{
     request::{self, GetIterator, GetRecords},
     rows::{self, Shard, Stream},
     shards,
-    token::Iterator,
+    token::Place,
 };
 use base64_simd::STANDARD;
 use rusqlite::{OptionalExtension as _, Transaction};
@@ -26,7 +26,7 @@ pub(super) fn iterator(
     let stream = rows::stream(tables, request.stream.name()?)?;
     let shard = shards::find(tables, &stream, &request.shard_id, now)?;
     let next = position(tables, &shard, request, now)?;
-    let iterator = Iterator { shard: shard.id, next, issued: now };
+    let iterator = Place { shard: shard.id, next, issued: now };
     Ok(json!({ "ShardIterator": iterator.to_text() }).to_string())
 }
 
@@ -137,13 +137,13 @@ pub(super) fn records(
     request: &GetRecords,
 ) -> Result<String> {
     let limit = request::within(request.limit, "limit", 1..=RECORDS_MAX)?;
-    let iterator = Iterator::read(&request.shard_iterator, now)?;
+    let iterator = Place::read(&request.shard_iterator, now)?;
     let (stream, shard) = rows::shard(tables, iterator.shard)?;
     let (records, next) = walk(tables, &stream, &shard, iterator.next, limit, now)?;
     let behind = behind(tables, &stream, &shard, next, now)?;
     let is_over = shard.closed.is_some() && behind.is_none();
     let child_shards = if is_over { children(tables, &stream, &shard)? } else { vec![] };
-    let next = Iterator { shard: shard.id, next, issued: now };
+    let next = Place { shard: shard.id, next, issued: now };
     let answer = Answer {
         records,
         next_shard_iterator: (!is_over).then(|| next.to_text()),

@@ -177,7 +177,8 @@ pub(super) struct ShardFilter {
 pub(super) struct Split<'a> {
     #[serde(flatten, borrow)]
     pub(super) stream: Named<'a>,
-    pub(super) shard_to_split: String,
+    #[serde(rename = "ShardToSplit")]
+    pub(super) shard: String,
     pub(super) new_starting_hash_key: String,
 }
 
@@ -186,8 +187,10 @@ pub(super) struct Split<'a> {
 pub(super) struct Merge<'a> {
     #[serde(flatten, borrow)]
     pub(super) stream: Named<'a>,
-    pub(super) shard_to_merge: String,
-    pub(super) adjacent_shard_to_merge: String,
+    #[serde(rename = "ShardToMerge")]
+    pub(super) shard: String,
+    #[serde(rename = "AdjacentShardToMerge")]
+    pub(super) adjacent: String,
 }
 
 #[derive(Debug, Deserialize)]

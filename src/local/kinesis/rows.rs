@@ -1,8 +1,8 @@
 //! The tables: streams, their shards, and the records.
 //!
 //! A record's row is its shard's number and its count in one, so that a shard's records lie
-//! together, in order, and a read is one walk. What has expired is not read, at once by the
-//! clock, and is deleted when somebody writes or reads.
+//! together, in order, and a read is one walk. What has expired by the clock is not read, and is
+//! deleted when somebody writes.
 
 use super::{
     error::{KinesisError, Result},
@@ -17,11 +17,14 @@ const FORM: i64 = 1;
 /// A count within a shard takes so many bits of a record's row.
 const COUNT_BITS: u32 = 40;
 const HOUR_MS: i64 = 3_600_000;
+/// How often what has expired of a stream is deleted, in milliseconds.
+const TRIM_MS: i64 = 1_000;
 
 const TABLES: &str = "
     CREATE TABLE streams (
         id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, created INTEGER NOT NULL,
-        hours INTEGER NOT NULL, mode TEXT NOT NULL, shards INTEGER NOT NULL, tags TEXT NOT NULL);
+        hours INTEGER NOT NULL, mode TEXT NOT NULL, shards INTEGER NOT NULL, tags TEXT NOT NULL,
+        trimmed INTEGER NOT NULL);
     CREATE TABLE shards (
         id INTEGER PRIMARY KEY AUTOINCREMENT, stream INTEGER NOT NULL, number INTEGER NOT NULL,
         low BLOB NOT NULL, high BLOB NOT NULL, parent INTEGER, adjacent INTEGER,
@@ -65,6 +68,8 @@ pub(super) struct Stream {
     pub(super) hours: i64,
     /// `PROVISIONED` or `ON_DEMAND`.
     pub(super) mode: String,
+    /// When what had expired was deleted, in milliseconds since the Unix epoch.
+    trimmed: i64,
 }
 
 /// A shard of a stream.
@@ -89,7 +94,7 @@ pub(super) struct Shard {
 }
 
 impl Stream {
-    const COLUMNS: &'static str = "id, name, created, hours, mode";
+    const COLUMNS: &'static str = "id, name, created, hours, mode, trimmed";
 
     fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
@@ -98,6 +103,7 @@ impl Stream {
             created: row.get(2)?,
             hours: row.get(3)?,
             mode: row.get(4)?,
+            trimmed: row.get(5)?,
         })
     }
 
@@ -182,7 +188,7 @@ pub(super) fn streams(tables: &Transaction<'_>, after: &str, most: usize) -> Res
     Ok(found.collect::<rusqlite::Result<_>>()?)
 }
 
-/// A size as SQLite has it.
+/// A size as the tables have it.
 pub(super) fn size(most: usize) -> i64 {
     i64::try_from(most).unwrap_or(i64::MAX)
 }
@@ -283,8 +289,13 @@ pub(super) fn close_shard(tables: &Transaction<'_>, shard: &Shard, now: i64) -> 
     Ok(())
 }
 
-/// Deletes what has expired of a stream: records, and shards that ended before.
+/// Deletes now and then what has expired of a stream: records, and shards that ended before.
 pub(super) fn trim(tables: &Transaction<'_>, stream: &Stream, now: i64) -> Result<()> {
+    if now.saturating_sub(stream.trimmed) < TRIM_MS {
+        return Ok(());
+    }
+    let mut mark = tables.prepare_cached("UPDATE streams SET trimmed = ?2 WHERE id = ?1")?;
+    mark.execute([stream.id, now])?;
     let horizon = stream.horizon(now);
     // Most often nothing has: that is one look at each shard's first record.
     let mut all = tables.prepare_cached("SELECT id, closed FROM shards WHERE stream = ?1")?;

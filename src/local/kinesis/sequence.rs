@@ -52,8 +52,14 @@ impl Sequence {
         let low =
             VERSION | shard << 4 | seconds(self.arrived_s) << 36 | (count & 0xffff_ffff_ffff) << 80;
         let high = count >> 48 | (shard & 0xf) << 16 | seconds(self.made_s) << 20 | 2 << 56;
-        [low as u64, (low >> 64) as u64, high as u64]
+        [limb(low), limb(low >> 64), limb(high)]
     }
+}
+
+/// The lowest 64 bits.
+#[expect(clippy::cast_possible_truncation, reason = "what is above is for the next limb")]
+fn limb(value: u128) -> u64 {
+    value as u64
 }
 
 fn decimal(mut limbs: [u64; 3]) -> String {
@@ -62,16 +68,14 @@ fn decimal(mut limbs: [u64; 3]) -> String {
         let mut rest = 0_u128;
         for limb in limbs.iter_mut().rev() {
             let value = rest << 64 | u128::from(*limb);
-            *limb = (value / u128::from(CHUNK)) as u64;
+            *limb = self::limb(value / u128::from(CHUNK));
             rest = value % u128::from(CHUNK);
         }
         chunks.push(rest);
     }
-    let mut text = chunks.pop().map_or_else(|| "0".to_owned(), |first| first.to_string());
-    for chunk in chunks.iter().rev() {
-        text.push_str(&format!("{chunk:0CHUNK_DIGITS$}"));
-    }
-    text
+    let first = chunks.pop().map_or_else(|| "0".to_owned(), |first| first.to_string());
+    let rest = chunks.iter().rev().map(|chunk| format!("{chunk:0CHUNK_DIGITS$}"));
+    first + &rest.collect::<Vec<_>>().concat()
 }
 
 fn binary(text: &str) -> Option<[u64; 3]> {
@@ -84,7 +88,7 @@ fn binary(text: &str) -> Option<[u64; 3]> {
         let mut carried = u128::from(digit - b'0');
         for limb in &mut limbs {
             let value = u128::from(*limb) * 10 + carried;
-            *limb = value as u64;
+            *limb = self::limb(value);
             carried = value >> 64;
         }
         if carried > 0 {

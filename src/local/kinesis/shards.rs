@@ -84,23 +84,20 @@ pub(super) fn list(
     request: &ListShards<'_>,
 ) -> Result<String> {
     let most = request::within(request.max_results.or(Some(LISTED)), "maxResults", 1..=LISTED_MAX)?;
-    let (stream, after, filter) = match &request.next_token {
-        Some(token) => {
-            if request.stream.is_there() || request.exclusive_start_shard_id.is_some() {
-                let message = "NextToken and StreamName cannot be provided together.";
-                return Err(KinesisError::argument(message));
-            }
-            let Listing { stream, after, filter, .. } = Listing::read(token, now)?;
-            (rows::stream_of(tables, stream)?, Some(after), filter)
+    let (stream, after, filter) = if let Some(token) = &request.next_token {
+        if request.stream.is_there() || request.exclusive_start_shard_id.is_some() {
+            let message = "NextToken and StreamName cannot be provided together.";
+            return Err(KinesisError::argument(message));
         }
-        None => {
-            let stream = rows::stream(tables, request.stream.name()?)?;
-            let filter = request.shard_filter.as_ref();
-            let filter = filter.map(|it| Filter::of(it, &stream, now)).transpose()?;
-            let (filter, after) = filter.unwrap_or_default();
-            let start = request.exclusive_start_shard_id.as_deref().and_then(rows::shard_number);
-            (stream, start.max(after).map(i64::from), filter)
-        }
+        let Listing { stream, after, filter, .. } = Listing::read(token, now)?;
+        (rows::stream_of(tables, stream)?, Some(after), filter)
+    } else {
+        let stream = rows::stream(tables, request.stream.name()?)?;
+        let filter = request.shard_filter.as_ref();
+        let filter = filter.map(|it| Filter::of(it, &stream, now)).transpose()?;
+        let (filter, after) = filter.unwrap_or_default();
+        let start = request.exclusive_start_shard_id.as_deref().and_then(rows::shard_number);
+        (stream, start.max(after).map(i64::from), filter)
     };
     let mut shards = rows::shards(tables, &stream, now)?;
     shards.retain(|it| after.is_none_or(|after| i64::from(it.number) > after) && filter.takes(it));
@@ -187,7 +184,7 @@ pub(super) fn split(
     request: &Split<'_>,
 ) -> Result<String> {
     let stream = rows::stream(tables, request.stream.name()?)?;
-    let shard = find_open(tables, &stream, &request.shard_to_split, now)?;
+    let shard = find_open(tables, &stream, &request.shard, now)?;
     let Range { low, high } = shard.range;
     let key = &request.new_starting_hash_key;
     let at = hash::parse(key).ok_or_else(|| {
@@ -218,16 +215,16 @@ pub(super) fn merge(
     request: &Merge<'_>,
 ) -> Result<String> {
     let stream = rows::stream(tables, request.stream.name()?)?;
-    let one = find_open(tables, &stream, &request.shard_to_merge, now)?;
-    let other = find_open(tables, &stream, &request.adjacent_shard_to_merge, now)?;
+    let one = find_open(tables, &stream, &request.shard, now)?;
+    let other = find_open(tables, &stream, &request.adjacent, now)?;
     let (left, right) =
         if one.range.low < other.range.low { (&one, &other) } else { (&other, &one) };
     if left.range.high.checked_add(1) != Some(right.range.low) {
         return Err(KinesisError::argument(format!(
             "Shards {} and {} in stream {} under account {} are not an adjacent pair of shards \
              eligible for merging",
-            request.shard_to_merge,
-            request.adjacent_shard_to_merge,
+            request.shard,
+            request.adjacent,
             stream.name,
             super::ACCOUNT
         )));

@@ -9,7 +9,7 @@ const GOOD_MS: i64 = 300_000;
 
 /// Where a reader stands in a shard.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(super) struct Iterator {
+pub(super) struct Place {
     /// The shard's row; no other shard, of whatever stream, ever has it again.
     pub(super) shard: i64,
     /// The count of the next record.
@@ -27,7 +27,7 @@ pub(super) struct Listing {
     pub(super) issued: i64,
 }
 
-impl Iterator {
+impl Place {
     pub(super) fn to_text(self) -> String {
         seal(&self)
     }

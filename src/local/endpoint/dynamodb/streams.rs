@@ -24,7 +24,7 @@ const OPERATIONS: &str = "DescribeStream, GetRecords, GetShardIterator, ListStre
 
 /// Where a reader stands in a shard.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct Iterator {
+struct Place {
     stream: i64,
     /// The position of the next change; 0 is the trim horizon.
     next: i64,
@@ -216,7 +216,7 @@ fn iterator(changes: &Changes, now: i64, request: &Value) -> Result<Value> {
             )));
         }
     };
-    let iterator = Iterator { stream: stream.id, next, issued: now };
+    let iterator = Place { stream: stream.id, next, issued: now };
     Ok(json!({ "ShardIterator": token::seal(&iterator) }))
 }
 
@@ -228,7 +228,7 @@ fn trimmed() -> Refusal {
 
 fn records(changes: &Changes, now: i64, region: &str, request: &Value) -> Result<Value> {
     let most = limit(request, RECORDS_MAX)?;
-    let iterator: Iterator = token::open(text(request, "ShardIterator")?)
+    let iterator: Place = token::open(text(request, "ShardIterator")?)
         .ok_or_else(|| invalid("Invalid ShardIterator"))?;
     if now.saturating_sub(iterator.issued) > ITERATOR_MS {
         let message = "Iterator expired after 15 minutes; get another by GetShardIterator";
@@ -244,7 +244,7 @@ fn records(changes: &Changes, now: i64, region: &str, request: &Value) -> Result
     let (mut records, mut bytes, mut next, mut was_cut) = (Vec::new(), 0, iterator.next, false);
     for change in found {
         let position = change.position;
-        if let Some((record, size)) = record(&stream, region, change) {
+        if let Some((record, size)) = record(&stream, region, &change) {
             bytes += size;
             was_cut = bytes > BYTES_MAX && !records.is_empty();
             if was_cut {
@@ -256,14 +256,14 @@ fn records(changes: &Changes, now: i64, region: &str, request: &Value) -> Result
     }
     let mut answer = json!({ "Records": records });
     if stream.closed.is_none() || may_be_more || was_cut {
-        let next = Iterator { next, issued: now, ..iterator };
+        let next = Place { next, issued: now, ..iterator };
         answer["NextShardIterator"] = token::seal(&next).into();
     }
     Ok(answer)
 }
 
 /// A change as a record, and its size; none if it changed nothing.
-fn record(stream: &Stream, region: &str, change: Change) -> Option<(Value, usize)> {
+fn record(stream: &Stream, region: &str, change: &Change) -> Option<(Value, usize)> {
     // The store wrote them, so they are JSON.
     let read = |text: &String| serde_json::from_str::<Value>(text).unwrap_or_default();
     let [mut new, mut old] = [&change.new_image, &change.old_image].map(|it| it.as_ref().map(read));
