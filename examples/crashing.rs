@@ -8,8 +8,8 @@
 //! `CRASHING_CURED` set, every record is `ok`.
 //!
 //! `crashing store` is the desk's store in a process of its own. It prints its URL, and ends
-//! with its standard input. `crashing endpoint [DIRECTORY]` is the desk's DynamoDB, DynamoDB Streams
-//! and Kinesis, kept in the directory.
+//! with its standard input. `crashing endpoint [DIRECTORY]` is the desk's DynamoDB, DynamoDB
+//! Streams and Kinesis, kept in the directory.
 
 use changefold::{
     clock::SystemClock,

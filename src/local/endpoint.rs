@@ -9,8 +9,8 @@
 //! the disk itself. Without a directory everything is in memory, and ends with the process.
 //!
 //! What it gives up: signatures are not checked, so it listens on loopback unless told
-//! otherwise and then refuses other names (`endpoint/wire.rs`); a request is answered on the thread that
-//! serves, one at a time.
+//! otherwise, and there refuses names that are not this machine's (`endpoint/wire.rs`); a request
+//! is answered on the thread that serves, one at a time.
 
 mod dynamodb;
 mod state;

@@ -15,6 +15,7 @@
 //! asked for.
 
 mod error;
+mod filter;
 mod hash;
 mod manage;
 mod put;

@@ -4,7 +4,6 @@ use super::{
     ACCOUNT, Asked,
     error::{KinesisError, Result},
     hash,
-    read::seconds,
     request::{
         self, AddTags, Create, Describe, ListStreams, ListTags, Mode, Named, RemoveTags, Retention,
         SetMode,
@@ -22,11 +21,6 @@ const HOURS_MAX: i64 = 8_760;
 /// What a stream begins with that scales by itself; on the desk it stays so.
 const ON_DEMAND_SHARDS: i64 = 4;
 const TAGS_MAX: usize = 50;
-
-/// A stream's ARN, in the Region that asks.
-pub(super) fn arn(region: &str, name: &str) -> String {
-    format!("arn:aws:kinesis:{region}:{ACCOUNT}:stream/{name}")
-}
 
 pub(super) fn create(
     tables: &Transaction<'_>,
@@ -54,7 +48,8 @@ pub(super) fn create(
     }
     let tags = request.tags.clone().unwrap_or_default();
     tables.execute(
-        "INSERT INTO streams (name, created, hours, mode, shards, tags, trimmed) VALUES (?1, ?2, ?3, ?4, 0, ?5, ?2)",
+        "INSERT INTO streams (name, created, hours, mode, shards, tags, trimmed) \
+         VALUES (?1, ?2, ?3, ?4, 0, ?5, ?2)",
         params![name, now, HOURS, mode, to_text(&tags)?],
     )?;
     let stream = rows::stream(tables, name)?;
@@ -90,10 +85,10 @@ pub(super) fn set_mode(tables: &Transaction<'_>, request: &SetMode<'_>) -> Resul
 fn common(asked: Asked<'_>, stream: &Stream) -> Map<String, Value> {
     let members = json!({
         "StreamName": stream.name,
-        "StreamARN": arn(asked.region, &stream.name),
+        "StreamARN": rows::arn(asked.region, &stream.name),
         "StreamStatus": "ACTIVE",
         "StreamModeDetails": { "StreamMode": stream.mode },
-        "StreamCreationTimestamp": seconds(stream.created),
+        "StreamCreationTimestamp": request::seconds(stream.created),
     });
     if let Value::Object(members) = members { members } else { Map::new() }
 }
@@ -178,8 +173,8 @@ pub(super) fn lengthen(tables: &Transaction<'_>, request: &Retention<'_>) -> Res
     let wanted = request.retention_period_hours;
     if wanted > HOURS_MAX || wanted < stream.hours {
         return Err(KinesisError::argument(format!(
-            "Requested retention period ({wanted} hours) for stream {} must be from its current one \
-             ({} hours) to {HOURS_MAX} hours.",
+            "Requested retention period ({wanted} hours) for stream {} must be from its \
+             current one ({} hours) to {HOURS_MAX} hours.",
             stream.name, stream.hours
         )));
     }
@@ -191,8 +186,8 @@ pub(super) fn shorten(tables: &Transaction<'_>, request: &Retention<'_>) -> Resu
     let wanted = request.retention_period_hours;
     if wanted < HOURS || wanted > stream.hours {
         return Err(KinesisError::argument(format!(
-            "Requested retention period ({wanted} hours) for stream {} must be from {HOURS} hours to \
-             its current one ({} hours).",
+            "Requested retention period ({wanted} hours) for stream {} must be from {HOURS} \
+             hours to its current one ({} hours).",
             stream.name, stream.hours
         )));
     }

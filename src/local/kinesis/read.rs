@@ -57,7 +57,7 @@ fn position(
             Ok(if kind == "AT_SEQUENCE_NUMBER" { count } else { count + 1 })
         }
         "AT_TIMESTAMP" => {
-            let at = request.timestamp.map(millis).ok_or_else(|| {
+            let at = request.timestamp.map(request::millis).ok_or_else(|| {
                 KinesisError::argument("Must specify timestamp for ShardIteratorType AT_TIMESTAMP.")
             })?;
             if at > now {
@@ -76,18 +76,6 @@ fn position(
              AT_SEQUENCE_NUMBER, TRIM_HORIZON]",
         )),
     }
-}
-
-/// Seconds of a request, which may have a fraction, in milliseconds.
-#[expect(clippy::cast_possible_truncation, reason = "saturates, and no moment is out there")]
-pub(super) fn millis(seconds: f64) -> i64 {
-    (seconds * 1000.0).round() as i64
-}
-
-/// A moment in the seconds of an answer.
-#[expect(clippy::cast_precision_loss, reason = "milliseconds fit until the year 287,396")]
-pub(super) fn seconds(millis: i64) -> f64 {
-    millis as f64 / 1000.0
 }
 
 /// The count of the first record that arrived at a moment or later. Arrivals do not go back
@@ -179,7 +167,7 @@ fn walk(
         let count = shard.count(row.get(0)?);
         next = count + 1;
         records.push(Record {
-            approximate_arrival_timestamp: seconds(arrived),
+            approximate_arrival_timestamp: request::seconds(arrived),
             data: STANDARD.encode_to_string(data),
             partition_key,
             sequence_number: shard.sequence(count, arrived),

@@ -78,6 +78,18 @@ pub(super) fn within(
     usize::try_from(value).map_err(|_| KinesisError::constraint(value, member, "be a size"))
 }
 
+/// Seconds of a request, which may have a fraction, in milliseconds.
+#[expect(clippy::cast_possible_truncation, reason = "saturates, and no moment is out there")]
+pub(super) fn millis(seconds: f64) -> i64 {
+    (seconds * 1000.0).round() as i64
+}
+
+/// A moment in the seconds of an answer.
+#[expect(clippy::cast_precision_loss, reason = "milliseconds fit until the year 287,396")]
+pub(super) fn seconds(millis: i64) -> f64 {
+    millis as f64 / 1000.0
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Create<'a> {

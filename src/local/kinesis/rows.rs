@@ -113,6 +113,12 @@ impl Stream {
     }
 }
 
+/// A stream's ARN, in the Region that asks.
+pub(super) fn arn(region: &str, name: &str) -> String {
+    let account = super::ACCOUNT;
+    format!("arn:aws:kinesis:{region}:{account}:stream/{name}")
+}
+
 /// A shard's name.
 pub(super) fn shard_id(number: u32) -> String {
     format!("shardId-{number:012}")

@@ -3,15 +3,14 @@
 use super::{
     Asked,
     error::{KinesisError, Result},
+    filter::Filter,
     hash::{self, Range},
-    read::millis,
-    request::{self, ListShards, Merge, Scale, ShardFilter, Split},
+    request::{self, ListShards, Merge, Scale, Split},
     reshard::{self, Step},
     rows::{self, Shard, Stream},
     token::Listing,
 };
 use rusqlite::Transaction;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 /// The most open shards; AWS's quota in its largest Regions.
@@ -19,64 +18,6 @@ pub(super) const SHARDS_MAX: u32 = 20_000;
 /// What `ListShards` gives at most, and unless told otherwise.
 const LISTED_MAX: i64 = 10_000;
 const LISTED: i64 = 1_000;
-
-/// Which shards are listed: those for which every given moment is right.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-pub(super) struct Filter {
-    /// Made then or before, in milliseconds since the Unix epoch.
-    opened_by: Option<i64>,
-    /// Not closed then, in milliseconds since the Unix epoch.
-    open_at: Option<i64>,
-    /// Not closed before, in milliseconds since the Unix epoch.
-    open_since: Option<i64>,
-    /// Not closed at all.
-    is_open: bool,
-}
-
-impl Filter {
-    fn takes(self, shard: &Shard) -> bool {
-        let closed = shard.closed.unwrap_or(i64::MAX);
-        self.opened_by.is_none_or(|at| shard.opened <= at)
-            && self.open_at.is_none_or(|at| closed > at)
-            && self.open_since.is_none_or(|at| closed >= at)
-            && !(self.is_open && shard.closed.is_some())
-    }
-
-    /// What AWS's filter means for a stream now; the number of the shard to begin after comes
-    /// with it.
-    fn of(filter: &ShardFilter, stream: &Stream, now: i64) -> Result<(Self, Option<u32>)> {
-        let horizon = stream.horizon(now).max(stream.created);
-        let timestamp = || {
-            filter.timestamp.map(millis).ok_or_else(|| {
-                KinesisError::argument(format!("ShardFilter {} needs a Timestamp", filter.kind))
-            })
-        };
-        let at = |at| Self { opened_by: Some(at), open_at: Some(at), ..Self::default() };
-        let since = |at| Self { open_since: Some(at), ..Self::default() };
-        Ok(match filter.kind.as_str() {
-            "AFTER_SHARD_ID" => {
-                let id =
-                    filter.shard_id.as_deref().and_then(rows::shard_number).ok_or_else(|| {
-                        KinesisError::argument("ShardFilter AFTER_SHARD_ID needs a ShardId")
-                    })?;
-                (Self::default(), Some(id))
-            }
-            "AT_TRIM_HORIZON" => (at(horizon), None),
-            "FROM_TRIM_HORIZON" => (since(horizon), None),
-            "AT_LATEST" => (Self { is_open: true, ..Self::default() }, None),
-            "AT_TIMESTAMP" => (at(timestamp()?), None),
-            "FROM_TIMESTAMP" => (since(timestamp()?), None),
-            kind => {
-                return Err(KinesisError::constraint(
-                    kind,
-                    "shardFilter.type",
-                    "satisfy enum value set: [AFTER_SHARD_ID, AT_TRIM_HORIZON, FROM_TRIM_HORIZON, \
-                     AT_LATEST, AT_TIMESTAMP, FROM_TIMESTAMP]",
-                ));
-            }
-        })
-    }
-}
 
 pub(super) fn list(
     tables: &Transaction<'_>,
@@ -267,7 +208,7 @@ pub(super) fn scale(
     }
     let answer = json!({
         "StreamName": stream.name,
-        "StreamARN": super::manage::arn(region, &stream.name),
+        "StreamARN": rows::arn(region, &stream.name),
         "CurrentShardCount": open.len(),
         "TargetShardCount": wanted,
     });

@@ -2,7 +2,7 @@
 
 #![expect(clippy::needless_pass_by_value, reason = "cases are written where they are used")]
 
-use super::{Kinesis, read::seconds};
+use super::{Kinesis, request::seconds};
 use crate::record::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -128,20 +128,16 @@ fn each_kind_of_iterator_begins_where_it_should() {
     }
     desk.now += 1000;
     let at = seconds;
+    let number = |kind: &str, at: usize| {
+        let mut how = json!({ "ShardIteratorType": kind });
+        how["StartingSequenceNumber"] = numbers[at].clone();
+        how
+    };
     for (how, from) in [
         (json!({ "ShardIteratorType": "TRIM_HORIZON" }), 0),
-        (
-            json!({ "ShardIteratorType": "AT_SEQUENCE_NUMBER", "StartingSequenceNumber": numbers[1] }),
-            1,
-        ),
-        (
-            json!({ "ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": numbers[1] }),
-            2,
-        ),
-        (
-            json!({ "ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": numbers[2] }),
-            3,
-        ),
+        (number("AT_SEQUENCE_NUMBER", 1), 1),
+        (number("AFTER_SEQUENCE_NUMBER", 1), 2),
+        (number("AFTER_SEQUENCE_NUMBER", 2), 3),
         (json!({ "ShardIteratorType": "AT_TIMESTAMP", "Timestamp": at(START) }), 0),
         (json!({ "ShardIteratorType": "AT_TIMESTAMP", "Timestamp": at(START + 2000) }), 1),
         (json!({ "ShardIteratorType": "AT_TIMESTAMP", "Timestamp": at(START + 2001) }), 2),
@@ -163,7 +159,11 @@ fn each_kind_of_iterator_begins_where_it_should() {
 #[test]
 fn what_makes_no_sense_is_refused_by_aws_s_name() {
     let desk = Desk::with_stream(2);
-    let iterator = |shard: &str, kind: &str| json!({ "StreamName": "clicks", "ShardId": shard, "ShardIteratorType": kind });
+    let iterator = |shard: &str, kind: &str| {
+        let mut body = json!({ "StreamName": "clicks", "ShardId": shard });
+        body["ShardIteratorType"] = kind.into();
+        body
+    };
     let with = |mut body: Value, name: &str, value: Value| {
         body[name] = value;
         body
@@ -420,7 +420,7 @@ enum Deed {
 fn deeds() -> impl Strategy<Value = Vec<Deed>> {
     let deed = prop_oneof![
         6 => (0..20_u8).prop_map(Deed::Put),
-        2 => (any::<prop::sample::Index>(), any::<u128>()).prop_map(|(at, key)| Deed::Split(at, key)),
+        2 => (any::<prop::sample::Index>(), any::<u128>()).prop_map(|it| Deed::Split(it.0, it.1)),
         2 => any::<prop::sample::Index>().prop_map(Deed::Merge),
         1 => (1..9_u32).prop_map(Deed::Scale),
         1 => (0..1500_i64).prop_map(Deed::Wait),

@@ -1,6 +1,9 @@
 //! Iterators of shards, and tokens of listings.
 
-use super::error::{KinesisError, Result};
+use super::{
+    error::{KinesisError, Result},
+    filter::Filter,
+};
 use crate::local::token::{open, seal};
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +26,7 @@ pub(super) struct Place {
 pub(super) struct Listing {
     pub(super) stream: i64,
     pub(super) after: i64,
-    pub(super) filter: super::shards::Filter,
+    pub(super) filter: Filter,
     pub(super) issued: i64,
 }
 
