@@ -9,6 +9,7 @@
 //! | `redrive` | redriving: an operator's requests on parked records |
 //! | `destination` | where a record that is set aside is sent as well |
 //! | [`notice`], `fetch` | what the mapping says of records it gave up, and reading them again |
+//! | `stream` | one call of a stream after another, for whoever reads one |
 //!
 //! A session is asked by the works of [`batch`](crate::batch), which stand above this module.
 
@@ -25,7 +26,10 @@ pub mod objects;
 pub mod park;
 pub mod progress;
 pub(crate) mod redrive;
-#[cfg(feature = "destinations")]
+#[cfg(any(feature = "destinations", feature = "dev"))]
 pub mod services;
 pub(crate) mod session;
+#[cfg(any(feature = "destinations", feature = "dev"))]
+#[cfg_attr(not(feature = "dev"), expect(dead_code, reason = "what only the desk asks a stream"))]
+pub(crate) mod stream;
 mod watch;

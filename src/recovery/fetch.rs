@@ -10,18 +10,16 @@
 //! it unpacked. `invokeIdentityArn` is left out: the stream does not know it.
 
 mod range;
-mod shard;
-mod text;
 
 pub use range::Range;
 
 use super::{
     notice::{Notice, Object},
     services::{CallError, Services, client_config},
+    stream::{Clients, Shard},
 };
 use crate::record::{SequenceNumber, Source, Timestamp};
 use aws_sdk_s3::primitives::{ByteStream, ByteStreamError};
-use shard::Shard;
 use std::time::Duration;
 
 /// How long a DynamoDB stream keeps a record.
@@ -33,9 +31,7 @@ const OBJECT_BYTES_MAX: usize = 64 << 20;
 /// The streams, and the bucket the mapping's on-failure objects are in.
 #[derive(Debug, Clone)]
 pub struct Streams {
-    services: Services,
-    kinesis: aws_sdk_kinesis::Client,
-    dynamodb: aws_sdk_dynamodbstreams::Client,
+    clients: Clients,
     s3: aws_sdk_s3::Client,
 }
 
@@ -119,18 +115,10 @@ impl Streams {
     /// Builds the clients. Does no IO.
     #[must_use]
     pub fn new(services: &Services) -> Self {
-        let endpoints = &services.endpoints;
-        let kinesis = client_config!(aws_sdk_kinesis, services, &endpoints.kinesis);
-        let dynamodb =
-            client_config!(aws_sdk_dynamodbstreams, services, &endpoints.dynamodb_streams);
-        let s3 = client_config!(aws_sdk_s3, services, &endpoints.s3)
-            .force_path_style(endpoints.s3.url.is_some());
-        Self {
-            services: services.clone(),
-            kinesis: aws_sdk_kinesis::Client::from_conf(kinesis.build()),
-            dynamodb: aws_sdk_dynamodbstreams::Client::from_conf(dynamodb.build()),
-            s3: aws_sdk_s3::Client::from_conf(s3.build()),
-        }
+        let endpoint = &services.endpoints.s3;
+        let s3 =
+            client_config!(aws_sdk_s3, services, endpoint).force_path_style(endpoint.url.is_some());
+        Self { clients: Clients::new(services), s3: aws_sdk_s3::Client::from_conf(s3.build()) }
     }
 
     /// Fetches an on-failure object: the document, for [`Notice::read`]. S3 gives it only if the
@@ -154,7 +142,7 @@ impl Streams {
         // The body is part of the call: one that breaks off is worth another try.
         let mut breaks = 0;
         loop {
-            let answer = self.services.call("GetObject", deadline, attempt).await;
+            let answer = self.clients.services.call("GetObject", deadline, attempt).await;
             let answer = answer.map_err(|source| FetchError::Call { place: place(), source })?;
             match body(answer.body).await {
                 Ok(Some(body)) => {
@@ -178,17 +166,24 @@ impl Streams {
         Range::new(self, notice)
     }
 
+    /// The shard of a notice: its parser gives no queue, which has no shards.
+    fn shard<'a>(&'a self, notice: &'a Notice) -> Shard<'a> {
+        Shard::new(&self.clients, notice.source, &notice.stream_arn, &notice.shard_id)
+    }
+
     /// How long the stream will keep the first record of a notice from now on: zero if it is due,
     /// `None` if its arrival or the stream's retention is not known.
     pub async fn time_left(&self, notice: &Notice, deadline: Timestamp) -> Option<Duration> {
         let arrival = notice.first_arrival?;
         let retention = match notice.source {
             Source::DynamoDb | Source::Sqs => DYNAMODB_RETENTION,
-            Source::Kinesis => Shard::new(self, notice).kinesis_retention(deadline).await?,
+            Source::Kinesis => self.shard(notice).kinesis_retention(deadline).await?,
         };
         let retention_ms = i64::try_from(retention.as_millis()).ok()?;
-        let left_ms =
-            arrival.0.saturating_add(retention_ms).saturating_sub(self.services.clock().now().0);
+        let left_ms = arrival
+            .0
+            .saturating_add(retention_ms)
+            .saturating_sub(self.clients.services.clock().now().0);
         Some(Duration::from_millis(u64::try_from(left_ms).unwrap_or(0)))
     }
 }

@@ -73,7 +73,7 @@ impl Endpoints {
 #[derive(Debug, Clone)]
 pub struct Services {
     http_client: SharedHttpClient,
-    pub(super) endpoints: Endpoints,
+    pub(crate) endpoints: Endpoints,
     backoff: Backoff,
 }
 
@@ -89,16 +89,16 @@ impl Services {
         Self { http_client, endpoints, backoff: Backoff::new(clock, seed) }
     }
 
-    pub(super) fn clock(&self) -> &Arc<dyn Clock> {
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
         self.backoff.clock()
     }
 
-    pub(super) fn http_client(&self) -> SharedHttpClient {
+    pub(crate) fn http_client(&self) -> SharedHttpClient {
         self.http_client.clone()
     }
 
     /// Calls until it is answered, the failure is final, or there is no time for another try.
-    pub(super) async fn call<T, E, F>(
+    pub(crate) async fn call<T, E, F>(
         &self,
         operation: &'static str,
         deadline: Timestamp,
@@ -136,13 +136,13 @@ macro_rules! client_config {
         config
     }};
 }
-pub(super) use client_config;
+pub(crate) use client_config;
 
-pub(super) fn no_retries() -> RetryConfig {
+pub(crate) fn no_retries() -> RetryConfig {
     RetryConfig::disabled()
 }
 
-pub(super) fn timeouts() -> TimeoutConfig {
+pub(crate) fn timeouts() -> TimeoutConfig {
     TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(3))
         .read_timeout(Duration::from_secs(10))
@@ -191,6 +191,7 @@ impl CallError {
     }
 
     /// An answer that broke off; asking again may bring all of it.
+    #[cfg(feature = "destinations")]
     pub(super) fn broken_off(operation: &'static str, error: &dyn std::error::Error) -> Self {
         let code = "AnswerUnreadable".to_owned();
         Self { operation, code, message: chain(error), is_transient: true }

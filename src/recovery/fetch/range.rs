@@ -5,13 +5,13 @@
 //! gives up: in a gap it cannot see how many records there were, only how many of the
 //! batch's it has not read.
 
-use super::{
-    DYNAMODB_RETENTION, FetchError, Lost, Streams, Why,
-    shard::{PAGE_RECORDS_MAX, Page, Position, Shard},
-};
+use super::{DYNAMODB_RETENTION, FetchError, Lost, Streams, Why};
 use crate::{
     record::{SequenceNumber, Timestamp},
-    recovery::notice::Notice,
+    recovery::{
+        notice::Notice,
+        stream::{PAGE_RECORDS_MAX, Page, Position, Shard},
+    },
 };
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub struct Range<'a> {
 impl<'a> Range<'a> {
     pub(super) fn new(streams: &'a Streams, notice: &'a Notice) -> Self {
         Self {
-            shard: Shard::new(streams, notice),
+            shard: streams.shard(notice),
             notice,
             position: Position::At(notice.first.clone()),
             iterator: None,
@@ -155,7 +155,8 @@ impl<'a> Range<'a> {
     fn miss(&mut self, why: Why, until: Option<SequenceNumber<'static>>) {
         let from = match &self.position {
             Position::At(number) | Position::After(number) => number.clone(),
-            Position::Horizon => self.notice.first.clone(),
+            // A range begins at a number.
+            Position::Horizon | Position::Latest | Position::Since(_) => self.notice.first.clone(),
         };
         self.lost.get_or_insert(Lost { records: 1, from, until, why });
     }
@@ -174,7 +175,8 @@ impl<'a> Range<'a> {
             if is_past {
                 break;
             }
-            taken.push((number, record.text(self.notice, &self.shard)?));
+            let unreadable = |what| FetchError::Unreadable { place: self.shard.place(), what };
+            taken.push((number, record.text(&self.shard, None).map_err(unreadable)?));
         }
         if let (Some((first, _)), Some((last, _))) = (taken.first(), taken.last()) {
             self.begin(first);

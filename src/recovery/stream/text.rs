@@ -2,8 +2,8 @@
 //!
 //! Separate because that text is a contract in both directions: `event` reads it, and a
 //! redrive must not tell it from a delivery. Members stand in the order AWS writes them;
-//! within an item, where AWS has no order, by name. What it gives up: `invokeIdentityArn`,
-//! which only the mapping knows.
+//! within an item, where AWS has no order, by name. `invokeIdentityArn` is there where the
+//! reader knows as whom the function is invoked.
 
 use aws_sdk_dynamodbstreams::types::{
     AttributeValue, Identity, OperationType, Record, StreamRecord, StreamViewType,
@@ -19,6 +19,8 @@ pub(super) struct Place<'a> {
     pub(super) stream_arn: &'a str,
     pub(super) shard_id: &'a str,
     pub(super) region: &'a str,
+    /// The role that the function is invoked with, if it is known.
+    pub(super) invoked_as: Option<&'a str>,
 }
 
 /// What a record has that has no text.
@@ -41,6 +43,7 @@ pub(super) fn kinesis(record: &aws_sdk_kinesis::types::Record, place: Place<'_>)
         event_version: "1.0",
         event_id: format!("{}:{}", place.shard_id, record.sequence_number),
         event_name: "aws:kinesis:record",
+        invoked_as: place.invoked_as,
         region: place.region,
         stream_arn: place.stream_arn,
     })
@@ -79,6 +82,8 @@ struct KinesisElement<'a> {
     event_id: String,
     #[serde(rename = "eventName")]
     event_name: &'static str,
+    #[serde(rename = "invokeIdentityArn", skip_serializing_if = "Option::is_none")]
+    invoked_as: Option<&'a str>,
     #[serde(rename = "awsRegion")]
     region: &'a str,
     #[serde(rename = "eventSourceARN")]
@@ -227,8 +232,12 @@ fn attribute(value: &AttributeValue) -> Result<Attribute<'_>, Unknown> {
 mod tests {
     use super::*;
 
-    const PLACE: Place<'_> =
-        Place { stream_arn: "arn:stream", shard_id: "shardId-1", region: "eu-west-1" };
+    const PLACE: Place<'_> = Place {
+        stream_arn: "arn:stream",
+        shard_id: "shardId-1",
+        region: "eu-west-1",
+        invoked_as: None,
+    };
 
     #[test]
     fn a_kinesis_record_reads_as_lambda_writes_it() {

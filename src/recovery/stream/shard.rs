@@ -1,74 +1,109 @@
 //! One shard of either service: iterators, pages, retention.
 //!
-//! Separate so that the way through a range is written once. What it gives up: Kinesis is
+//! Separate so that every way through a shard is written once. What it gives up: Kinesis is
 //! read by `GetRecords` even where the mapping has a consumer of its own, so it shares the
 //! shard's five reads a second.
 
-use super::{FetchError, Streams, text};
+use super::{Clients, text};
 use crate::{
     record::{SequenceNumber, Source, Timestamp},
-    recovery::{
-        notice::Notice,
-        services::{CallError, Services},
-    },
+    recovery::services::{CallError, Services},
 };
 use aws_sdk_dynamodbstreams::types::ShardIteratorType as DynamoDbIterator;
 use aws_sdk_kinesis::types::ShardIteratorType as KinesisIterator;
+use aws_smithy_types::DateTime;
+#[cfg(feature = "destinations")]
 use std::time::Duration;
 
 /// The most records of a page: DynamoDB Streams allows no more, and of Kinesis no more than
 /// 10 MiB come anyway.
-pub(super) const PAGE_RECORDS_MAX: u64 = 1_000;
+pub(crate) const PAGE_RECORDS_MAX: u64 = 1_000;
+
+/// The most records of a page of Kinesis.
+const KINESIS_RECORDS_MAX: u64 = 10_000;
 
 const GET_RECORDS: &str = "GetRecords";
 
+/// The most records of a page, by service.
+fn page_records_max(source: Source) -> u64 {
+    if source == Source::Kinesis { KINESIS_RECORDS_MAX } else { PAGE_RECORDS_MAX }
+}
+
 /// Where an iterator begins.
 #[derive(Debug, Clone)]
-pub(super) enum Position {
+pub(crate) enum Position {
     At(SequenceNumber<'static>),
     After(SequenceNumber<'static>),
     /// The oldest record the shard still has.
     Horizon,
+    /// Only what comes after the iterator.
+    Latest,
+    /// The first record that arrived at this moment or later; of DynamoDB, which has no such
+    /// iterator, the oldest record there is.
+    Since(Timestamp),
+}
+
+impl Position {
+    /// What it is called in messages.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::At(number) | Self::After(number) => number.to_string(),
+            Self::Horizon => "TRIM_HORIZON".to_owned(),
+            Self::Latest => "LATEST".to_owned(),
+            Self::Since(_) => "AT_TIMESTAMP".to_owned(),
+        }
+    }
 }
 
 /// What one `GetRecords` brought.
 #[derive(Debug)]
-pub(super) struct Page {
-    pub(super) records: Vec<(SequenceNumber<'static>, RawRecord)>,
+pub(crate) struct Page {
+    pub(crate) records: Vec<(SequenceNumber<'static>, RawRecord)>,
     /// `None` at the end of the shard.
-    pub(super) next: Option<String>,
+    pub(crate) next: Option<String>,
     /// The stream says that there is nothing newer.
-    pub(super) is_at_tip: bool,
+    pub(crate) is_at_tip: bool,
 }
 
 /// A record as its SDK has it.
 #[derive(Debug)]
-pub(super) enum RawRecord {
+pub(crate) enum RawRecord {
     Kinesis(aws_sdk_kinesis::types::Record),
     DynamoDb(Box<aws_sdk_dynamodbstreams::types::Record>),
 }
 
 impl RawRecord {
-    pub(super) fn text(&self, notice: &Notice, shard: &Shard<'_>) -> Result<String, FetchError> {
+    /// The record as Lambda delivers it. `invoked_as` is the role that the function is invoked
+    /// with, where that is known.
+    ///
+    /// # Errors
+    /// Says what the record has that has no text.
+    pub(crate) fn text(
+        &self,
+        shard: &Shard<'_>,
+        invoked_as: Option<&str>,
+    ) -> Result<String, &'static str> {
         let place = text::Place {
-            stream_arn: &notice.stream_arn,
-            shard_id: &notice.shard_id,
-            region: region(&notice.stream_arn),
+            stream_arn: shard.event_source_arn,
+            shard_id: shard.id,
+            region: region(shard.event_source_arn),
+            invoked_as,
         };
         match self {
             Self::Kinesis(record) => Ok(text::kinesis(record, place)),
-            Self::DynamoDb(record) => {
-                text::dynamodb(record, place).map_err(|what| shard.unreadable(what))
-            }
+            Self::DynamoDb(record) => text::dynamodb(record, place),
         }
     }
 }
 
 /// A shard, with the clients to read it.
 #[derive(Debug)]
-pub(super) struct Shard<'a> {
-    streams: &'a Streams,
-    notice: &'a Notice,
+pub(crate) struct Shard<'a> {
+    clients: &'a Clients,
+    source: Source,
+    id: &'a str,
+    /// What its records name: the stream, or the mapping's consumer of it.
+    event_source_arn: &'a str,
     /// The stream's own ARN, without a consumer.
     stream_arn: &'a str,
     /// The Region to ask instead of the configured one.
@@ -76,35 +111,36 @@ pub(super) struct Shard<'a> {
 }
 
 impl<'a> Shard<'a> {
-    /// A notice is about a stream: its parser gives no queue, which has no shards.
-    pub(super) fn new(streams: &'a Streams, notice: &'a Notice) -> Self {
-        let endpoints = &streams.services.endpoints;
-        let (stream_arn, endpoint) = match notice.source {
-            Source::DynamoDb | Source::Sqs => (&*notice.stream_arn, &endpoints.dynamodb_streams),
+    /// A shard of a stream; a queue has none.
+    pub(crate) fn new(
+        clients: &'a Clients,
+        source: Source,
+        event_source_arn: &'a str,
+        id: &'a str,
+    ) -> Self {
+        let endpoints = &clients.services.endpoints;
+        let (stream_arn, endpoint) = match source {
+            Source::DynamoDb | Source::Sqs => (event_source_arn, &endpoints.dynamodb_streams),
             Source::Kinesis => {
-                let stream = notice.stream_arn.split("/consumer/").next();
+                let stream = event_source_arn.split("/consumer/").next();
                 (stream.unwrap_or_default(), &endpoints.kinesis)
             }
         };
         let region = Some(region(stream_arn));
         let region = region.filter(|region| endpoint.url.is_none() && !region.is_empty());
-        Self { streams, notice, stream_arn, region }
+        Self { clients, source, id, event_source_arn, stream_arn, region }
     }
 
-    pub(super) fn services(&self) -> &'a Services {
-        &self.streams.services
+    pub(crate) fn services(&self) -> &'a Services {
+        &self.clients.services
     }
 
     /// Stream and shard, for errors.
-    pub(super) fn place(&self) -> String {
-        format!("{}, shard {}", self.stream_arn, self.notice.shard_id)
+    pub(crate) fn place(&self) -> String {
+        format!("{}, shard {}", self.stream_arn, self.id)
     }
 
-    fn unreadable(&self, what: &'static str) -> FetchError {
-        FetchError::Unreadable { place: self.place(), what }
-    }
-
-    pub(super) async fn iterator(
+    pub(crate) async fn iterator(
         &self,
         position: &Position,
         deadline: Timestamp,
@@ -112,23 +148,30 @@ impl<'a> Shard<'a> {
         const OPERATION: &str = "GetShardIterator";
         let number = match position {
             Position::At(number) | Position::After(number) => Some(number.as_str().to_owned()),
-            Position::Horizon => None,
+            Position::Horizon | Position::Latest | Position::Since(_) => None,
         };
-        match self.notice.source {
+        match self.source {
             Source::Kinesis => {
                 let kind = match position {
                     Position::At(_) => KinesisIterator::AtSequenceNumber,
                     Position::After(_) => KinesisIterator::AfterSequenceNumber,
                     Position::Horizon => KinesisIterator::TrimHorizon,
+                    Position::Latest => KinesisIterator::Latest,
+                    Position::Since(_) => KinesisIterator::AtTimestamp,
+                };
+                let moment = match position {
+                    Position::Since(Timestamp(moment)) => Some(DateTime::from_millis(*moment)),
+                    _ => None,
                 };
                 let request = self
-                    .streams
+                    .clients
                     .kinesis
                     .get_shard_iterator()
                     .stream_arn(self.stream_arn)
-                    .shard_id(&self.notice.shard_id)
+                    .shard_id(self.id)
                     .shard_iterator_type(kind)
-                    .set_starting_sequence_number(number);
+                    .set_starting_sequence_number(number)
+                    .set_timestamp(moment);
                 let attempt = || request.clone().customize().config_override(self.kinesis()).send();
                 let answer = self.services().call(OPERATION, deadline, attempt).await?;
                 Ok(answer.shard_iterator)
@@ -137,14 +180,15 @@ impl<'a> Shard<'a> {
                 let kind = match position {
                     Position::At(_) => DynamoDbIterator::AtSequenceNumber,
                     Position::After(_) => DynamoDbIterator::AfterSequenceNumber,
-                    Position::Horizon => DynamoDbIterator::TrimHorizon,
+                    Position::Horizon | Position::Since(_) => DynamoDbIterator::TrimHorizon,
+                    Position::Latest => DynamoDbIterator::Latest,
                 };
                 let request = self
-                    .streams
+                    .clients
                     .dynamodb
                     .get_shard_iterator()
                     .stream_arn(self.stream_arn)
-                    .shard_id(&self.notice.shard_id)
+                    .shard_id(self.id)
                     .shard_iterator_type(kind)
                     .set_sequence_number(number);
                 let attempt =
@@ -155,17 +199,17 @@ impl<'a> Shard<'a> {
         }
     }
 
-    pub(super) async fn records(
+    pub(crate) async fn records(
         &self,
         iterator: &str,
         limit: u64,
         deadline: Timestamp,
     ) -> Result<Page, CallError> {
-        let limit = i32::try_from(limit.clamp(1, PAGE_RECORDS_MAX)).unwrap_or(1);
-        match self.notice.source {
+        let limit = i32::try_from(limit.clamp(1, page_records_max(self.source))).unwrap_or(1);
+        match self.source {
             Source::Kinesis => {
                 let request =
-                    self.streams.kinesis.get_records().shard_iterator(iterator).limit(limit);
+                    self.clients.kinesis.get_records().shard_iterator(iterator).limit(limit);
                 // Needed where the stream is another account's.
                 let request = request.stream_arn(self.stream_arn);
                 let attempt = || request.clone().customize().config_override(self.kinesis()).send();
@@ -181,7 +225,7 @@ impl<'a> Shard<'a> {
             }
             Source::DynamoDb | Source::Sqs => {
                 let request =
-                    self.streams.dynamodb.get_records().shard_iterator(iterator).limit(limit);
+                    self.clients.dynamodb.get_records().shard_iterator(iterator).limit(limit);
                 let attempt =
                     || request.clone().customize().config_override(self.dynamodb()).send();
                 let answer = self.services().call(GET_RECORDS, deadline, attempt).await?;
@@ -199,8 +243,9 @@ impl<'a> Shard<'a> {
 
     /// How long the stream keeps a record; `None` if it does not say, for instance because
     /// it may not be asked.
-    pub(super) async fn kinesis_retention(&self, deadline: Timestamp) -> Option<Duration> {
-        let request = self.streams.kinesis.describe_stream_summary().stream_arn(self.stream_arn);
+    #[cfg(feature = "destinations")]
+    pub(crate) async fn kinesis_retention(&self, deadline: Timestamp) -> Option<Duration> {
+        let request = self.clients.kinesis.describe_stream_summary().stream_arn(self.stream_arn);
         let attempt = || request.clone().customize().config_override(self.kinesis()).send();
         let answer = self.services().call("DescribeStreamSummary", deadline, attempt).await.ok()?;
         let hours = answer.stream_description_summary()?.retention_period_hours();
@@ -245,6 +290,6 @@ fn numbered<R>(
 }
 
 /// The fourth part of an ARN.
-fn region(arn: &str) -> &str {
+pub(crate) fn region(arn: &str) -> &str {
     arn.split(':').nth(3).unwrap_or_default()
 }
