@@ -10,11 +10,14 @@
 //! stream order; the checkpoint never retreats and never passes an unfinished record; the call
 //! sequences are those recorded from AWS.
 //!
-//! What it gives up: resharding is not modelled. The source's own retention is not modelled: with
-//! unlimited retries and no maximum age a poison record blocks its sub-lane for ever.
+//! Which of a stream's shards may be read at all is a machine of its own ([`Lineage`]).
+//!
+//! What it gives up: the source's own retention is not modelled: with unlimited retries and no
+//! maximum age a poison record blocks its sub-lane for ever.
 
 mod checkpoint;
 mod lane;
+mod lineage;
 mod on_failure;
 mod parameters;
 mod reply;
@@ -22,9 +25,10 @@ mod shard;
 mod window;
 
 pub use self::{
+    lineage::{Lineage, Listed},
     on_failure::{Condition, OnFailure},
     parameters::{Destination, ParameterError, Parameters, StartingPosition},
-    reply::Reply,
+    reply::{Outcome, Reply},
     shard::Shard,
     window::{STATE_BYTES_MAX, WindowCall},
 };
@@ -74,8 +78,8 @@ pub struct Entry {
     /// The record's own arrival time: reported, and held against the starting position.
     pub arrival: Option<Timestamp>,
     /// When the record came into the stream, in virtual time: its age counts from here.
-    /// Zero for a backlog.
-    pub present_since: Millis,
+    /// Zero for a backlog; negative for what was in a live stream before time zero.
+    pub present_since: i64,
     /// The record's JSON object, delivered byte for byte.
     pub body: Bytes,
 }

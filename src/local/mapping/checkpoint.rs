@@ -14,7 +14,8 @@ pub(super) struct Progress {
     /// records of that position are unresolved.
     positions: VecDeque<(SequenceNumber<'static>, usize)>,
     passed: Option<SequenceNumber<'static>>,
-    closed: bool,
+    /// Whether no neighbour of the newest position can come any more.
+    settled: bool,
 }
 
 impl Progress {
@@ -31,6 +32,7 @@ impl Progress {
             before.is_none_or(|before| before < sequence_number),
             "record {sequence_number} was offered after a later one of its shard"
         );
+        self.settled = false;
         self.positions.push_back((sequence_number.clone(), 1));
         self.advance();
     }
@@ -51,8 +53,9 @@ impl Progress {
         self.advance();
     }
 
-    pub(super) fn close(&mut self) {
-        self.closed = true;
+    /// Says that the next record, if there will be one, has a number of its own.
+    pub(super) fn settle(&mut self) {
+        self.settled = true;
         self.advance();
     }
 
@@ -62,9 +65,9 @@ impl Progress {
     }
 
     fn advance(&mut self) {
-        // The newest position stays while the input is open: a neighbour with the same
-        // number may still come, and passing the number would lose it.
-        while (self.closed || self.positions.len() > 1)
+        // The newest position stays while a neighbour with the same number may still come:
+        // passing the number would lose it.
+        while (self.settled || self.positions.len() > 1)
             && self.positions.front().is_some_and(|(_, unresolved)| *unresolved == 0)
         {
             self.passed = self.positions.pop_front().map(|(position, _)| position);
@@ -80,7 +83,7 @@ mod tests {
         SequenceNumber::new(text.to_owned()).unwrap()
     }
 
-    /// `+n` begins, `-n` resolves, `.` closes; after each the checkpoint, `_` for none.
+    /// `+n` begins, `-n` resolves, `.` settles; after each the checkpoint, `_` for none.
     #[track_caller]
     fn check(steps: &str, expected: &str) {
         let mut progress = Progress::default();
@@ -89,7 +92,7 @@ mod tests {
             match step.split_at(1) {
                 ("+", text) => progress.begin(&number(text)),
                 ("-", text) => progress.resolve(&number(text)),
-                _ => progress.close(),
+                _ => progress.settle(),
             }
             found.push(progress.checkpoint().map_or("_".to_owned(), ToString::to_string));
         }
@@ -106,6 +109,11 @@ mod tests {
     fn the_newest_position_waits_for_neighbours_with_the_same_number() {
         check("+1 -1 +1 -1 +2 .", "_ _ _ _ 1 1");
         check("+7 +7 +8 -7 -8 -7 .", "_ _ _ _ _ 7 8");
+    }
+
+    #[test]
+    fn at_rest_the_newest_position_is_passed_and_a_later_one_waits_again() {
+        check("+1 . -1 +2 -2 +3 .", "_ _ 1 1 1 2 2");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::{
     ENVELOPE_CLOSE, ENVELOPE_OPEN, EVENT_BYTES_MAX, Entry, Invocation, InvocationId, Millis,
     Parameters, Records, ShardIdentity,
     on_failure::{Condition, Discard},
-    reply::{Failure, Reply, Verdict, state, verdict},
+    reply::{Failure, Outcome, Reply, Verdict, state, verdict},
     window::{End, Window},
 };
 use crate::{hex::hex, record::SequenceNumber};
@@ -38,6 +38,17 @@ struct Item {
     bisected: bool,
     /// It has no records, and ends the window.
     ends: Option<End>,
+}
+
+/// What is known of the records still to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Input {
+    /// There are more: a batch waits until it is full.
+    More,
+    /// There are none at the moment.
+    AtTip,
+    /// There will be none.
+    Closed,
 }
 
 /// What one sub-lane could do now.
@@ -127,9 +138,20 @@ impl Lane {
         }
     }
 
-    /// When the item on top may be called, if no call is under way.
-    pub(super) fn due(&self) -> Option<Millis> {
-        if self.is_in_flight() { None } else { self.stack.last().map(|item| item.due) }
+    /// When the lane goes on by itself, if no call is under way: when the item on top may be
+    /// called, or when a part of a batch has waited for long enough (`input`).
+    pub(super) fn due(&self, input: Input, parameters: &Parameters) -> Option<Millis> {
+        if self.is_in_flight() {
+            return None;
+        }
+        let gathers = input != Input::More && !self.queue.is_empty();
+        let item = self.stack.last().map(|item| item.due);
+        item.or_else(|| gathers.then(|| self.window_ends(parameters)))
+    }
+
+    /// When a batch is sent that is not full.
+    fn window_ends(&self, parameters: &Parameters) -> Millis {
+        self.window_from + Millis::from(parameters.maximum_batching_window_s) * 1000
     }
 
     pub(super) fn is_in_flight(&self) -> bool {
@@ -141,7 +163,7 @@ impl Lane {
     pub(super) fn step(
         &mut self,
         now: Millis,
-        closed: bool,
+        input: Input,
         parameters: &Parameters,
         fates: &mut Fates,
     ) -> LaneStep {
@@ -153,7 +175,7 @@ impl Lane {
                 return LaneStep::Busy;
             }
             let Some(due) = self.stack.last().map(|item| item.due) else {
-                match self.next_batch(now, closed, parameters) {
+                match self.next_batch(now, input, parameters) {
                     Ok(item) => self.stack.push(item),
                     Err(step) => return step,
                 }
@@ -202,7 +224,7 @@ impl Lane {
         reply: Reply,
         parameters: &Parameters,
         fates: &mut Fates,
-    ) {
+    ) -> Outcome {
         assert_eq!(
             self.in_flight.take(),
             Some(id),
@@ -217,6 +239,7 @@ impl Lane {
             }
             verdict => verdict,
         };
+        let outcome = Outcome::from(verdict);
         match verdict {
             Verdict::Success if item.ends.is_some() => {
                 self.stack.pop();
@@ -244,6 +267,7 @@ impl Lane {
                 item.due = now + backoff(item.tries);
             }
         }
+        outcome
     }
 
     /// Keeps the state that a call returned; one that is too large ends its window at once.
@@ -302,7 +326,7 @@ impl Lane {
         let Some(age_max_s) = parameters.maximum_record_age_s else { return false };
         let Some(item) = self.stack.last_mut() else { return false };
         let age_max = Millis::from(age_max_s) * 1000;
-        let is_expired = |entry: &&Entry| now.saturating_sub(entry.present_since) > age_max;
+        let is_expired = |entry: &&Entry| now.saturating_sub_signed(entry.present_since) > age_max;
         let expired = item.records.iter().take_while(is_expired).count();
         if expired == 0 {
             return false;
@@ -349,25 +373,26 @@ impl Lane {
     fn next_batch(
         &mut self,
         now: Millis,
-        closed: bool,
+        input: Input,
         parameters: &Parameters,
     ) -> Result<Item, LaneStep> {
         if let Some(open) = &self.window {
-            let is_over = self.queue.front().map_or(closed, |next| open.is_before(next));
+            let is_closed = input == Input::Closed;
+            let is_over = self.queue.front().map_or(is_closed, |next| open.is_before(next));
             if is_over {
                 return Ok(self.last_call(End::InTime, now));
             }
         }
         if !self.has_full_batch(parameters) {
-            if !closed {
-                return Err(LaneStep::Hungry);
+            match input {
+                Input::Closed if self.queue.is_empty() => return Err(LaneStep::Idle),
+                Input::More => return Err(LaneStep::Hungry),
+                Input::AtTip if self.queue.is_empty() => return Err(LaneStep::Hungry),
+                Input::AtTip | Input::Closed => {}
             }
-            if self.queue.is_empty() {
-                return Err(LaneStep::Idle);
-            }
-            let window = Millis::from(parameters.maximum_batching_window_s) * 1000;
-            if self.window_from + window > now {
-                return Err(LaneStep::Wait(self.window_from + window));
+            let window_ends = self.window_ends(parameters);
+            if window_ends > now {
+                return Err(LaneStep::Wait(window_ends));
             }
         }
         let window = self.window_of_next(parameters);

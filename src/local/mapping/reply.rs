@@ -21,6 +21,30 @@ pub enum Reply {
     NotInvoked,
 }
 
+/// What a call came to, for whoever watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every record is finished.
+    Succeeded,
+    /// So many records from the first on are finished.
+    Partial(usize),
+    /// None is: the function failed, or its answer says so.
+    Failed,
+    /// The call never reached the function.
+    NotInvoked,
+}
+
+impl From<Verdict> for Outcome {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Success => Self::Succeeded,
+            Verdict::Partial(finished) => Self::Partial(finished),
+            Verdict::Failure(_) => Self::Failed,
+            Verdict::NotInvoked => Self::NotInvoked,
+        }
+    }
+}
+
 /// What follows for the records of the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {

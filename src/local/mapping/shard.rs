@@ -6,9 +6,9 @@
 //! until the input closes, as reading on for it alone would hold the whole input in memory.
 
 use super::{
-    Entry, InvocationId, Millis, OnFailure, Parameters, Reply, ShardIdentity, Step,
+    Entry, InvocationId, Millis, OnFailure, Outcome, Parameters, Reply, ShardIdentity, Step,
     checkpoint::Progress,
-    lane::{Fates, Lane, LaneStep, positions},
+    lane::{Fates, Input, Lane, LaneStep, positions},
 };
 use crate::record::SequenceNumber;
 use std::{collections::VecDeque, sync::Arc};
@@ -21,7 +21,7 @@ pub struct Shard {
     lanes: Vec<Lane>,
     /// The sub-lane to look at first, so that none starves.
     turn: usize,
-    closed: bool,
+    input: Input,
     progress: Progress,
     deliveries: VecDeque<OnFailure>,
     bisects: u64,
@@ -44,7 +44,7 @@ impl Shard {
             parameters,
             lanes,
             turn: 0,
-            closed: false,
+            input: Input::More,
             progress: Progress::default(),
             deliveries: VecDeque::new(),
             bisects: 0,
@@ -61,7 +61,7 @@ impl Shard {
     /// # Panics
     /// The shard is closed, or the record's sequence number is lower than one before it.
     pub fn offer(&mut self, entry: Entry) {
-        assert!(!self.closed, "a closed shard takes no more records");
+        assert!(self.input != Input::Closed, "a closed shard takes no more records");
         self.progress.begin(&entry.sequence_number);
         self.has_begun = self.has_begun || self.parameters.begins_at(entry.arrival);
         if !self.has_begun {
@@ -82,8 +82,23 @@ impl Shard {
 
     /// Says that no more records will come.
     pub fn close(&mut self) {
-        self.closed = true;
-        self.progress.close();
+        self.input = Input::Closed;
+        self.progress.settle();
+    }
+
+    /// Says whether the stream has no more records at this moment: then a batch need not be full,
+    /// it is sent when its batching window is over. To be said before each poll; a backlog, which
+    /// is closed at its end, never says it.
+    ///
+    /// Who says it knows that the next record has a number of its own, so the newest one is
+    /// passed by the checkpoint like the others.
+    pub fn at_tip(&mut self, is_at_tip: bool) {
+        if self.input != Input::Closed {
+            self.input = if is_at_tip { Input::AtTip } else { Input::More };
+            if is_at_tip {
+                self.progress.settle();
+            }
+        }
     }
 
     /// Says what to do at this moment. Call it again after every step that was done.
@@ -96,7 +111,7 @@ impl Shard {
         for offset in 0..self.lanes.len() {
             let index = (self.turn + offset) % self.lanes.len();
             let mut fates = Fates::default();
-            let step = self.lanes[index].step(now, self.closed, &self.parameters, &mut fates);
+            let step = self.lanes[index].step(now, self.input, &self.parameters, &mut fates);
             self.settle(fates, now);
             match step {
                 LaneStep::Invoke(invocation) => {
@@ -124,31 +139,33 @@ impl Shard {
         }
     }
 
-    /// Takes the answer to a call.
+    /// Takes the answer to a call, and says how the mapping reads it.
     ///
     /// # Panics
     /// The call is not under way: unknown, or answered before.
-    pub fn reply(&mut self, id: InvocationId, now: Millis, reply: Reply) {
+    pub fn reply(&mut self, id: InvocationId, now: Millis, reply: Reply) -> Outcome {
         let mut fates = Fates::default();
-        self.lanes[id.lane].reply(id, now, reply, &self.parameters, &mut fates);
+        let outcome = self.lanes[id.lane].reply(id, now, reply, &self.parameters, &mut fates);
         self.settle(fates, now);
+        outcome
     }
 
     /// The position at or below which every record has met its fate; `None` at the start.
     ///
     /// A discarded record counts once its on-failure record was handed out by
     /// [`Step::Deliver`]. The newest record counts once a later one was offered or the shard
-    /// is closed, as neighbours may share a sequence number.
+    /// is closed or [at its tip](Self::at_tip), as neighbours may share a sequence number.
     #[must_use]
     pub fn checkpoint(&self) -> Option<&SequenceNumber<'static>> {
         self.progress.checkpoint()
     }
 
-    /// When the first of the waiting sub-lanes goes on, if one waits. [`Step::Read`] does not
-    /// tell, and the driver may have reasons to let time pass before it reads.
+    /// When the first of the sub-lanes goes on that wait out a backoff or a batching window.
+    /// [`Step::Read`] does not tell, and the driver may have reasons to let time pass before it
+    /// reads.
     #[must_use]
     pub fn wakes_at(&self) -> Option<Millis> {
-        self.lanes.iter().filter_map(Lane::due).min()
+        self.lanes.iter().filter_map(|lane| lane.due(self.input, &self.parameters)).min()
     }
 
     /// How often a failing batch was halved.
