@@ -1,4 +1,4 @@
-//! A run: the event source mapping over a backlog, in virtual time.
+//! A run: the event source mapping over a backlog, in virtual time, or over a live stream.
 //!
 //! A discrete-event loop on one thread. At any virtual moment the shards first say all they
 //! want, then the invocations under way take turns until none of those that the mapping waits
@@ -9,40 +9,49 @@
 //!
 //! Where the target is another process, time is real ([`Pace::Real`](super::clock::Pace)):
 //! moments are waited for, and a shard whose moment comes does not wait for the invocations of
-//! others.
+//! others. A live stream ([`follow`]) is the same loop in real time: where a fixture would be
+//! read on, it waits for records, for a shard that begins, or to be told to stop.
 //!
 //! What is kept in memory is what is in invocation: records waiting for a full batch, batches
 //! under way, and a few delivered ones. One exception, where the rules of AWS ask for it: a
 //! sub-lane stuck for long must not hold up the others of its shard, so what stands behind it
 //! is read and kept.
 
+mod backlog;
 mod in_flight;
 mod lane;
+mod observer;
+mod summary;
 #[cfg(test)]
 mod tests;
 
 use super::{
-    checkpoint::{CheckpointError, Checkpoints},
     clock::{Turn, VirtualClock},
-    faults::{Faults, Plan},
-    mapping::{Invocation, InvocationId, Millis, OnFailure, Parameters, Records, Reply, Step},
-    source::{Feed, FixtureError, Fixtures},
+    faults::Plan,
+    mapping::{Invocation, InvocationId, Millis, OnFailure, Records, Reply, Step},
+    source::Fixtures,
     target::Target,
 };
 use crate::call::Call;
+use backlog::Recorded;
+pub use backlog::{Backlog, Next, Stream};
 use bytes::Bytes;
-use in_flight::{End, Failed, InFlight, Role, Turned};
+use futures_util::future::{FusedFuture, FutureExt as _};
+use in_flight::{End, Failed, InFlight, Role, Turned, next_turn};
 use lane::Lane;
-use std::{collections::BTreeMap, pin::pin, sync::Arc, task::Poll};
+use observer::Counting;
+pub use observer::{Invoked, Observer};
+use std::{collections::BTreeMap, pin::pin, sync::Arc};
+pub use summary::{RunError, Setting, Summary};
 
 /// Lists of a summary are cut here.
 pub const LISTED_MAX: usize = 1_000;
 
-/// More zombies than this are made to finish.
-const ZOMBIES_MAX: usize = 8;
-
 /// Checkpoints are written after so many invocations, and at the end.
 const CHECKPOINT_EVERY: u64 = 1_000;
+
+/// Of a live stream they are written when nothing is to be done, and under load so often.
+const CHECKPOINT_EVERY_MS: Millis = 200;
 
 /// Distinct errors of the function that are remembered.
 const ERRORS_MAX: usize = 10;
@@ -50,76 +59,6 @@ const ERRORS_MAX: usize = 10;
 /// Age that no record can reach in a stream that is not told to keep longer: the most that
 /// `MaximumRecordAgeInSeconds` can say.
 const AGE_MAX: Millis = 604_800_000;
-
-/// What a run needs beside its target.
-#[derive(Debug)]
-pub struct Setting {
-    /// The mapping's parameters.
-    pub parameters: Parameters,
-    /// The function's `Timeout`, in milliseconds.
-    pub timeout: Millis,
-    /// The function, as on-failure records name it.
-    pub function_arn: String,
-    /// Where the shards stand, and where to keep it.
-    pub checkpoints: Checkpoints,
-    /// Whether to begin at the start of the stream all the same.
-    pub from_start: bool,
-    /// Faults to inject, if any.
-    pub faults: Option<Faults>,
-}
-
-/// What a run came to.
-#[derive(Debug, Default)]
-pub struct Summary {
-    /// Records that the mapping read.
-    pub records: u64,
-    /// Those of them that no filter took; none where the mapping has no filters.
-    pub filtered: Option<u64>,
-    /// Those of them that came before the starting position; none where it is no moment.
-    pub passed: Option<u64>,
-    /// Calls of the function, duplicates included.
-    pub invocations: u64,
-    /// Calls that ended without a reply.
-    pub failed_invocations: u64,
-    /// Failing batches that were halved.
-    pub bisects: u64,
-    /// Injected faults by kind.
-    pub faults: BTreeMap<&'static str, u64>,
-    /// How often the mapping discarded records.
-    pub discards: u64,
-    /// The on-failure records, [`LISTED_MAX`] at most, as their destination gets them.
-    pub on_failure: Vec<String>,
-    /// Errors of the function that were not injected, ten at most, with counts.
-    pub errors: BTreeMap<String, u64>,
-    /// Milliseconds from time zero to the end.
-    pub elapsed: Millis,
-    /// Whether those are real; else they are virtual.
-    pub is_in_real_time: bool,
-}
-
-/// A run cannot go on.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RunError {
-    /// The backlog cannot be read.
-    #[error(transparent)]
-    Fixture(#[from] FixtureError),
-    /// The mapping's place cannot be kept.
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-    /// A failing batch is retried for ever.
-    #[error(
-        "shard `{shard}` makes no progress: its batch has failed for a week of virtual time, \
-         and neither MaximumRetryAttempts nor MaximumRecordAgeInSeconds ends it{}",
-        error.as_ref().map(|error| format!(" (last error: {error})")).unwrap_or_default()
-    )]
-    Stuck {
-        /// The shard.
-        shard: String,
-        /// What the function said.
-        error: Option<String>,
-    },
-}
 
 /// Delivers the backlog to the target, to the end. `progress` hears how many records were read.
 ///
@@ -132,27 +71,24 @@ pub async fn run<T: Target>(
     setting: Setting,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Summary, RunError> {
-    let mut run = Run::new(fixtures, target, clock, setting);
-    loop {
-        let outlook = run.attend();
-        progress(run.summary.records);
-        let is_real = run.clock.is_real();
-        if run.is_awaiting() && !(is_real && outlook.reads.is_some()) {
-            run.take_turns(outlook.wake).await;
-            continue;
-        }
-        run.save_now_and_then()?;
-        if let Some(shard) = outlook.reads {
-            run.read(shard)?;
-            continue;
-        }
-        let next = [outlook.wake, run.replies.first_key_value().map(|(key, _)| key.0)];
-        let Some(moment) = next.into_iter().flatten().min() else { break };
-        run.clock.pass_to(moment).await;
-        run.check_age(moment)?;
-        run.hand_over_replies();
-    }
-    run.finish().await
+    let run = Run::new(Recorded::new(fixtures), target, clock, setting);
+    run.through(std::future::pending(), &mut Counting(progress)).await
+}
+
+/// Delivers a live stream to the target as its records come, until `stop` resolves. Then no call
+/// is begun any more; those under way end, and the checkpoints are written.
+///
+/// # Errors
+/// The stream cannot be read any more, or the checkpoint file fails.
+pub async fn follow<T: Target>(
+    stream: impl Backlog,
+    target: &T,
+    clock: &Arc<VirtualClock>,
+    setting: Setting,
+    stop: impl Future<Output = ()>,
+    observer: &mut dyn Observer,
+) -> Result<Summary, RunError> {
+    Run::new(stream, target, clock, setting).through(stop, observer).await
 }
 
 /// What the shards want when they can do no more at this moment.
@@ -162,67 +98,166 @@ struct Outlook {
     reads: Option<usize>,
     /// When a shard goes on by itself.
     wake: Option<Millis>,
+    /// Whether a shard has ended, so that others may begin.
+    ended: bool,
 }
 
-struct Run<'t, T> {
+struct Run<'t, T, B> {
     target: &'t T,
     clock: Arc<VirtualClock>,
-    parameters: Parameters,
-    timeout: Millis,
-    feed: Feed,
+    setting: Setting,
+    stream: Stream,
+    backlog: B,
     lanes: Vec<Lane>,
     in_flight: Vec<InFlight<'t>>,
     /// Replies on their way: by the moment they arrive, then in order of ending.
-    replies: BTreeMap<(Millis, u64), (usize, InvocationId, Reply)>,
-    faults: Option<Faults>,
+    replies: BTreeMap<(Millis, u64), Arriving>,
     /// Tells replies apart that arrive at the same moment.
     replies_so_far: u64,
-    checkpoints: Checkpoints,
-    saved_at: u64,
+    saves: Saves,
+    /// Nothing is begun any more.
+    is_stopping: bool,
     summary: Summary,
 }
 
-impl<'t, T: Target> Run<'t, T> {
-    fn new(
-        fixtures: &Fixtures,
-        target: &'t T,
-        clock: &Arc<VirtualClock>,
-        setting: Setting,
-    ) -> Self {
+/// A reply on its way, and what it is the reply to.
+struct Arriving {
+    shard: usize,
+    id: InvocationId,
+    reply: Reply,
+    records: Records,
+    started: Millis,
+    /// What the function said, if it said no more.
+    error: Option<String>,
+}
+
+/// When the checkpoints were written last.
+#[derive(Debug, Default)]
+struct Saves {
+    invocations: u64,
+    at: Millis,
+    /// Whether one has moved since.
+    is_due: bool,
+}
+
+impl<'t, T: Target, B: Backlog> Run<'t, T, B> {
+    fn new(backlog: B, target: &'t T, clock: &Arc<VirtualClock>, setting: Setting) -> Self {
         Self {
             target,
             clock: Arc::clone(clock),
-            lanes: fixtures
-                .shards()
-                .iter()
-                .map(|shard| Lane::new(shard, fixtures, &setting))
-                .collect(),
-            feed: fixtures.feed(),
-            parameters: setting.parameters,
-            timeout: setting.timeout,
+            stream: backlog.stream(),
+            backlog,
+            lanes: Vec::new(),
             in_flight: Vec::new(),
             replies: BTreeMap::new(),
             replies_so_far: 0,
-            faults: setting.faults,
-            checkpoints: setting.checkpoints,
-            saved_at: 0,
+            setting,
+            saves: Saves::default(),
+            is_stopping: false,
             summary: Summary::default(),
         }
     }
 
+    async fn through(
+        mut self,
+        stop: impl Future<Output = ()>,
+        observer: &mut dyn Observer,
+    ) -> Result<Summary, RunError> {
+        let mut stop = pin!(stop.fuse());
+        loop {
+            // Told to stop while much is to be done, it must not begin more of it.
+            self.is_stopping |= !stop.is_terminated() && (&mut stop).now_or_never().is_some();
+            self.begin_shards();
+            let outlook = self.attend(observer);
+            observer.read(self.summary.records);
+            if outlook.ended {
+                continue;
+            }
+            self.save_now_and_then()?;
+            let is_real = self.clock.is_real();
+            if self.is_awaiting() && !(is_real && outlook.reads.is_some()) {
+                self.take_turns(outlook.wake, &mut stop, observer).await?;
+                continue;
+            }
+            if let Some(shard) = outlook.reads {
+                self.read(shard)?;
+                continue;
+            }
+            let next = [outlook.wake, self.replies.first_key_value().map(|(key, _)| key.0)];
+            let next = next.into_iter().flatten().min();
+            if next.is_none() && (self.is_stopping || !self.backlog.is_live()) {
+                break;
+            }
+            self.rest(next, &mut stop).await?;
+            self.hand_over_replies(observer);
+        }
+        self.finish(observer).await
+    }
+
+    /// Makes a lane of each shard that begins.
+    fn begin_shards(&mut self) {
+        if self.is_stopping {
+            return;
+        }
+        for name in self.backlog.begin() {
+            self.lanes.push(Lane::new(&name, &self.stream, &self.setting));
+        }
+    }
+
+    /// Waits for the next moment, or for more of the stream.
+    async fn rest(
+        &mut self,
+        moment: Option<Millis>,
+        stop: &mut (impl FusedFuture<Output = ()> + Unpin),
+    ) -> Result<(), RunError> {
+        if self.backlog.is_live() {
+            self.save_if_due()?;
+        }
+        let clock = Arc::clone(&self.clock);
+        let passes = async {
+            match moment {
+                Some(moment) => clock.pass_to(moment).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = passes => {}
+            () = stop, if !stop.is_terminated() => self.is_stopping = true,
+            changed = self.backlog.changes(), if !self.is_stopping => changed?,
+        }
+        moment.map_or(Ok(()), |moment| self.check_age(moment))
+    }
+
     /// Asks every shard what it wants, until none can do more at this moment.
-    fn attend(&mut self) -> Outlook {
+    fn attend(&mut self, observer: &mut dyn Observer) -> Outlook {
         let mut outlook = Outlook::default();
+        if self.is_stopping {
+            return outlook;
+        }
         let now = self.clock.elapsed();
         for shard in 0..self.lanes.len() {
+            let has_more = self.backlog.has_more(shard);
+            let is_fed = has_more && (!self.backlog.is_live() || self.lanes[shard].takes_more());
+            self.lanes[shard].machine.at_tip(!is_fed);
             loop {
                 match self.lanes[shard].machine.poll(now) {
                     Step::Invoke(invocation) => self.start(shard, invocation),
-                    Step::Deliver(on_failure) => self.deliver(&on_failure),
+                    Step::Deliver(on_failure) => {
+                        self.deliver(&on_failure);
+                        observer.discarded(&on_failure);
+                    }
                     Step::Read => {
-                        match self.waits_before_reading(shard, now) {
-                            Some(wake) => outlook.wakes_at(wake),
-                            None => outlook.reads = outlook.reads.or(Some(shard)),
+                        let wake = match self.waits_before_reading(shard, now) {
+                            None if is_fed => {
+                                outlook.reads = outlook.reads.or(Some(shard));
+                                break;
+                            }
+                            None => self.lanes[shard].machine.wakes_at(),
+                            waits => waits,
+                        };
+                        if let Some(wake) = wake {
+                            outlook.wakes_at(wake);
                         }
                         break;
                     }
@@ -230,7 +265,14 @@ impl<'t, T: Target> Run<'t, T> {
                         outlook.wakes_at(moment);
                         break;
                     }
-                    Step::Busy | Step::Done => break,
+                    Step::Busy => break,
+                    Step::Done => {
+                        if self.lanes[shard].ends() {
+                            self.backlog.finish(shard);
+                            outlook.ended |= self.backlog.is_live();
+                        }
+                        break;
+                    }
                 }
             }
             self.note_checkpoint(shard);
@@ -242,7 +284,7 @@ impl<'t, T: Target> Run<'t, T> {
     /// the rest of the backlog pile up. Not for long, though: in the stream the others go on,
     /// and their records must not grow old.
     fn waits_before_reading(&self, shard: usize, now: Millis) -> Option<Millis> {
-        let age = self.parameters.maximum_record_age_s;
+        let age = self.setting.parameters.maximum_record_age_s;
         let patience = age.map_or(AGE_MAX, |age| Millis::from(age) * 1000) / 10;
         if self.lanes[shard].takes_more() || now > patience {
             return None;
@@ -252,7 +294,7 @@ impl<'t, T: Target> Run<'t, T> {
 
     fn start(&mut self, shard: usize, invocation: Invocation) {
         let now = self.clock.elapsed();
-        let mut plan = match &mut self.faults {
+        let mut plan = match &mut self.setting.faults {
             Some(faults) => faults.plan(shard, &invocation.records, now),
             None => Plan::default(),
         };
@@ -266,7 +308,7 @@ impl<'t, T: Target> Run<'t, T> {
 
     fn launch(&mut self, role: Role, batch: (usize, Records), request_id: &str, mut plan: Plan) {
         let now = self.clock.elapsed();
-        let deadline = self.clock.timestamp(now + self.timeout);
+        let deadline = self.clock.timestamp(now + self.setting.timeout);
         let call = Call::new(request_id.to_owned(), deadline);
         let payload = Bytes::from(batch.1.event());
         let turn = Turn::new(now, std::mem::take(&mut plan.store));
@@ -289,10 +331,11 @@ impl<'t, T: Target> Run<'t, T> {
             return;
         }
         let Some(checkpoint) = lane.machine.checkpoint() else { return };
-        if let Some(faults) = &mut self.faults {
+        if let Some(faults) = &mut self.setting.faults {
             faults.forget(shard, checkpoint);
         }
-        self.checkpoints.advance(&lane.name, checkpoint);
+        self.setting.checkpoints.advance(&lane.name, checkpoint);
+        self.saves.is_due = true;
     }
 
     /// Whether an invocation is under way that has to end before time passes.
@@ -302,61 +345,56 @@ impl<'t, T: Target> Run<'t, T> {
 
     /// Lets invocations take turns until the mapping has to be asked again: one has ended, or
     /// a shard's moment has come by itself.
-    async fn take_turns(&mut self, wake: Option<Millis>) {
+    async fn take_turns(
+        &mut self,
+        wake: Option<Millis>,
+        stop: &mut (impl FusedFuture<Output = ()> + Unpin),
+        observer: &mut dyn Observer,
+    ) -> Result<(), RunError> {
         let clock = Arc::clone(&self.clock);
         let mut moment = pin!(clock.comes(wake));
         loop {
+            let Self { backlog, in_flight, setting, is_stopping, .. } = self;
             tokio::select! {
                 biased;
-                is_over = self.take_turn() => if is_over { return },
-                () = &mut moment => return,
+                at = next_turn(in_flight, &mut setting.faults) => {
+                    if self.take_turn(at, observer) {
+                        return Ok(());
+                    }
+                }
+                () = &mut moment => return Ok(()),
+                () = &mut *stop, if !stop.is_terminated() => {
+                    *is_stopping = true;
+                    return Ok(());
+                }
+                changed = backlog.changes(), if !*is_stopping => return changed,
             }
         }
     }
 
     /// Gives one invocation its turn; tells whether the mapping has to be asked again.
-    async fn take_turn(&mut self) -> bool {
-        let at = std::future::poll_fn(|context| {
-            let ready: Vec<usize> = (0..self.in_flight.len())
-                .filter(|at| self.in_flight[*at].is_ready(context.waker()))
-                .collect();
-            self.choose(&ready).map_or(Poll::Pending, Poll::Ready)
-        })
-        .await;
-        match self.in_flight[at].take_turn(&self.clock, self.timeout) {
+    fn take_turn(&mut self, at: usize, observer: &mut dyn Observer) -> bool {
+        match self.in_flight[at].take_turn(&self.clock, self.setting.timeout) {
             Turned::Paused => false,
             Turned::ReplyLost(id) => {
-                let turn = &self.in_flight[at].turn;
-                let moment = turn.started() + turn.slept();
-                let shard = self.in_flight[at].shard;
-                self.expect_reply(shard, id, moment, Reply::FunctionError);
+                let invocation = &self.in_flight[at];
+                let moment = invocation.turn.started() + invocation.turn.slept();
+                let arriving = Arriving::of(invocation, id, Reply::FunctionError);
+                self.expect_reply(moment, arriving, observer);
                 true
             }
             Turned::Over(end) => {
                 let invocation = self.in_flight.remove(at);
-                self.land(&invocation, end);
+                self.land(&invocation, end, observer);
                 true
             }
         }
     }
 
-    /// Who is next. A zombie lags behind: that is how it meets later batches.
-    fn choose(&mut self, ready: &[usize]) -> Option<usize> {
-        let first = *ready.first()?;
-        let Some(faults) = &mut self.faults else { return Some(first) };
-        let at = ready[faults.choose(ready.len())];
-        let zombies =
-            self.in_flight.iter().filter(|invocation| invocation.role == Role::Zombie).count();
-        if self.in_flight[at].role == Role::Zombie && zombies <= ZOMBIES_MAX {
-            return Some(ready[faults.choose(ready.len())]);
-        }
-        Some(at)
-    }
-
     /// Takes note of an invocation that has ended.
-    fn land(&mut self, invocation: &InFlight<'t>, end: End) {
+    fn land(&mut self, invocation: &InFlight<'t>, end: End, observer: &mut dyn Observer) {
         let (of_store, left) = invocation.turn.faults().finish();
-        if let Some(faults) = &mut self.faults {
+        if let Some(faults) = &mut self.setting.faults {
             let struck = [invocation.struck.as_slice(), &of_store].concat();
             faults.settle(invocation.shard, &invocation.records, invocation.armed, &struck, left);
         }
@@ -364,9 +402,15 @@ impl<'t, T: Target> Run<'t, T> {
             self.note_error(&error.message);
         }
         let Role::Awaited(id) = invocation.role else { return };
+        let error = match &end.result {
+            Err(Failed::Function(error)) => Some(error.message.clone()),
+            _ => None,
+        };
         let reply = match end.result {
             Ok(reply) => {
-                if let Some(faults) = self.faults.as_mut().filter(|_| is_full_success(&reply)) {
+                if let Some(faults) =
+                    self.setting.faults.as_mut().filter(|_| is_full_success(&reply))
+                {
                     faults.delivered(invocation.shard, invocation.records.clone());
                 }
                 Reply::Returned(reply)
@@ -374,7 +418,8 @@ impl<'t, T: Target> Run<'t, T> {
             Err(Failed::Function(error)) if !error.was_invoked => Reply::NotInvoked,
             Err(_) => Reply::FunctionError,
         };
-        self.expect_reply(invocation.shard, id, end.at, reply);
+        let arriving = Arriving { error, ..Arriving::of(invocation, id, reply) };
+        self.expect_reply(end.at, arriving, observer);
     }
 
     fn note_error(&mut self, message: &str) {
@@ -384,53 +429,77 @@ impl<'t, T: Target> Run<'t, T> {
         }
     }
 
-    fn expect_reply(&mut self, shard: usize, id: InvocationId, moment: Millis, reply: Reply) {
-        if matches!(reply, Reply::FunctionError) {
+    fn expect_reply(&mut self, moment: Millis, arriving: Arriving, observer: &mut dyn Observer) {
+        if matches!(arriving.reply, Reply::FunctionError) {
             self.summary.failed_invocations += 1;
         }
         self.replies_so_far += 1;
-        self.replies.insert((moment, self.replies_so_far), (shard, id, reply));
-        self.hand_over_replies();
+        self.replies.insert((moment, self.replies_so_far), arriving);
+        self.hand_over_replies(observer);
     }
 
-    fn hand_over_replies(&mut self) {
+    fn hand_over_replies(&mut self, observer: &mut dyn Observer) {
         let now = self.clock.elapsed();
         while let Some(first) = self.replies.first_entry().filter(|first| first.key().0 <= now) {
-            let (shard, id, reply) = first.remove();
-            self.lanes[shard].machine.reply(id, now, reply);
+            let Arriving { shard, id, reply, records, started, error } = first.remove();
+            let lane = &mut self.lanes[shard];
+            let outcome = lane.machine.reply(id, now, reply);
+            observer.invoked(&Invoked {
+                shard: &lane.name,
+                records: records.len(),
+                first: records.first().map(|record| &record.sequence_number),
+                outcome,
+                took: now.saturating_sub(started),
+                error: error.as_deref(),
+            });
         }
     }
 
     /// One read: up to `BatchSize` records of this shard, and what stands between them for
     /// shards that keep pace.
     fn read(&mut self, shard: usize) -> Result<(), RunError> {
-        let mut wanted = self.parameters.batch_size;
+        let mut wanted = self.setting.parameters.batch_size;
         while wanted > 0 {
             let lanes = &self.lanes;
-            let found = self.feed.next(shard, |other| lanes[other].takes_more())?;
-            let Some((of, entry)) = found else {
-                self.lanes[shard].machine.close();
-                return Ok(());
-            };
-            if self.lanes[of].offer(entry) {
-                self.summary.records += 1;
-                wanted -= usize::from(of == shard);
+            match self.backlog.next(shard, &|other| lanes[other].takes_more())? {
+                Next::Record(of, entry) => {
+                    if self.lanes[of].offer(entry) {
+                        self.summary.records += 1;
+                        wanted -= usize::from(of == shard);
+                    }
+                }
+                Next::Nothing => break,
+                Next::End => {
+                    self.lanes[shard].machine.close();
+                    break;
+                }
             }
         }
         Ok(())
     }
 
     fn save_now_and_then(&mut self) -> Result<(), RunError> {
-        if self.summary.invocations - self.saved_at >= CHECKPOINT_EVERY {
-            self.saved_at = self.summary.invocations;
-            self.checkpoints.save()?;
+        let is_time = if self.backlog.is_live() {
+            self.clock.elapsed() - self.saves.at >= CHECKPOINT_EVERY_MS
+        } else {
+            self.summary.invocations - self.saves.invocations >= CHECKPOINT_EVERY
+        };
+        if is_time { self.save_if_due() } else { Ok(()) }
+    }
+
+    fn save_if_due(&mut self) -> Result<(), RunError> {
+        if std::mem::take(&mut self.saves.is_due) {
+            self.saves.invocations = self.summary.invocations;
+            self.saves.at = self.clock.elapsed();
+            self.setting.checkpoints.save()?;
         }
         Ok(())
     }
 
     /// With neither retries nor age bounded a poison record would be retried for ever.
     fn check_age(&self, now: Millis) -> Result<(), RunError> {
-        if now <= AGE_MAX || self.parameters.maximum_record_age_s.is_some() {
+        let is_bounded = self.setting.parameters.maximum_record_age_s.is_some();
+        if now <= AGE_MAX || is_bounded || self.backlog.is_live() {
             return Ok(());
         }
         let stuck = self.lanes.iter().find(|lane| lane.has_unfinished());
@@ -439,22 +508,31 @@ impl<'t, T: Target> Run<'t, T> {
     }
 
     /// Lets the zombies come to their ends, then sums up.
-    async fn finish(mut self) -> Result<Summary, RunError> {
+    async fn finish(mut self, observer: &mut dyn Observer) -> Result<Summary, RunError> {
         while !self.in_flight.is_empty() {
-            self.take_turn().await;
+            let at = next_turn(&mut self.in_flight, &mut self.setting.faults).await;
+            self.take_turn(at, observer);
         }
-        self.checkpoints.save()?;
+        self.setting.checkpoints.save()?;
         self.summary.bisects = self.lanes.iter().map(|lane| lane.machine.bisects()).sum();
         let filtered = self.lanes.iter().map(|lane| lane.machine.filtered()).sum();
-        self.summary.filtered = (!self.parameters.filters.is_empty()).then_some(filtered);
+        self.summary.filtered = (!self.setting.parameters.filters.is_empty()).then_some(filtered);
         let passed = self.lanes.iter().map(|lane| lane.machine.passed()).sum();
-        self.summary.passed = self.parameters.starting_timestamp.map(|_| passed);
+        self.summary.passed = self.setting.parameters.starting_timestamp.map(|_| passed);
         self.summary.elapsed = self.clock.elapsed();
         self.summary.is_in_real_time = self.clock.is_real();
-        if let Some(faults) = &self.faults {
+        if let Some(faults) = &self.setting.faults {
             self.summary.faults.clone_from(faults.counts());
         }
         Ok(self.summary)
+    }
+}
+
+impl Arriving {
+    fn of(invocation: &InFlight<'_>, id: InvocationId, reply: Reply) -> Self {
+        let records = invocation.records.clone();
+        let (shard, started) = (invocation.shard, invocation.turn.started());
+        Self { shard, id, reply, records, started, error: None }
     }
 }
 

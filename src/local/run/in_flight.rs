@@ -5,7 +5,7 @@
 
 use crate::local::{
     clock::{Turn, VirtualClock},
-    faults::{Fault, Plan},
+    faults::{Fault, Faults, Plan},
     mapping::{InvocationId, Millis, Records},
     target::FunctionError,
 };
@@ -18,6 +18,9 @@ use std::{
     },
     task::{Context, Poll, Wake, Waker},
 };
+
+/// More zombies than this are made to finish.
+const ZOMBIES_MAX: usize = 8;
 
 /// The future of one invocation.
 pub(super) type Invoked<'t> = LocalBoxFuture<'t, Result<Bytes, FunctionError>>;
@@ -162,6 +165,35 @@ impl<'t> InFlight<'t> {
     fn over(&self, result: Result<Bytes, Failed>, after: Millis) -> Turned {
         Turned::Over(End { result, at: self.turn.started() + after })
     }
+}
+
+/// The number of the invocation that has the next turn: waits until one can go on.
+pub(super) async fn next_turn(
+    in_flight: &mut [InFlight<'_>],
+    faults: &mut Option<Faults>,
+) -> usize {
+    std::future::poll_fn(|context| {
+        let ready: Vec<usize> =
+            (0..in_flight.len()).filter(|at| in_flight[*at].is_ready(context.waker())).collect();
+        choose(in_flight, faults, &ready).map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
+}
+
+/// Who is next. A zombie lags behind: that is how it meets later batches.
+fn choose(
+    in_flight: &[InFlight<'_>],
+    faults: &mut Option<Faults>,
+    ready: &[usize],
+) -> Option<usize> {
+    let first = *ready.first()?;
+    let Some(faults) = faults else { return Some(first) };
+    let at = ready[faults.choose(ready.len())];
+    let zombies = in_flight.iter().filter(|invocation| invocation.role == Role::Zombie).count();
+    if in_flight[at].role == Role::Zombie && zombies <= ZOMBIES_MAX {
+        return Some(ready[faults.choose(ready.len())]);
+    }
+    Some(at)
 }
 
 /// Rings when an invocation can go on, and wakes the run.

@@ -1,11 +1,8 @@
 //! One shard of the mapping and its place in the backlog.
 
-use super::Setting;
+use super::{Setting, backlog::Stream};
 use crate::{
-    local::{
-        mapping::{Entry, Shard, ShardIdentity},
-        source::Fixtures,
-    },
+    local::mapping::{Entry, Shard, ShardIdentity},
     record::SequenceNumber,
 };
 use std::collections::VecDeque;
@@ -13,9 +10,6 @@ use std::collections::VecDeque;
 /// So many unfinished records of one shard are read at most while a backoff could pass first,
 /// beside two batches for each sub-lane. As many as one read of a Kinesis shard returns.
 const READ_AHEAD_MAX: usize = 10_000;
-
-/// The desk has one mapping; its identity only has to look like one.
-const MAPPING_UUID: &str = "00000000-0000-4000-8000-000000000000";
 
 /// A shard and what was read of it.
 #[derive(Debug)]
@@ -26,17 +20,19 @@ pub(super) struct Lane {
     skip_through: Option<SequenceNumber<'static>>,
     /// Positions handed to the machine and not passed by its checkpoint yet.
     unfinished: VecDeque<SequenceNumber<'static>>,
+    /// Whether the backlog was told that every record has met its fate.
+    is_over: bool,
 }
 
 impl Lane {
-    pub(super) fn new(name: &str, fixtures: &Fixtures, setting: &Setting) -> Self {
+    pub(super) fn new(name: &str, stream: &Stream, setting: &Setting) -> Self {
         let identity = ShardIdentity {
-            source: fixtures.source(),
+            source: stream.source,
             shard_id: name.to_owned(),
-            stream_arn: fixtures.stream_arn().to_owned(),
+            stream_arn: stream.arn.clone(),
             function_arn: setting.function_arn.clone(),
-            mapping_uuid: MAPPING_UUID.to_owned(),
-            time_zero: fixtures.time_zero(),
+            mapping_uuid: stream.mapping_uuid.clone(),
+            time_zero: stream.time_zero,
         };
         let skip_through = if setting.from_start { None } else { setting.checkpoints.of(name) };
         Self {
@@ -44,6 +40,7 @@ impl Lane {
             machine: Shard::new(identity, setting.parameters.clone()),
             skip_through,
             unfinished: VecDeque::new(),
+            is_over: false,
         }
     }
 
@@ -62,6 +59,11 @@ impl Lane {
         let parameters = self.machine.parameters();
         let batches = 2 * parameters.parallelization_factor * parameters.batch_size;
         self.unfinished.len() < READ_AHEAD_MAX + batches
+    }
+
+    /// Takes note that the machine is done; tells whether that is new.
+    pub(super) fn ends(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_over, true)
     }
 
     pub(super) fn has_unfinished(&self) -> bool {

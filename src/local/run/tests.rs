@@ -1,22 +1,24 @@
 //! Runs of small backlogs against a scripted target.
 
-use super::{RunError, Setting, Summary, run};
+use super::{Backlog, Invoked, Next, Observer, RunError, Setting, Stream, Summary, follow, run};
 use crate::{
     call::Call,
-    clock::Clock,
+    clock::{Clock, SystemClock},
     local::{
         checkpoint::Checkpoints,
         clock::{Pace, VirtualClock},
         faults::Faults,
-        mapping::Parameters,
+        mapping::{Entry, Lineage, Listed, OnFailure, Outcome, Parameters},
         source::Fixtures,
         target::{FunctionError, Target},
     },
+    record::{SequenceNumber, Source, Timestamp},
 };
 use bytes::Bytes;
 use futures_util::future::{FutureExt, LocalBoxFuture};
 use std::{
     cell::RefCell,
+    collections::{BTreeMap, VecDeque},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -168,4 +170,219 @@ fn faults_lose_nothing_and_repeat_with_their_seed() {
         let struck = |name| summary.faults[name] > 0;
         assert!(["function_error", "lost_reply", "timeout"].into_iter().all(struck));
     }
+}
+
+/// A stream in memory: shards with their parents, and pages that come one after another.
+struct Live {
+    lineage: Lineage,
+    begun: Vec<String>,
+    /// By shard: pages still to come, then the end.
+    pages: RefCell<BTreeMap<String, VecDeque<Vec<u32>>>>,
+    read: RefCell<BTreeMap<String, VecDeque<u32>>>,
+}
+
+impl Live {
+    /// `(shard, parents, pages)`.
+    fn new(shards: &[(&str, &str, &[&[u32]])]) -> Self {
+        let listing: Vec<Listed> = shards
+            .iter()
+            .map(|(shard_id, parents, _)| Listed {
+                shard_id: (*shard_id).to_owned(),
+                parents: parents.split_whitespace().map(str::to_owned).collect(),
+            })
+            .collect();
+        let mut lineage = Lineage::default();
+        lineage.learn(&listing);
+        let pages = shards.iter().map(|(shard_id, _, pages)| {
+            ((*shard_id).to_owned(), pages.iter().map(|page| page.to_vec()).collect())
+        });
+        Self {
+            lineage,
+            begun: Vec::new(),
+            pages: RefCell::new(pages.collect()),
+            read: RefCell::default(),
+        }
+    }
+}
+
+impl Backlog for Live {
+    fn stream(&self) -> Stream {
+        Stream {
+            source: Source::DynamoDb,
+            arn: "arn".to_owned(),
+            time_zero: Timestamp(0),
+            mapping_uuid: "uuid".to_owned(),
+        }
+    }
+
+    fn begin(&mut self) -> Vec<String> {
+        let begun = self.lineage.begin();
+        self.begun.extend(begun.iter().cloned());
+        begun
+    }
+
+    fn has_more(&self, shard: usize) -> bool {
+        let shard = &self.begun[shard];
+        self.read.borrow().get(shard).is_some_and(|read| !read.is_empty())
+            || !self.pages.borrow().contains_key(shard)
+    }
+
+    fn next(&mut self, shard: usize, _: &dyn Fn(usize) -> bool) -> Result<Next, RunError> {
+        let name = &self.begun[shard];
+        let number = self.read.borrow_mut().get_mut(name).and_then(VecDeque::pop_front);
+        let Some(number) = number else {
+            let is_over = !self.pages.borrow().contains_key(name);
+            return Ok(if is_over { Next::End } else { Next::Nothing });
+        };
+        let text = format!(r#"{{"dynamodb":{{"SequenceNumber":"{number}"}}}}"#);
+        Ok(Next::Record(
+            shard,
+            Entry {
+                sequence_number: SequenceNumber::new(number.to_string()).unwrap(),
+                key: 0,
+                arrival: None,
+                present_since: 0,
+                body: Bytes::from(text),
+            },
+        ))
+    }
+
+    fn finish(&mut self, shard: usize) {
+        self.lineage.finish(&self.begun[shard]);
+    }
+
+    fn is_live(&self) -> bool {
+        true
+    }
+
+    /// The next page of each shard that has begun; the end behind the last.
+    async fn changes(&self) -> Result<(), RunError> {
+        SystemClock.sleep(Duration::from_millis(2)).await;
+        let mut pages = self.pages.borrow_mut();
+        for shard in &self.begun {
+            match pages.get_mut(shard).map(VecDeque::pop_front) {
+                Some(Some(page)) => {
+                    self.read.borrow_mut().entry(shard.clone()).or_default().extend(page);
+                }
+                Some(None) => drop(pages.remove(shard)),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Counts records with a good end, and can tell when there are enough.
+struct Watch<'a> {
+    wanted: usize,
+    succeeded: usize,
+    outcomes: Vec<(String, usize, Outcome)>,
+    enough: &'a tokio::sync::Notify,
+}
+
+impl Observer for Watch<'_> {
+    fn read(&mut self, _: u64) {}
+
+    fn invoked(&mut self, invoked: &Invoked<'_>) {
+        self.succeeded += match invoked.outcome {
+            Outcome::Succeeded => invoked.records,
+            Outcome::Partial(finished) => finished,
+            Outcome::Failed | Outcome::NotInvoked => 0,
+        };
+        self.outcomes.push((invoked.shard.to_owned(), invoked.records, invoked.outcome));
+        if self.succeeded >= self.wanted {
+            self.enough.notify_one();
+        }
+    }
+
+    fn discarded(&mut self, on_failure: &OnFailure) {
+        self.succeeded += on_failure.records.len();
+    }
+}
+
+/// Runs until so many records are done.
+async fn followed(
+    live: Live,
+    poison: Option<&'static str>,
+    wanted: usize,
+    set: impl FnOnce(&mut Parameters),
+) -> (Vec<Vec<String>>, Vec<(String, usize, Outcome)>, Summary) {
+    let clock = VirtualClock::new(Timestamp(0), Pace::Real);
+    let script =
+        Script { clock: Arc::clone(&clock), sleep: NO_TIME, poison, delivered: RefCell::default() };
+    let mut parameters = Parameters { batch_size: 2, ..Parameters::default() };
+    set(&mut parameters);
+    let setting = Setting {
+        parameters,
+        timeout: 60_000,
+        function_arn: "arn".to_owned(),
+        checkpoints: Checkpoints::forgotten(),
+        from_start: false,
+        faults: None,
+    };
+    let enough = tokio::sync::Notify::new();
+    let mut watch = Watch { wanted, succeeded: 0, outcomes: Vec::new(), enough: &enough };
+    let run = follow(live, &script, &clock, setting, enough.notified(), &mut watch);
+    let summary = tokio::time::timeout(Duration::from_secs(10), run).await.unwrap().unwrap();
+    (script.delivered.into_inner(), watch.outcomes, summary)
+}
+
+fn flat(delivered: &[Vec<String>]) -> Vec<&str> {
+    delivered.iter().flatten().map(String::as_str).collect()
+}
+
+#[tokio::test]
+async fn a_child_begins_when_its_parents_are_finished_and_what_was_read_is_sent_at_once() {
+    let live = Live::new(&[
+        ("a", "", &[&[1], &[], &[2, 3, 4]]),
+        ("b", "", &[&[11]]),
+        ("c", "a b", &[&[21, 22]]),
+        ("d", "c", &[&[31]]),
+    ]);
+    let (delivered, _, summary) = followed(live, None, 8, |_| {}).await;
+    let numbers = flat(&delivered);
+    let at = |number: &str| numbers.iter().position(|it| *it == number).unwrap();
+    assert!(at("21") > at("4") && at("21") > at("11") && at("31") > at("22"), "{numbers:?}");
+    assert!(delivered.contains(&vec!["1".to_owned()]), "no batch waits to be full: {delivered:?}");
+    assert!(delivered.contains(&vec!["2".to_owned(), "3".to_owned()]), "{delivered:?}");
+    assert_eq!((numbers.len(), summary.records), (8, 8));
+}
+
+/// The parent's last record fails for a while after the shard was read to its end.
+#[tokio::test]
+async fn a_child_waits_for_what_its_parent_retries() {
+    let live = Live::new(&[("a", "", &[&[1, 2]]), ("b", "a", &[&[11]]), ("c", "", &[&[21]])]);
+    let (delivered, outcomes, summary) = followed(live, Some("2"), 4, |parameters| {
+        parameters.maximum_retry_attempts = Some(1);
+        parameters.bisect_batch_on_function_error = true;
+    })
+    .await;
+    let numbers = flat(&delivered);
+    let last_of_parent = numbers.iter().rposition(|it| *it == "2").unwrap();
+    let child = numbers.iter().position(|it| *it == "11").unwrap();
+    assert!(child > last_of_parent, "{numbers:?}");
+    let other = numbers.iter().position(|it| *it == "21").unwrap();
+    assert!(other < last_of_parent, "another shard does not wait: {numbers:?}");
+    assert_eq!(summary.discards, 1);
+    assert!(outcomes.iter().any(|(_, _, outcome)| *outcome == Outcome::Failed));
+}
+
+#[tokio::test]
+async fn a_batching_window_gathers_what_comes_one_by_one() {
+    let pages: Vec<&[u32]> = vec![&[1], &[2], &[3], &[4], &[5]];
+    let live = Live::new(&[("a", "", &pages)]);
+    let (delivered, ..) = followed(live, None, 5, |parameters| {
+        parameters.batch_size = 100;
+        parameters.maximum_batching_window_s = 1;
+    })
+    .await;
+    assert_eq!(delivered.len(), 1, "{delivered:?}");
+}
+
+#[tokio::test]
+async fn what_is_under_way_at_the_stop_ends_and_nothing_else_begins() {
+    let live = Live::new(&[("a", "", &[&[1, 2, 3, 4, 5, 6]])]);
+    let (delivered, _, summary) = followed(live, None, 2, |_| {}).await;
+    assert_eq!(flat(&delivered), ["1", "2"]);
+    assert_eq!(summary.invocations, 1);
 }
