@@ -31,6 +31,9 @@ pub mod target;
 
 mod http;
 
+#[cfg(feature = "dev")]
+pub mod live;
+
 pub mod lines;
 
 pub mod runtime_api;

@@ -5,11 +5,14 @@
 //! an older checkpoint and newer tables, which is what Lambda's at-least-once delivery looks
 //! like anyway.
 
-use crate::record::SequenceNumber;
+use crate::record::{SequenceNumber, Timestamp};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
+
+/// Beside a stream's shards: when its mapping began, in milliseconds since 1970.
+const BEGUN: &str = "began at LATEST";
 
 /// The checkpoints of one stream's shards.
 #[derive(Debug, Clone, Default)]
@@ -48,6 +51,18 @@ impl Checkpoints {
     pub fn of(&self, shard: &str) -> Option<SequenceNumber<'static>> {
         let number = self.all.get(&self.stream_arn)?.get(shard)?;
         SequenceNumber::new(number.clone()).ok()
+    }
+
+    /// When a mapping that begins at LATEST began, if it ever did.
+    #[must_use]
+    pub fn begun(&self) -> Option<Timestamp> {
+        self.all.get(&self.stream_arn)?.get(BEGUN)?.parse().ok().map(Timestamp)
+    }
+
+    /// Keeps when a mapping that begins at LATEST began.
+    pub fn begin(&mut self, Timestamp(at): Timestamp) {
+        let of_stream = self.all.entry(self.stream_arn.clone()).or_default();
+        of_stream.insert(BEGUN.to_owned(), at.to_string());
     }
 
     /// Moves the shard's checkpoint forward; never back.

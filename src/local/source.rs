@@ -16,6 +16,8 @@ use crate::record::{SequenceNumber, Source, Timestamp};
 pub use archive::{Archive, Archived};
 use envelope::Envelope;
 pub use feed::Feed;
+#[cfg(feature = "dev")]
+pub(in crate::local) use feed::delivered;
 use fixture::Reader;
 use std::{
     collections::BTreeMap,
@@ -102,7 +104,7 @@ impl Fixtures {
 }
 
 /// The name in `arn:aws:dynamodb:…:table/NAME/stream/…` or `arn:aws:kinesis:…:stream/NAME`.
-fn stream_name(arn: &str) -> &str {
+pub(in crate::local) fn stream_name(arn: &str) -> &str {
     let resource = arn.splitn(6, ':').nth(5).unwrap_or_default();
     resource.split('/').nth(1).unwrap_or(resource)
 }

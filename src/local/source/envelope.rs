@@ -186,7 +186,7 @@ fn broken(error: &serde_json::Error) -> EnvelopeError {
 
 /// Why a text is not a record that can be delivered.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum EnvelopeError {
+pub(in crate::local) enum EnvelopeError {
     #[error("broken JSON at column {column}: {message}")]
     BrokenJson { column: usize, message: String },
     #[error(

@@ -93,6 +93,12 @@ impl Feed {
     }
 }
 
+/// The entry of a record that a stream has given, from the text that Lambda would deliver.
+#[cfg(feature = "dev")]
+pub(in crate::local) fn delivered(text: &[u8]) -> Result<Entry, super::envelope::EnvelopeError> {
+    Envelope::read(text).map(|envelope| entry(&envelope))
+}
+
 fn entry(envelope: &Envelope<'_>) -> Entry {
     Entry {
         sequence_number: envelope.sequence_number.clone().into_owned(),

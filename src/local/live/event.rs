@@ -1,0 +1,57 @@
+//! What a service gives for a record, as the entry that a fixture would give for it.
+//!
+//! The record is written as Lambda writes it and then read like a line of a fixture, so a live
+//! record and a recorded one cannot differ in what the mapping makes of them.
+
+use super::{LiveError, Reading};
+use crate::{
+    local::{mapping::Entry, source::delivered},
+    record::{SequenceNumber, Source},
+    recovery::stream::{Page, Position, Shard},
+};
+
+/// The entries of a page, without those before the position where DynamoDB has no iterator for
+/// it.
+pub(super) fn entries(
+    page: Page,
+    shard: &Shard<'_>,
+    reading: &Reading,
+    position: &Position,
+) -> Result<Vec<Entry>, LiveError> {
+    let mut entries = Vec::with_capacity(page.records.len());
+    for (number, record) in page.records {
+        let entry = entry(&number, &record.text(shard, Some(&reading.invoked_as)), reading)
+            .map_err(|what| LiveError::Unreadable {
+                place: shard.place(),
+                sequence_number: number.to_string(),
+                what,
+            })?;
+        if begins(&entry, position, reading.source) {
+            entries.push(entry);
+        }
+    }
+    Ok(entries)
+}
+
+fn entry(
+    number: &SequenceNumber<'static>,
+    text: &Result<String, &'static str>,
+    reading: &Reading,
+) -> Result<Entry, String> {
+    let text = text.as_ref().map_err(|what| (*what).to_owned())?;
+    let mut entry = delivered(text.as_bytes()).map_err(|error| error.to_string())?;
+    debug_assert_eq!(entry.sequence_number, *number, "the text names its record");
+    entry.present_since =
+        entry.arrival.map_or(0, |arrival| arrival.0.saturating_sub(reading.time_zero.0));
+    Ok(entry)
+}
+
+/// DynamoDB knows arrivals in whole seconds only: one that may be too early is taken.
+fn begins(entry: &Entry, position: &Position, source: Source) -> bool {
+    match (position, source, entry.arrival) {
+        (Position::Since(since), Source::DynamoDb, Some(arrival)) => {
+            arrival.0 >= since.0 - since.0.rem_euclid(1_000)
+        }
+        _ => true,
+    }
+}

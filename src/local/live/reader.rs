@@ -1,0 +1,213 @@
+//! One shard, read from its position to its end.
+//!
+//! The loop never gives up and never skips: a call that fails is made again with the same
+//! iterator, an iterator that has expired is renewed behind the last record that was read. An
+//! endless empty shard costs one call for each poll. Lambda polls DynamoDB four times a second
+//! and Kinesis once (Lambda developer guide, "Polling and batching streams"); an endpoint that
+//! says when it was written to is asked then. While there is more, a shard is read up to five
+//! times a second, which is all that AWS allows.
+
+use super::{LiveError, Notice, Reading, buffer::Buffers, discovery::Discovery, event::entries};
+use crate::{
+    record::{SequenceNumber, Source, Timestamp},
+    recovery::{
+        services::CallError,
+        stream::{Clients, Page, Position, Shard},
+    },
+};
+use std::{sync::Arc, time::Duration};
+
+/// Five reads a second.
+const BETWEEN_READS: Duration = Duration::from_millis(200);
+const DYNAMODB_POLL: Duration = Duration::from_millis(250);
+const KINESIS_POLL: Duration = Duration::from_secs(1);
+/// A call is tried again by itself for so long; then the person is told.
+const PATIENCE_MS: i64 = 5_000;
+/// Between two attempts that failed for longer.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The most records that one read of a Kinesis shard returns; a DynamoDB shard returns 1,000.
+const RECORDS_MAX: u64 = 10_000;
+
+/// What reads one shard.
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub(super) reading: Arc<Reading>,
+    pub(super) clients: Arc<Clients>,
+    pub(super) buffers: Arc<Buffers>,
+    pub(super) shard_id: String,
+    /// With so many entries in its buffer a shard is not read on.
+    pub(super) read_ahead: usize,
+}
+
+/// Where a reader stands.
+struct Place {
+    /// What the next iterator begins at.
+    position: Position,
+    iterator: Option<String>,
+}
+
+/// What one call came to.
+enum Step {
+    /// There is an iterator now, or another position to ask one for.
+    Ready,
+    Records,
+    Nothing,
+    End,
+}
+
+/// Why there is none.
+enum Failed {
+    /// The same call may succeed later.
+    ForNow(CallError),
+    ForGood(LiveError),
+}
+
+impl Reader {
+    pub(super) async fn read(self, position: Position) {
+        let mut place = Place { position, iterator: None };
+        let mut is_troubled = false;
+        loop {
+            self.buffers.room(&self.shard_id, self.read_ahead).await;
+            let written = self.reading.written.as_ref().map(|written| written());
+            let step = self.step(&mut place).await;
+            if step.is_ok() && std::mem::take(&mut is_troubled) {
+                self.tell(&Notice::Recovered { place: self.place() });
+            }
+            match step {
+                Ok(Step::Ready) => {}
+                Ok(Step::Records) if written.is_some() => {}
+                Ok(Step::Records) => self.sleep(BETWEEN_READS).await,
+                Ok(Step::Nothing) => match written {
+                    None => self.sleep(self.poll()).await,
+                    Some(written) => {
+                        tokio::select! {
+                            () = written => {}
+                            () = self.sleep(self.poll()) => {}
+                        }
+                    }
+                },
+                Ok(Step::End) => return self.buffers.end(&self.shard_id),
+                Err(Failed::ForNow(error)) => {
+                    if !std::mem::replace(&mut is_troubled, true) {
+                        self.tell(&Notice::Trouble { place: self.place(), error });
+                    }
+                    self.sleep(PAUSE).await;
+                }
+                Err(Failed::ForGood(error)) => return self.buffers.fail(error),
+            }
+        }
+    }
+
+    /// One call: for an iterator, or for records.
+    async fn step(&self, place: &mut Place) -> Result<Step, Failed> {
+        let shard = self.shard();
+        let now = self.clients.services.clock().now();
+        let deadline = Timestamp(now.0.saturating_add(PATIENCE_MS));
+        let Some(iterator) = place.iterator.take() else {
+            match shard.iterator(&place.position, deadline).await {
+                Ok(iterator) => place.take_iterator(iterator, now),
+                Err(error) => return self.move_place(place, error).await,
+            }
+            return Ok(Step::Ready);
+        };
+        match shard.records(&iterator, RECORDS_MAX, deadline).await {
+            Ok(page) => self.hand_over(page, &shard, place),
+            Err(error) if error.code == "ExpiredIteratorException" => {
+                self.sleep(BETWEEN_READS).await;
+                Ok(Step::Ready)
+            }
+            Err(error) => {
+                place.iterator = (error.code != "TrimmedDataAccessException").then_some(iterator);
+                self.move_place(place, error).await
+            }
+        }
+    }
+
+    /// What a refused call changes about the place: nothing, unless the place is not there.
+    async fn move_place(&self, place: &mut Place, error: CallError) -> Result<Step, Failed> {
+        let (shard_id, after) = (self.shard_id.clone(), place.position.name());
+        let is_after = place.iterator.is_none() && matches!(place.position, Position::After(_));
+        let notice = match error.code.as_str() {
+            "TrimmedDataAccessException" => Notice::Trimmed { shard_id, after },
+            "InvalidArgumentException" | "ValidationException" if is_after => {
+                Notice::UnknownPosition { shard_id, after }
+            }
+            "ResourceNotFoundException" => return self.miss(after, error).await,
+            _ => return Err(Failed::ForNow(error)),
+        };
+        self.tell(&notice);
+        place.position = Position::Horizon;
+        self.sleep(BETWEEN_READS).await;
+        Ok(Step::Ready)
+    }
+
+    /// Nothing is there: either the stream is gone, or the shard was trimmed with all its
+    /// records, which ends it.
+    async fn miss(&self, after: String, error: CallError) -> Result<Step, Failed> {
+        let discovery = Discovery::new(Arc::clone(&self.reading), Arc::clone(&self.clients));
+        match discovery.list().await {
+            Ok(listing) if listing.iter().any(|shard| shard.shard_id == self.shard_id) => {
+                Err(Failed::ForNow(error))
+            }
+            Ok(_) => {
+                self.tell(&Notice::Trimmed { shard_id: self.shard_id.clone(), after });
+                Ok(Step::End)
+            }
+            Err(missing @ LiveError::Missing { .. }) => Err(Failed::ForGood(missing)),
+            Err(_) => Err(Failed::ForNow(error)),
+        }
+    }
+
+    fn hand_over(&self, page: Page, shard: &Shard<'_>, place: &mut Place) -> Result<Step, Failed> {
+        let next = page.next.clone();
+        let last: Option<SequenceNumber<'static>> =
+            page.records.last().map(|(number, _)| number.clone());
+        let entries =
+            entries(page, shard, &self.reading, &place.position).map_err(Failed::ForGood)?;
+        if !entries.is_empty() {
+            self.buffers.push(&self.shard_id, entries);
+        }
+        let has_records = last.is_some();
+        if let Some(last) = last {
+            place.position = Position::After(last);
+        }
+        place.iterator = next;
+        Ok(match (&place.iterator, has_records) {
+            (None, _) => Step::End,
+            (Some(_), true) => Step::Records,
+            (Some(_), false) => Step::Nothing,
+        })
+    }
+
+    fn shard(&self) -> Shard<'_> {
+        let Reading { source, event_source_arn, .. } = &*self.reading;
+        Shard::new(&self.clients, *source, event_source_arn, &self.shard_id)
+    }
+
+    fn place(&self) -> String {
+        self.shard().place()
+    }
+
+    fn poll(&self) -> Duration {
+        if self.reading.source == Source::Kinesis { KINESIS_POLL } else { DYNAMODB_POLL }
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        self.clients.services.clock().sleep(duration).await;
+    }
+
+    fn tell(&self, notice: &Notice) {
+        (self.reading.tell)(notice);
+    }
+}
+
+impl Place {
+    /// An iterator of LATEST that expires before the first record came is renewed at the moment
+    /// of the first.
+    fn take_iterator(&mut self, iterator: Option<String>, asked: Timestamp) {
+        if matches!(self.position, Position::Latest) {
+            self.position = Position::Since(asked);
+        }
+        self.iterator = iterator;
+    }
+}
