@@ -7,6 +7,9 @@
 
 pub mod cli;
 
+#[cfg(feature = "dev")]
+pub mod dev;
+
 pub mod source;
 
 pub mod place;

@@ -7,8 +7,10 @@
 //! intrinsic functions other than `Ref`, `GetAtt` and `Sub` are not.
 
 mod document;
+mod resources;
 
 use self::document::Document;
+pub use self::resources::{Index, StreamOfKinesis, Table};
 use super::mapping::{ParameterError, Parameters};
 use crate::{encoding, record::Source};
 use serde_json::{Map, Value};

@@ -43,6 +43,37 @@ impl Document {
         logical_id(&resolved).or_else(|| text(&resolved)).unwrap_or_else(|| resolved.to_string())
     }
 
+    /// A text with the template's parameters filled in by their defaults; other references stand
+    /// for themselves.
+    pub(super) fn filled(&self, value: &Value) -> Option<String> {
+        let resolved = self.resolve(value);
+        if let Some(text) = resolved.as_str() {
+            return Some(text.to_owned());
+        }
+        let text = match resolved.get("Fn::Sub") {
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Array(parts)) => parts.first()?.as_str()?.to_owned(),
+            _ => return logical_id(&resolved),
+        };
+        let mut filled = String::new();
+        let mut rest = text.as_str();
+        while let Some((before, after)) = rest.split_once("${") {
+            let (name, behind) = after.split_once('}')?;
+            filled.push_str(before);
+            let default = self.at(&["Parameters", name, "Default"]);
+            filled.push_str(default.and_then(Value::as_str).unwrap_or(match name {
+                "AWS::Partition" => "aws",
+                "AWS::Region" => "us-east-1",
+                "AWS::AccountId" => "123456789012",
+                "AWS::StackName" => "desk",
+                other => other,
+            }));
+            rest = behind;
+        }
+        filled.push_str(rest);
+        Some(filled)
+    }
+
     /// An ARN of the kind that deploying the template would give this value.
     pub(super) fn arn(&self, value: &Value) -> Option<String> {
         let resolved = self.resolve(value);
