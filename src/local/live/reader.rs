@@ -44,6 +44,8 @@ struct Place {
     /// What the next iterator begins at.
     position: Position,
     iterator: Option<String>,
+    /// The last record that was handed over: it and those before it are not handed over again.
+    passed: Option<SequenceNumber<'static>>,
 }
 
 /// What one call came to.
@@ -64,7 +66,7 @@ enum Failed {
 
 impl Reader {
     pub(super) async fn read(self, position: Position) {
-        let mut place = Place { position, iterator: None };
+        let mut place = Place { position, iterator: None, passed: None };
         let mut is_troubled = false;
         loop {
             self.buffers.room(&self.shard_id, self.read_ahead).await;
@@ -126,17 +128,22 @@ impl Reader {
     /// What a refused call changes about the place: nothing, unless the place is not there.
     async fn move_place(&self, place: &mut Place, error: CallError) -> Result<Step, Failed> {
         let (shard_id, after) = (self.shard_id.clone(), place.position.name());
-        let is_after = place.iterator.is_none() && matches!(place.position, Position::After(_));
-        let notice = match error.code.as_str() {
-            "TrimmedDataAccessException" => Notice::Trimmed { shard_id, after },
-            "InvalidArgumentException" | "ValidationException" if is_after => {
-                Notice::UnknownPosition { shard_id, after }
+        let is_after = matches!(place.position, Position::After(_));
+        let is_first = place.iterator.is_none() && place.passed.is_none();
+        match error.code.as_str() {
+            "TrimmedDataAccessException" if is_after => {
+                self.tell(&Notice::Trimmed { shard_id, after });
+                place.position = Position::Horizon;
+            }
+            // Nothing was read yet, so what is asked for again is all there is.
+            "TrimmedDataAccessException" => {}
+            "InvalidArgumentException" | "ValidationException" if is_after && is_first => {
+                self.tell(&Notice::UnknownPosition { shard_id, after });
+                place.position = Position::Horizon;
             }
             "ResourceNotFoundException" => return self.miss(after, error).await,
             _ => return Err(Failed::ForNow(error)),
-        };
-        self.tell(&notice);
-        place.position = Position::Horizon;
+        }
         self.sleep(BETWEEN_READS).await;
         Ok(Step::Ready)
     }
@@ -162,13 +169,16 @@ impl Reader {
         let next = page.next.clone();
         let last: Option<SequenceNumber<'static>> =
             page.records.last().map(|(number, _)| number.clone());
-        let entries =
+        let mut entries =
             entries(page, shard, &self.reading, &place.position).map_err(Failed::ForGood)?;
+        // At the horizon, where a trimmed place is left for, they may still be there.
+        entries.retain(|it| place.passed.as_ref().is_none_or(|last| it.sequence_number > *last));
         if !entries.is_empty() {
             self.buffers.push(&self.shard_id, entries);
         }
         let has_records = last.is_some();
         if let Some(last) = last {
+            place.passed = place.passed.take().max(Some(last.clone()));
             place.position = Position::After(last);
         }
         place.iterator = next;

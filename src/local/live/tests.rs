@@ -173,6 +173,39 @@ fn a_checkpoint_that_was_trimmed_is_told_and_the_horizon_read() {
     assert!(told.contains("has trimmed records behind 7"), "{told}");
 }
 
+/// DynamoDB Local says so of an iterator that has waited at the horizon of an empty shard. With
+/// LATEST the records from before must not come all the same.
+#[test]
+fn an_iterator_that_was_trimmed_before_the_first_record_is_asked_for_again() {
+    let trimmed = || error(400, "TrimmedDataAccessException");
+    let answers = |numbers: &[u64]| {
+        vec![iterator(), trimmed(), iterator(), page(Source::DynamoDb, numbers, None)]
+    };
+    let ran = read(Source::DynamoDb, Position::Horizon, answers(&[8, 10]));
+    assert_eq!((ran.numbers(), &ran.told[..]), (vec!["8", "10"], [].as_slice()));
+    let ran = read(Source::DynamoDb, Position::Latest, answers(&[8, 10]));
+    assert_eq!((ran.numbers(), &ran.told[..]), (vec!["10"], [].as_slice()));
+}
+
+/// The mapping takes no record after a later one of its shard.
+#[test]
+fn a_place_that_was_trimmed_in_the_middle_repeats_nothing() {
+    let ran = read(
+        Source::DynamoDb,
+        Position::Horizon,
+        vec![
+            iterator(),
+            page(Source::DynamoDb, &[1, 2], Some("j")),
+            error(400, "TrimmedDataAccessException"),
+            iterator(),
+            page(Source::DynamoDb, &[1, 2, 4], Some("k")),
+            page(Source::DynamoDb, &[5], None),
+        ],
+    );
+    assert_eq!(ran.numbers(), ["1", "2", "4", "5"]);
+    assert!(matches!(ran.told[..], [Notice::Trimmed { .. }]));
+}
+
 #[test]
 fn a_stream_made_anew_is_read_from_its_beginning() {
     let ran = read(
