@@ -7,6 +7,8 @@
 mod account;
 mod asked;
 mod bench;
+#[cfg(feature = "dev")]
+mod dev;
 mod exec;
 mod filter;
 mod invoke;
@@ -79,6 +81,15 @@ enum Verb {
         #[command(flatten)]
         views: Box<ViewArgs>,
     },
+    /// Serves DynamoDB and Kinesis on this machine, and runs the function behind them as AWS
+    /// does.
+    #[cfg(feature = "dev")]
+    Dev {
+        #[command(flatten)]
+        dev: Box<dev::DevArgs>,
+        #[command(flatten)]
+        target: Box<TargetArgs>,
+    },
     Simulate(SimulateArgs),
     Filter(FilterArgs),
     Parked(parked::ParkedArgs),
@@ -97,6 +108,10 @@ struct ProcessorCli {
 enum ProcessorVerb {
     /// Delivers a recorded change stream to the processor, as Lambda would.
     Replay(ReplayArgs),
+    /// Serves DynamoDB and Kinesis on this machine, and runs the processor behind them as AWS
+    /// does.
+    #[cfg(feature = "dev")]
+    Dev(Box<dev::DevArgs>),
     Simulate(SimulateArgs),
     Filter(FilterArgs),
     Parked(parked::ParkedArgs),
@@ -136,12 +151,19 @@ struct ReplayArgs {
 
 #[derive(Debug, Args)]
 struct ViewArgs {
-    /// A view definition, or a directory of them [default: views/].
-    #[arg(long, value_name = "FILE|DIR")]
-    views: Vec<PathBuf>,
+    #[command(flatten)]
+    target: TargetArgs,
     /// Keeps the tables at this DynamoDB endpoint instead of in the process.
     #[arg(long, value_name = "URL")]
     endpoint_url: Option<String>,
+}
+
+/// What is driven, if it is no processor in this process.
+#[derive(Debug, Args)]
+struct TargetArgs {
+    /// A view definition, or a directory of them [default: views/].
+    #[arg(long, value_name = "FILE|DIR")]
+    views: Vec<PathBuf>,
     /// Drives this program, a Lambda function in a process of its own, in real time.
     #[arg(long, value_name = "PROGRAM")]
     exec: Option<PathBuf>,
@@ -246,16 +268,31 @@ pub fn run_views(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     };
     finish(match cli.verb {
         Verb::Replay { replay, views } => {
-            let bench = bench::ViewBench::new(views.views, views.endpoint_url);
-            match (views.exec, views.invoke_url) {
+            let ViewArgs { target, endpoint_url } = *views;
+            let bench = bench::ViewBench::new(target.views, endpoint_url);
+            match (target.exec, target.invoke_url) {
                 (Some(program), _) => {
-                    let bench = exec::ExecBench::new(program, views.exec_arguments, bench);
+                    let bench = exec::ExecBench::new(program, target.exec_arguments, bench);
                     replay::replay(&replay, bench)
                 }
                 (None, Some(url)) => {
                     replay::replay(&replay, invoke_url::InvokeUrlBench::new(url, bench))
                 }
                 (None, None) => replay::replay(&replay, bench),
+            }
+        }
+        #[cfg(feature = "dev")]
+        Verb::Dev { dev, target } => {
+            let TargetArgs { views, exec, invoke_url, exec_arguments } = *target;
+            let views = |url| bench::ViewBench::new(views, Some(url));
+            match (exec, invoke_url) {
+                (Some(program), _) => {
+                    dev::dev(&dev, |url| exec::ExecBench::new(program, exec_arguments, views(url)))
+                }
+                (None, Some(invoke_url)) => {
+                    dev::dev(&dev, |url| invoke_url::InvokeUrlBench::new(invoke_url, views(url)))
+                }
+                (None, None) => dev::dev(&dev, views),
             }
         }
         Verb::Simulate(arguments) => simulate::simulate(&arguments),
@@ -285,6 +322,10 @@ pub fn run_processor<W: Work>(
     finish(match cli.verb {
         ProcessorVerb::Replay(arguments) => {
             replay::replay(&arguments, bench::ProcessorBench::new(make, order))
+        }
+        #[cfg(feature = "dev")]
+        ProcessorVerb::Dev(arguments) => {
+            dev::dev(&arguments, |_| bench::ProcessorBench::new(make, order))
         }
         ProcessorVerb::Simulate(arguments) => simulate::simulate(&arguments),
         ProcessorVerb::Filter(arguments) => filter::filter(&arguments),

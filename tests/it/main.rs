@@ -21,6 +21,8 @@ mod bisect;
 mod cli;
 #[cfg(all(feature = "local", feature = "destinations"))]
 mod destinations;
+#[cfg(feature = "dev")]
+mod dev;
 #[cfg(feature = "local")]
 mod durable;
 #[cfg(all(feature = "local", feature = "destinations", feature = "lambda"))]

@@ -54,14 +54,16 @@ pub(super) const SETUP_MS: u64 = 60_000;
 
 /// What is known when a bench is set up.
 pub(super) struct Stage<'a> {
-    /// The table or stream that the records come from.
-    pub(super) stream_name: &'a str,
+    /// The tables and streams that records come from.
+    pub(super) stream_names: &'a [&'a str],
     /// Whom the function is invoked as.
     pub(super) function_arn: &'a str,
     /// The run's clock.
     pub(super) clock: &'a Arc<VirtualClock>,
     /// Where to keep the tables.
     pub(super) state: Option<&'a Path>,
+    /// Where a processor's tables are, if not in this process.
+    pub(super) endpoint_url: Option<String>,
     /// The mapping's `ParallelizationFactor`.
     pub(super) parallelization_factor: usize,
     /// The seed of the faults, if there are to be any.
@@ -171,19 +173,24 @@ impl ViewBench {
         })
     }
 
-    /// The views that read from this stream; says which ones do not.
-    fn views_of(&self, stream_name: &str) -> Result<Vec<View>, Complaint> {
+    /// The views that read from one of these streams; says which ones do not.
+    fn views_of(&self, stream_names: &[&str]) -> Result<Vec<View>, Complaint> {
         let views = self.views()?;
         let (of_stream, others): (Vec<View>, Vec<View>) =
-            views.into_iter().partition(|view| view.from == stream_name);
+            views.into_iter().partition(|view| stream_names.contains(&&*view.from));
+        let names = stream_names.join(" and ");
+        let mut skipped: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for view in &others {
+            skipped.entry(&view.from).or_default().push(format!("`{}`", view.name));
+        }
+        for (from, views) in skipped {
             talk(format_args!(
-                "view `{}` is skipped: it reads FROM {}, the fixture is of {stream_name}",
-                view.name, view.from
+                "skipped, as the records are of {names} and not of {from}: {}",
+                views.join(", ")
             ));
         }
         if of_stream.is_empty() {
-            let message = format!("no view reads FROM {stream_name}, the fixture's stream");
+            let message = format!("no view reads FROM {names}, which the records are of");
             return Err(Complaint::new(message)
                 .with_hint("FROM is the table or stream name in the event source ARN, exactly"));
         }
@@ -192,7 +199,7 @@ impl ViewBench {
 
     /// The views of a stream, and a store to name where nothing is stored.
     pub(super) fn unasked(&self, stream_name: &str) -> Result<(Vec<View>, Store), Complaint> {
-        let views = self.views_of(stream_name)?;
+        let views = self.views_of(&[stream_name])?;
         let settings = self.settings(&Account::default())?;
         let network = settings.function.roots.network_to(&settings.endpoint);
         Ok((views, Store::new(network, &settings.endpoint, Arc::new(SystemClock), 0)))
@@ -227,7 +234,7 @@ impl ViewBench {
         stage: &Stage<'_>,
         settings: &ViewConfig,
     ) -> Result<ViewPiece, Complaint> {
-        let views = self.views_of(stage.stream_name)?;
+        let views = self.views_of(stage.stream_names)?;
         let clock: Arc<VirtualClock> = Arc::clone(stage.clock);
         let seed = stage.seed.unwrap_or_default();
         let store = Store::new(client, &settings.endpoint, clock.clone(), seed);
@@ -327,7 +334,8 @@ impl<W: Work, M: FnOnce(Setup) -> W> ProcessorBench<M> {
         client: SharedHttpClient,
         stage: &Stage<'_>,
     ) -> Result<ProcessorPiece<W>, Complaint> {
-        let config = kept_config(self.order, stage.processor_settings(), EMBEDDED_URL).await?;
+        let url = stage.endpoint_url.as_deref().unwrap_or(EMBEDDED_URL);
+        let config = kept_config(self.order, stage.processor_settings(), url).await?;
         let has_park = config.durable.park_table.is_some();
         let clock: Arc<VirtualClock> = Arc::clone(stage.clock);
         let transport = (client, Some(stage.clock.timestamp(SETUP_MS)));
@@ -342,7 +350,10 @@ impl<W: Work, M: FnOnce(Setup) -> W> Bench for ProcessorBench<M> {
     type Piece = ProcessorPiece<W>;
 
     async fn set_up(self, stage: &Stage<'_>) -> Result<ProcessorPiece<W>, Complaint> {
-        let mut client = SharedHttpClient::new(stage.embedded()?);
+        let mut client = match &stage.endpoint_url {
+            Some(_) => config::roots(config::process_environment())?.network(),
+            None => SharedHttpClient::new(stage.embedded()?),
+        };
         if stage.seed.is_some() {
             client = FaultyClient::wrap(client, Arc::clone(stage.clock));
         }

@@ -45,21 +45,17 @@ pub(super) fn replay<B: Bench>(arguments: &ReplayArgs, bench: B) -> Result<Exit,
 async fn run_once<B: Bench>(arguments: &ReplayArgs, bench: B) -> Result<Report, Complaint> {
     let fixtures = Fixtures::open(&arguments.fixtures)?;
     let (parameters, timeout, function) = mapping(arguments, &fixtures)?;
-    if parameters.tumbling_window_s.is_some() && !bench.takes_windows() {
-        return Err(Complaint::new(
-            "TumblingWindowInSeconds is set, and neither views nor a processor take windows",
-        )
-        .with_hint("take it out, or drive a function that does with --exec"));
-    }
+    check_windows(&parameters, bench.takes_windows())?;
     warn_of_filters(&parameters, fixtures.source(), bench.keeps_views());
     let checkpoints = checkpoints(arguments.state.as_deref(), &fixtures)?;
     let clock = VirtualClock::new(fixtures.time_zero(), bench.pace());
     let function_arn = function_arn(fixtures.stream_arn(), &function);
     let stage = Stage {
-        stream_name: fixtures.stream_name(),
+        stream_names: &[fixtures.stream_name()],
         function_arn: &function_arn,
         clock: &clock,
         state: arguments.state.as_deref(),
+        endpoint_url: None,
         parallelization_factor: parameters.parallelization_factor,
         seed: arguments.faults,
     };
@@ -125,8 +121,19 @@ fn mapping(
     Ok((parameters, timeout, event_source.function_logical_id.clone()))
 }
 
+/// Whether the function can answer what the mapping asks.
+pub(super) fn check_windows(parameters: &Parameters, takes_windows: bool) -> Result<(), Complaint> {
+    if parameters.tumbling_window_s.is_none() || takes_windows {
+        return Ok(());
+    }
+    Err(Complaint::new(
+        "TumblingWindowInSeconds is set, and neither views nor a processor take windows",
+    )
+    .with_hint("take it out, or drive a function that does with --exec"))
+}
+
 /// What a mapping's filters do that one may not expect of them.
-fn warn_of_filters(parameters: &Parameters, source: Source, keeps_views: bool) {
+pub(super) fn warn_of_filters(parameters: &Parameters, source: Source, keeps_views: bool) {
     let filters = &parameters.filters;
     if keeps_views && !filters.is_empty() {
         talk(format_args!(
@@ -182,7 +189,7 @@ fn checkpoints(state: Option<&Path>, fixtures: &Fixtures) -> Result<Checkpoints,
 }
 
 /// The function's ARN, in the Region and account of its stream.
-fn function_arn(stream_arn: &str, function: &str) -> String {
+pub(super) fn function_arn(stream_arn: &str, function: &str) -> String {
     let mut parts = stream_arn.split(':');
     let (partition, region) = (parts.nth(1).unwrap_or("aws"), parts.nth(1).unwrap_or_default());
     let account = parts.next().unwrap_or_default();
@@ -194,7 +201,7 @@ fn bar(records: u64) -> ProgressBar {
 }
 
 /// What a person should know beside the report.
-fn tell(summary: &Summary) {
+pub(super) fn tell(summary: &Summary) {
     for (message, count) in &summary.errors {
         talk(format_args!("function error ({count} times): {message}"));
     }
@@ -206,7 +213,7 @@ fn tell(summary: &Summary) {
     }
 }
 
-fn complaint(error: RunError) -> Complaint {
+pub(super) fn complaint(error: RunError) -> Complaint {
     let stuck = matches!(error, RunError::Stuck { .. });
     let complaint = Complaint::from(error);
     if stuck {

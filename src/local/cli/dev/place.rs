@@ -1,0 +1,124 @@
+//! Where the tables and streams are: on this desk, at another endpoint, or on AWS.
+
+use super::{Complaint, DevArgs};
+use crate::{
+    clock::{Clock as _, SystemClock},
+    config,
+    local::{
+        cli::account::Account,
+        endpoint::{Endpoint, Serving},
+        live::Written,
+    },
+    recovery::services::{Endpoints, Services},
+    store::{self, Roots},
+};
+use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use futures_util::FutureExt as _;
+use std::{net::Ipv4Addr, sync::Arc};
+
+/// The Region of the desk, unless the environment names one.
+const REGION: &str = "us-east-1";
+/// Nobody checks it; a client has to have one.
+const KEY: &str = "local";
+
+/// The services to read, and the endpoint of the function's own tables.
+pub(super) struct Place {
+    services: Services,
+    dynamodb: store::Endpoint,
+    served: Option<Arc<Endpoint>>,
+    tables_url: String,
+    is_aws: bool,
+}
+
+impl Place {
+    pub(super) async fn open(arguments: &DevArgs) -> Result<Self, Complaint> {
+        let served = match &arguments.endpoint_url {
+            Some(_) => None,
+            None => Some(Arc::new(serve(arguments).await?)),
+        };
+        let url = served.as_ref().map(|served| served.url());
+        let tables_url = url.or(arguments.endpoint_url.clone()).unwrap_or_default();
+        let roots = config::roots(config::process_environment())?;
+        if arguments.aws {
+            let account = Account::for_endpoints([None], None).await?;
+            let Some(region) = account.region().map(str::to_owned) else {
+                return Err(Complaint::new("no AWS Region is known")
+                    .with_hint("set AWS_REGION, or `region` in the profile"));
+            };
+            let credentials = account.credentials().cloned().unwrap_or_else(local_credentials);
+            let endpoints = Endpoints::new(&region, &credentials, |_| None);
+            let dynamodb = store::Endpoint { region, url: None, credentials };
+            return Ok(Self::new(&roots, endpoints, dynamodb, served, tables_url, true));
+        }
+        let environment = config::process_environment().find(|(name, _)| name == "AWS_REGION");
+        let region = environment.map_or_else(|| REGION.to_owned(), |(_, region)| region);
+        let credentials = local_credentials();
+        let kinesis = arguments.kinesis_endpoint_url.as_ref().unwrap_or(&tables_url);
+        let endpoints = Endpoints::new(&region, &credentials, |name| {
+            Some(if name.ends_with("_KINESIS") { kinesis } else { &tables_url }.clone())
+        });
+        let url = Some(tables_url.clone());
+        let dynamodb = store::Endpoint { region, url, credentials };
+        Ok(Self::new(&roots, endpoints, dynamodb, served, tables_url, false))
+    }
+
+    fn new(
+        roots: &Roots,
+        endpoints: Endpoints,
+        dynamodb: store::Endpoint,
+        served: Option<Arc<Endpoint>>,
+        tables_url: String,
+        is_aws: bool,
+    ) -> Self {
+        let network: SharedHttpClient = roots.network_to(&dynamodb);
+        let seed = SystemClock.now().0.cast_unsigned();
+        let services = Services::new(network, endpoints, Arc::new(SystemClock), seed);
+        Self { services, dynamodb, served, tables_url, is_aws }
+    }
+
+    pub(super) fn services(&self) -> &Services {
+        &self.services
+    }
+
+    /// Where the tables are that event sources read.
+    pub(super) fn dynamodb(&self) -> &store::Endpoint {
+        &self.dynamodb
+    }
+
+    /// Where the function keeps its tables.
+    pub(super) fn tables_url(&self) -> String {
+        self.tables_url.clone()
+    }
+
+    /// The desk's own endpoint says when it was written to.
+    pub(super) fn written(&self) -> Option<Written> {
+        let served = self.served.as_ref().filter(|_| !self.is_aws).map(Arc::clone)?;
+        Some(Arc::new(move || served.written().boxed()))
+    }
+
+    /// What a producer's shell has to know.
+    pub(super) fn export_line(&self) -> String {
+        let Self { tables_url, dynamodb, .. } = self;
+        if self.is_aws {
+            return format!("reading on AWS; the function's tables are at {tables_url}");
+        }
+        let region = &dynamodb.region;
+        // Not every SDK asks for the Region by the same name.
+        format!(
+            "export AWS_ENDPOINT_URL={tables_url} AWS_ACCESS_KEY_ID={KEY} \
+             AWS_SECRET_ACCESS_KEY={KEY} AWS_REGION={region} AWS_DEFAULT_REGION={region}"
+        )
+    }
+}
+
+async fn serve(arguments: &DevArgs) -> Result<Endpoint, Complaint> {
+    let address = (Ipv4Addr::LOCALHOST, arguments.port).into();
+    let state = arguments.state.clone();
+    let clock = Arc::new(SystemClock);
+    Ok(Endpoint::start(Serving { address, state, clock }).await?)
+}
+
+fn local_credentials() -> SharedCredentialsProvider {
+    SharedCredentialsProvider::new(Credentials::new(KEY, KEY, None, None, "desk"))
+}

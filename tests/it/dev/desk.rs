@@ -1,0 +1,198 @@
+//! `changefold dev` as a process, with a producer beside it.
+
+use super::{VIEWS, differences, dynamodb, items, put};
+use crate::support::{block_on, environment};
+use std::{
+    io::{BufRead as _, BufReader, Read as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+/// A directory of its own, gone at the end.
+pub(super) struct Scratch(pub(super) PathBuf);
+
+impl Scratch {
+    pub(super) fn new(name: &str) -> Self {
+        let path =
+            std::env::temp_dir().join(format!("changefold-dev-{}-{name}", std::process::id()));
+        drop(std::fs::remove_dir_all(&path));
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::write(path.join("views.sql"), VIEWS).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+/// The process, and what it has said on stderr.
+pub(super) struct Desk {
+    process: Child,
+    pub(super) url: String,
+    pub(super) said: Arc<Mutex<String>>,
+}
+
+impl Desk {
+    pub(super) fn start(scratch: &Path, arguments: &[&str]) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_changefold"))
+            .current_dir(scratch)
+            .args(["dev", "--port", "0", "--views", "views.sql"])
+            .args(arguments)
+            .env_remove("AWS_ENDPOINT_URL")
+            // A test's own, which are no settings.
+            .env_remove("CHANGEFOLD_TEST_DYNAMODB_STREAMS")
+            .env_remove("CHANGEFOLD_TEST_KINESIS")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = Arc::new(Mutex::new(String::new()));
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let noted = Arc::clone(&said);
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if let Some((_, rest)) = line.split_once("export AWS_ENDPOINT_URL=") {
+                    drop(sender.send(rest.split(' ').next().unwrap().to_owned()));
+                }
+                let mut noted = noted.lock().unwrap();
+                noted.push_str(&line);
+                noted.push('\n');
+            }
+        });
+        let url = receiver.recv_timeout(Duration::from_secs(30));
+        let url = url.unwrap_or_else(|_| panic!("it did not start: {}", said.lock().unwrap()));
+        Self { process, url, said }
+    }
+
+    pub(super) fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
+    }
+
+    /// Kills it as nothing can be prepared for.
+    pub(super) fn kill(mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Ends it as Ctrl-C does; what it says at the end, and its exit status.
+    pub(super) fn stop(mut self) -> (String, Option<i32>) {
+        let id = self.process.id().to_string();
+        let told = Command::new("kill").args(["-INT", &id]).status().unwrap();
+        assert!(told.success());
+        let mut summary = String::new();
+        self.process.stdout.take().unwrap().read_to_string(&mut summary).unwrap();
+        (summary, self.process.wait().unwrap().code())
+    }
+}
+
+/// Waits until the views at the endpoint are those of the items.
+pub(super) async fn caught_up(desk: &Desk, items: &crate::oracle::Items) {
+    let mut found = Vec::new();
+    for _ in 0..150 {
+        found = differences(&desk.url, items).await;
+        if found.is_empty() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{found:#?}\n{}", desk.said());
+}
+
+#[test]
+fn two_thousand_puts_are_the_views_that_sqlite_computes() {
+    const PUTS: u32 = 2_000;
+    let scratch = Scratch::new("puts");
+    let desk = Desk::start(&scratch.0, &["--table", "orders=order_id"]);
+    block_on(async {
+        let client = dynamodb(&desk.url);
+        for number in 0..PUTS {
+            put(&client, number).await.unwrap();
+        }
+        caught_up(&desk, &items(0..PUTS)).await;
+    });
+    let output = Command::new(env!("CARGO_BIN_EXE_changefold"))
+        .args(["view", "read", "totals", "--format", "json", "--endpoint-url", &desk.url])
+        .output()
+        .unwrap();
+    let rows: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(rows.as_array().unwrap().len(), 11, "the views are read as any others: {rows}");
+    let said = desk.said();
+    assert!(said.contains("table orders is made: key order_id"), "{said}");
+    assert!(said.lines().count() < 400, "lines are bounded: {}", said.lines().count());
+    assert!(!said.contains("planted-7f3a"), "no payload is told: {said}");
+    let (summary, status) = desk.stop();
+    assert!(summary.contains("orders: 2000 records in "), "{summary}");
+    assert!(summary.contains("view totals: 11 rows"), "{summary}");
+    assert_eq!(status, Some(0));
+}
+
+#[test]
+fn a_table_that_is_there_with_another_key_is_refused_by_name() {
+    let scratch = Scratch::new("key");
+    let first = Desk::start(&scratch.0, &["--table", "orders=order_id"]);
+    let other = Command::new(env!("CARGO_BIN_EXE_changefold"))
+        .current_dir(&scratch.0)
+        .args(["dev", "--views", "views.sql", "--endpoint-url", &first.url])
+        .args(["--table", "orders=order_id,line:N"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(other.stderr).unwrap();
+    assert_eq!(other.status.code(), Some(2), "{said}");
+    let refused = "table orders is there with the key order_id (S), and should have \
+                   order_id (S), line (N)";
+    assert!(said.contains(refused), "{said}");
+    first.kill();
+}
+
+#[test]
+fn without_a_template_and_without_tables_it_says_how_to_give_them() {
+    let scratch = Scratch::new("nothing");
+    let output = Command::new(env!("CARGO_BIN_EXE_changefold"))
+        .current_dir(&scratch.0)
+        .args(["dev", "--port", "0"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("there is no infra/template.yaml here"), "{said}");
+    assert!(said.contains("--table orders=order_id --stream clicks=4"), "{said}");
+}
+
+#[test]
+fn an_endpoint_that_is_not_up_is_named_with_a_remedy() {
+    let scratch = Scratch::new("down");
+    let output = Command::new(env!("CARGO_BIN_EXE_changefold"))
+        .current_dir(&scratch.0)
+        .args(["dev", "--views", "views.sql", "--endpoint-url", "http://127.0.0.1:9"])
+        .args(["--table", "orders=order_id"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("table orders: DescribeTable: NotReachable"), "{said}");
+    assert!(said.contains("is the endpoint up, and is its URL right?"), "{said}");
+}
+
+/// AWS's own DynamoDB Local instead of the desk's endpoint; `tests/dev.sh` sets where it is.
+#[test]
+fn puts_at_dynamodb_local_are_the_views_that_sqlite_computes() {
+    const PUTS: u32 = 500;
+    let Some(url) = environment("CHANGEFOLD_TEST_DYNAMODB_STREAMS") else { return };
+    let scratch = Scratch::new("elsewhere");
+    let desk = Desk::start(&scratch.0, &["--table", "orders=order_id", "--endpoint-url", &url]);
+    assert_eq!(desk.url, url);
+    block_on(async {
+        let client = dynamodb(&desk.url);
+        for number in 0..PUTS {
+            put(&client, number).await.unwrap();
+        }
+        caught_up(&desk, &items(0..PUTS)).await;
+    });
+    assert_eq!(desk.stop().1, Some(0));
+}
