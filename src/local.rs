@@ -57,6 +57,9 @@ pub mod simulate;
 
 pub mod report;
 
+/// A page of what a run has done.
+pub mod page;
+
 pub mod check;
 
 pub mod prices;

@@ -144,6 +144,10 @@ struct ReplayArgs {
     /// Begins at the start of the stream, whatever the kept checkpoint says.
     #[arg(long)]
     from_start: bool,
+    /// Writes a page of the run into this file: every call, what failing batches were cut into,
+    /// and the rows. It has what the views show.
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
     /// How the result is written to stdout.
     #[arg(long, value_enum, default_value = "table")]
     format: Format,

@@ -71,8 +71,22 @@ pub async fn run<T: Target>(
     setting: Setting,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Summary, RunError> {
+    observed(fixtures, target, clock, setting, &mut Counting(progress)).await
+}
+
+/// The same, told to who observes it.
+///
+/// # Errors
+/// As of [`run`].
+pub async fn observed<T: Target>(
+    fixtures: &Fixtures,
+    target: &T,
+    clock: &Arc<VirtualClock>,
+    setting: Setting,
+    observer: &mut dyn Observer,
+) -> Result<Summary, RunError> {
     let run = Run::new(Recorded::new(fixtures), target, clock, setting);
-    run.through(std::future::pending(), &mut Counting(progress)).await
+    run.through(std::future::pending(), observer).await
 }
 
 /// Delivers a live stream to the target as its records come, until `stop` resolves. Then no call
@@ -448,6 +462,8 @@ impl<'t, T: Target, B: Backlog> Run<'t, T, B> {
                 shard: &lane.name,
                 records: records.len(),
                 first: records.first().map(|record| &record.sequence_number),
+                last: records.last().map(|record| &record.sequence_number),
+                at: now,
                 outcome,
                 took: now.saturating_sub(started),
                 error: error.as_deref(),

@@ -55,6 +55,8 @@ mod operations;
 #[cfg(feature = "local")]
 mod oracle;
 #[cfg(feature = "local")]
+mod page;
+#[cfg(feature = "local")]
 mod parked;
 #[cfg(feature = "local")]
 mod planned;

@@ -13,7 +13,7 @@ pub(super) use arguments::DevArgs;
 
 use super::{
     Complaint, Exit,
-    bench::{Bench, Piece as _, Stage},
+    bench::{Bench, Piece, Stage},
     print,
     replay::{check_windows, complaint, function_arn, tell, warn_of_filters},
     talk,
@@ -27,6 +27,7 @@ use crate::{
         dev::Maker,
         live::{self, Found, Live, LiveError, Reading},
         mapping::Millis,
+        page::{PageServer, Shared},
         report::{Results, ViewRows},
         run::{Setting, Summary, follow},
         target::{FunctionError, Target},
@@ -39,6 +40,7 @@ use place::Place;
 use plan::{Plan, Wanted};
 use std::{
     cell::RefCell,
+    convert::Infallible,
     path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
@@ -57,6 +59,9 @@ const TIMEOUT_GRACE: Duration = Duration::from_millis(500);
 
 /// Signals that come so soon after the first are taken for the same.
 const ONE_SIGNAL: Duration = Duration::from_millis(500);
+
+/// Between two readings of the views' rows for the page.
+const ROWS_PAUSE: Duration = Duration::from_millis(500);
 
 /// More mappings than these on one shard of DynamoDB throttle each other.
 /// Source: Lambda developer guide, "Using AWS Lambda with Amazon DynamoDB".
@@ -105,13 +110,21 @@ async fn develop<B: Bench>(
     let piece = bench.set_up(&stage).await?;
     // From here on what is written is taken up.
     talk(format_args!("{}", place.export_line()));
+    let page = (!arguments.no_page).then(Shared::default);
+    let _served = match &page {
+        Some(page) => Some(serve_page(arguments.port, &names, page).await?),
+        None => None,
+    };
     let terminal = Rc::new(RefCell::new(Terminal::new(arguments.quiet)));
     let context = Context { place: &place, clock: &clock, state: arguments.state.as_deref(), stop };
     let runs = sources.iter().map(|(wanted, found)| {
-        let mapping = Mapping::new(&wanted.name, Rc::clone(&terminal));
+        let mapping = Mapping::new(&wanted.name, Rc::clone(&terminal), page.clone());
         context.run(wanted, found, piece.target(), mapping)
     });
-    let ended = join_all(runs).await;
+    let ended = tokio::select! {
+        ended = join_all(runs) => ended,
+        never = show_rows(&piece, page.as_ref()) => match never {},
+    };
     terminal.borrow_mut().flush();
     let mut exit = Exit::Done;
     let mut failure = None;
@@ -129,6 +142,29 @@ async fn develop<B: Bench>(
     }
     print(&rows(&piece.results().await?));
     failure.map_or(Ok(exit), Err)
+}
+
+/// Gives out the page, at the port behind that of the services.
+async fn serve_page(port: u16, names: &[&str], page: &Shared) -> Result<PageServer, Complaint> {
+    let title = format!("dev: {}", names.join(", "));
+    let port = if port == 0 { 0 } else { port.saturating_add(1) };
+    let served = PageServer::start(port, &title, page.clone()).await?;
+    talk(format_args!("the page is {}", served.url()));
+    Ok(served)
+}
+
+/// Shows the rows of the views to who looks, for as long as the runs go on.
+async fn show_rows<P: Piece>(piece: &P, page: Option<&Shared>) -> Infallible {
+    let Some(page) = page else { return std::future::pending().await };
+    let mut demand = page.demand();
+    loop {
+        demand.comes().await;
+        // What cannot be read now may be readable at the next look.
+        if let Ok(results) = piece.results().await {
+            page.show(&results.views);
+        }
+        tokio::time::sleep(ROWS_PAUSE).await;
+    }
 }
 
 /// What the event sources of one desk share.

@@ -11,9 +11,10 @@ use crate::{
         clock::{Pace, VirtualClock},
         faults::Faults,
         filter::HIDES_FROM_VIEWS,
-        mapping::{Millis, Parameters, StartingPosition},
+        mapping::{Millis, OnFailure, Parameters, StartingPosition},
+        page::Journal,
         report::Report,
-        run::{self, RunError, Setting, Summary},
+        run::{self, Invoked, Observer, RunError, Setting, Summary},
         source::Fixtures,
         target::{Target, with_sources},
         template::{EventSource, TEMPLATE_DEFAULT, Template},
@@ -69,13 +70,46 @@ async fn run_once<B: Bench>(arguments: &ReplayArgs, bench: B) -> Result<Report, 
         from_start: arguments.from_start,
         faults,
     };
-    let bar = bar(fixtures.records());
-    let mut progress = |records: u64| bar.set_position(records);
-    let result = run::run(&fixtures, piece.target(), &clock, setting, &mut progress).await;
-    bar.finish_and_clear();
+    let journal = arguments.report.as_ref().map(|_| Journal::default());
+    let mut watching = Watching { bar: bar(fixtures.records()), journal };
+    let result = run::observed(&fixtures, piece.target(), &clock, setting, &mut watching).await;
+    watching.bar.finish_and_clear();
     let summary = result.map_err(complaint)?;
     let results = piece.results().await?;
-    Ok(Report { seed: arguments.faults, summary, results })
+    let report = Report { seed: arguments.faults, summary, results };
+    if let (Some(path), Some(journal)) = (&arguments.report, &watching.journal) {
+        let names = arguments.fixtures.iter().map(|path| path.display().to_string());
+        let title = format!("Replay of {}", names.collect::<Vec<_>>().join(", "));
+        std::fs::write(path, journal.page(&title, &report)).map_err(|error| {
+            Complaint::new(format!("the page {} cannot be written: {error}", path.display()))
+        })?;
+        talk(format_args!("the page is {}", path.display()));
+    }
+    Ok(report)
+}
+
+/// Shows how far a replay is, and keeps what its page will show.
+struct Watching {
+    bar: ProgressBar,
+    journal: Option<Journal>,
+}
+
+impl Observer for Watching {
+    fn read(&mut self, records: u64) {
+        self.bar.set_position(records);
+    }
+
+    fn invoked(&mut self, invoked: &Invoked<'_>) {
+        if let Some(journal) = &mut self.journal {
+            journal.invoked(invoked);
+        }
+    }
+
+    fn discarded(&mut self, on_failure: &OnFailure) {
+        if let Some(journal) = &mut self.journal {
+            journal.discarded(on_failure);
+        }
+    }
 }
 
 /// Delivers the fixtures to a target that is made for their stream, and gives it back.

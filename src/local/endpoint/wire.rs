@@ -66,7 +66,8 @@ impl Hosts {
         if address.is_loopback() { Self::Loopback } else { Self::Any }
     }
 
-    fn allow(self, request: &Request<Bytes>) -> bool {
+    /// Whether a request asks by such a name.
+    pub(in crate::local) fn allow(self, request: &Request<Bytes>) -> bool {
         let header = request.headers().get(HOST).and_then(|host| host.to_str().ok());
         // HTTP/2 has it in the request's line.
         let host = request.uri().authority().map(Authority::as_str).or(header);

@@ -86,6 +86,12 @@ impl OnFailure {
         }
     }
 
+    /// The shard that they are of.
+    #[must_use]
+    pub fn shard_id(&self) -> &str {
+        &self.identity.shard_id
+    }
+
     /// Position of the first discarded record.
     #[must_use]
     pub fn first(&self) -> Option<&SequenceNumber<'static>> {

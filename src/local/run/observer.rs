@@ -14,6 +14,10 @@ pub struct Invoked<'a> {
     pub records: usize,
     /// The position of the first of them.
     pub first: Option<&'a SequenceNumber<'static>>,
+    /// The position of the last of them.
+    pub last: Option<&'a SequenceNumber<'static>>,
+    /// When its reply came, in milliseconds since time zero.
+    pub at: Millis,
     /// What the mapping takes its end for.
     pub outcome: Outcome,
     /// How long it took, in milliseconds.

@@ -41,6 +41,9 @@ pub(in crate::local::cli) struct DevArgs {
     /// function keeps is kept on this machine.
     #[arg(long, conflicts_with_all = ["endpoint_url", "kinesis_endpoint_url"])]
     pub(super) aws: bool,
+    /// Serves no page of what happens.
+    #[arg(long)]
+    pub(super) no_page: bool,
     /// Tells of no invocation.
     #[arg(long)]
     pub(super) quiet: bool,

@@ -9,6 +9,7 @@ use crate::{
     local::{
         live::Tell,
         mapping::{OnFailure, Outcome},
+        page::Shared,
         run::{Invoked, Observer},
     },
     record::Timestamp,
@@ -43,6 +44,7 @@ struct Untold {
 pub(super) struct Mapping {
     name: String,
     terminal: Rc<RefCell<Terminal>>,
+    page: Option<Shared>,
 }
 
 impl Terminal {
@@ -74,8 +76,13 @@ impl Terminal {
 }
 
 impl Mapping {
-    pub(super) fn new(name: &str, terminal: Rc<RefCell<Terminal>>) -> Self {
-        Self { name: name.to_owned(), terminal }
+    pub(super) fn new(name: &str, terminal: Rc<RefCell<Terminal>>, page: Option<Shared>) -> Self {
+        Self { name: name.to_owned(), terminal, page }
+    }
+
+    /// A shard's name among those of all streams.
+    fn shard(&self, shard: &str) -> String {
+        format!("{} {shard}", self.name)
     }
 
     /// Tells of what happens to the reading.
@@ -94,6 +101,9 @@ impl Observer for Mapping {
     }
 
     fn invoked(&mut self, invoked: &Invoked<'_>) {
+        if let Some(page) = &self.page {
+            page.write(|journal| journal.call(self.shard(invoked.shard), invoked));
+        }
         let mut terminal = self.terminal.borrow_mut();
         if terminal.is_quiet {
             return;
@@ -109,6 +119,9 @@ impl Observer for Mapping {
     }
 
     fn discarded(&mut self, on_failure: &OnFailure) {
+        if let Some(page) = &self.page {
+            page.write(|journal| journal.given_up(self.shard(on_failure.shard_id()), on_failure));
+        }
         let first = on_failure.records.first().map(|record| record.sequence_number.as_str());
         talk(format_args!(
             "{} {} discarded: {} records from {} on ({:?})",
@@ -125,7 +138,7 @@ struct Line<'a>(&'a Invoked<'a>);
 
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Invoked { shard, records, first, outcome, took, error } = self.0;
+        let Invoked { shard, records, first, outcome, took, error, .. } = self.0;
         let plural = if *records == 1 { "" } else { "s" };
         write!(f, "{shard}: {records} record{plural}")?;
         if let Some(first) = first {

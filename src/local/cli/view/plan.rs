@@ -78,6 +78,7 @@ async fn of_fixtures(arguments: &PlanArgs, bench: ViewBench) -> Result<Cost, Com
         faults: None,
         state: None,
         from_start: false,
+        report: None,
         format: arguments.format,
     };
     let planned = replay::through(&through, |stream_name| {

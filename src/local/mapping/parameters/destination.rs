@@ -18,6 +18,14 @@ pub enum Destination {
 }
 
 impl Destination {
+    /// The ARN.
+    #[must_use]
+    pub fn arn(&self) -> &str {
+        match self {
+            Self::Sqs(arn) | Self::Sns(arn) | Self::S3(arn) => arn,
+        }
+    }
+
     /// Tells the kind from the ARN's service.
     ///
     /// # Errors
