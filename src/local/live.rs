@@ -1,9 +1,9 @@
 //! A live stream as the mapping's input: DynamoDB Streams or Kinesis, read as Lambda reads them.
 //!
 //! One task lists the stream's shards now and then and whenever one ends, one task a shard reads
-//! it ([`reader`]). What they bring stands in a buffer that is never far ahead of the mapping.
+//! it (`reader`). What they bring stands in a buffer that is never far ahead of the mapping.
 //! Which shards are read at all is the mapping's own rule
-//! ([`Lineage`](super::mapping::Lineage)). The services are reached through the official SDKs,
+//! (`Lineage`). The services are reached through the official SDKs,
 //! so that AWS, DynamoDB Local, kinesis-local and the desk's own endpoint are read alike.
 //!
 //! What it keeps: a record is passed only when it was handed over; a read that fails is made

@@ -2,7 +2,7 @@
 //! and the rows of the views.
 //!
 //! Of a run that is over it is one file that asks nobody for anything; of one that goes on a server
-//! gives it out and what comes later ([`PageServer`]). What producers and functions have said goes
+//! gives it out and what comes later (`PageServer`). What producers and functions have said goes
 //! into it as data and is drawn as text. What it gives up: of a long run the oldest calls, which
 //! are counted and not drawn.
 
