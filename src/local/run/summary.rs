@@ -44,7 +44,8 @@ pub struct Summary {
     pub faults: BTreeMap<&'static str, u64>,
     /// How often the mapping discarded records.
     pub discards: u64,
-    /// The on-failure records, [`LISTED_MAX`](super::LISTED_MAX) at most, as their destination gets them.
+    /// The on-failure records, [`LISTED_MAX`](super::LISTED_MAX) at most, as their destination
+    /// gets them.
     pub on_failure: Vec<String>,
     /// Errors of the function that were not injected, ten at most, with counts.
     pub errors: BTreeMap<String, u64>,
