@@ -3,7 +3,8 @@
 //!
 //! A `console` block is commands after `$ ` and their output, stdout and stderr together; a
 //! line `…` stands for any lines. `sh` blocks print too much to show: the README's `cargo run`
-//! lines must succeed. `cargo run` is replaced by the program this test run has built.
+//! lines must succeed; that of `dev` is written to with the line behind it, and stopped.
+//! `cargo run` is replaced by the program this test run has built.
 
 use std::{
     fs,
@@ -117,13 +118,68 @@ fn the_first_command_succeeds_as_it_stands() {
         .iter()
         .filter(|block| block.language == "sh")
         .flat_map(|block| &block.lines)
-        .filter(|line| line.starts_with("cargo run"))
+        .filter(|line| line.starts_with("cargo run") && !line.contains(DEV))
         .collect();
     assert!(!runs.is_empty());
     for command in runs {
         let (output, status) = run(command);
         assert_eq!(status, Some(0), "{command}\n{output}");
     }
+}
+
+const DEV: &str = "cargo run --release --features dev -- dev";
+
+/// The command of the live desk, on a free port, and the item that is put behind it.
+#[cfg(feature = "dev")]
+#[test]
+fn the_live_desk_takes_the_item_that_is_put() {
+    use std::{
+        io::{BufRead as _, BufReader, Read as _, Write as _},
+        net::TcpStream,
+        process::Stdio,
+    };
+    let blocks = blocks(&root().join("README.md"));
+    let lines = || blocks.iter().flat_map(|block| &block.lines);
+    let arguments = lines().find_map(|line| line.strip_prefix(DEV)).unwrap();
+    let item = lines().find(|line| line.starts_with("aws dynamodb put-item")).unwrap();
+    let item = item.split('\'').nth(1).unwrap();
+    let mut dev = Command::new(env!("CARGO_BIN_EXE_changefold"))
+        .arg("dev")
+        .args(arguments.split_whitespace())
+        .args(["--port", "0"])
+        .current_dir(root())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = BufReader::new(dev.stderr.take().unwrap()).lines();
+    let address = loop {
+        let line = told.next().expect("it has ended").unwrap();
+        if let Some((_, rest)) = line.split_once("AWS_ENDPOINT_URL=http://") {
+            break rest.split(' ').next().unwrap().to_owned();
+        }
+    };
+    let body = format!(r#"{{"TableName":"orders","Item":{item}}}"#);
+    let mut connection = TcpStream::connect(&address).unwrap();
+    write!(
+        connection,
+        "POST / HTTP/1.1\r\nhost: {address}\r\nx-amz-target: DynamoDB_20120810.PutItem\r\n\
+         content-type: application/x-amz-json-1.0\r\ncontent-length: {}\r\n\
+         connection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    // The line of the invocation that took it.
+    assert!(told.by_ref().map_while(Result::ok).any(|line| line.contains("1 record")));
+    let stopped = Command::new("kill").args(["-INT", &dev.id().to_string()]).status().unwrap();
+    assert!(stopped.success());
+    let mut rows = String::new();
+    dev.stdout.take().unwrap().read_to_string(&mut rows).unwrap();
+    assert_eq!(dev.wait().unwrap().code(), Some(0));
+    assert!(rows.contains("view orders_by_status: 1 rows"), "{rows}");
 }
 
 #[test]
