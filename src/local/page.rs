@@ -23,6 +23,9 @@ use std::collections::{BTreeMap, VecDeque};
 /// Calls that are kept of a run.
 pub const CALLS_MAX: usize = 5_000;
 
+/// Characters that are kept of what a function said.
+const MESSAGE_MAX: usize = 1_000;
+
 /// Where the data goes.
 const PLACE: &str = "/*DATA*/";
 
@@ -119,7 +122,7 @@ impl Journal {
             last: position(invoked.last),
             outcome,
             finished,
-            error: invoked.error.map(str::to_owned),
+            error: invoked.error.map(|error| error.chars().take(MESSAGE_MAX).collect()),
         });
         if self.calls.len() > CALLS_MAX
             && let Some(oldest) = self.calls.pop_front()

@@ -529,6 +529,10 @@ impl<'t, T: Target, B: Backlog> Run<'t, T, B> {
             let at = next_turn(&mut self.in_flight, &mut self.setting.faults).await;
             self.take_turn(at, observer);
         }
+        // Calls that ended after the run was told to stop.
+        for shard in 0..self.lanes.len() {
+            self.note_checkpoint(shard);
+        }
         self.setting.checkpoints.save()?;
         self.summary.bisects = self.lanes.iter().map(|lane| lane.machine.bisects()).sum();
         let filtered = self.lanes.iter().map(|lane| lane.machine.filtered()).sum();

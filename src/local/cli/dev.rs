@@ -21,6 +21,7 @@ use super::{
 use crate::{
     call::Call,
     clock::{Clock as _, SystemClock},
+    hex::hex,
     local::{
         checkpoint::Checkpoints,
         clock::{Pace, VirtualClock},
@@ -38,6 +39,7 @@ use bytes::Bytes;
 use futures_util::future::{FutureExt as _, LocalBoxFuture, join_all};
 use place::Place;
 use plan::{Plan, Wanted};
+use sha2::{Digest as _, Sha256};
 use std::{
     cell::RefCell,
     convert::Infallible,
@@ -253,7 +255,11 @@ fn mapping_directory(state: &Path, wanted: &Wanted) -> PathBuf {
     let event_source = &wanted.event_source;
     let name = format!("{}-{}", event_source.function_logical_id, event_source.logical_id);
     let plain = |it: char| if it.is_ascii_alphanumeric() || it == '-' { it } else { '_' };
-    state.join("mappings").join(name.chars().map(plain).collect::<String>())
+    // Two that differ in other characters, or in their service alone, have two directories.
+    let whole = format!("{name}/{:?}", event_source.source);
+    let told_apart = &hex(&Sha256::digest(whole))[..8];
+    let name: String = name.chars().map(plain).collect();
+    state.join("mappings").join(format!("{name}-{told_apart}"))
 }
 
 /// A UUID of version 4.

@@ -6,17 +6,17 @@
 use super::{LiveError, Reading};
 use crate::{
     local::{mapping::Entry, source::delivered},
-    record::{SequenceNumber, Source},
-    recovery::stream::{Page, Position, Shard},
+    record::{SequenceNumber, Source, Timestamp},
+    recovery::stream::{Page, Shard},
 };
 
-/// The entries of a page, without those before the position where DynamoDB has no iterator for
-/// it.
+/// The entries of a page, without those from before a moment where DynamoDB has no iterator for
+/// one.
 pub(super) fn entries(
     page: Page,
     shard: &Shard<'_>,
     reading: &Reading,
-    position: &Position,
+    since: Option<Timestamp>,
 ) -> Result<Vec<Entry>, LiveError> {
     let mut entries = Vec::with_capacity(page.records.len());
     for (number, record) in page.records {
@@ -26,7 +26,7 @@ pub(super) fn entries(
                 sequence_number: number.to_string(),
                 what,
             })?;
-        if begins(&entry, position, reading.source) {
+        if begins(&entry, since, reading.source) {
             entries.push(entry);
         }
     }
@@ -47,9 +47,9 @@ fn entry(
 }
 
 /// DynamoDB knows arrivals in whole seconds only: one that may be too early is taken.
-fn begins(entry: &Entry, position: &Position, source: Source) -> bool {
-    match (position, source, entry.arrival) {
-        (Position::Since(since), Source::DynamoDb, Some(arrival)) => {
+fn begins(entry: &Entry, since: Option<Timestamp>, source: Source) -> bool {
+    match (since, source, entry.arrival) {
+        (Some(since), Source::DynamoDb, Some(arrival)) => {
             arrival.0 >= since.0 - since.0.rem_euclid(1_000)
         }
         _ => true,

@@ -44,6 +44,9 @@ struct Place {
     /// What the next iterator begins at.
     position: Position,
     iterator: Option<String>,
+    /// Records from before are not handed over: the iterator began before this moment, as
+    /// DynamoDB has none for it. Once a record is handed over, all are.
+    since: Option<Timestamp>,
     /// The last record that was handed over: it and those before it are not handed over again.
     passed: Option<SequenceNumber<'static>>,
 }
@@ -66,7 +69,7 @@ enum Failed {
 
 impl Reader {
     pub(super) async fn read(self, position: Position) {
-        let mut place = Place { position, iterator: None, passed: None };
+        let mut place = Place { position, iterator: None, since: None, passed: None };
         let mut is_troubled = false;
         loop {
             self.buffers.room(&self.shard_id, self.read_ahead).await;
@@ -107,7 +110,12 @@ impl Reader {
         let deadline = Timestamp(now.0.saturating_add(PATIENCE_MS));
         let Some(iterator) = place.iterator.take() else {
             match shard.iterator(&place.position, deadline).await {
-                Ok(iterator) => place.take_iterator(iterator, now),
+                Ok(iterator) => {
+                    if iterator.is_none() {
+                        self.sleep(BETWEEN_READS).await;
+                    }
+                    place.take_iterator(iterator, now);
+                }
                 Err(error) => return self.move_place(place, error).await,
             }
             return Ok(Step::Ready);
@@ -170,10 +178,11 @@ impl Reader {
         let last: Option<SequenceNumber<'static>> =
             page.records.last().map(|(number, _)| number.clone());
         let mut entries =
-            entries(page, shard, &self.reading, &place.position).map_err(Failed::ForGood)?;
+            entries(page, shard, &self.reading, place.since).map_err(Failed::ForGood)?;
         // At the horizon, where a trimmed place is left for, they may still be there.
         entries.retain(|it| place.passed.as_ref().is_none_or(|last| it.sequence_number > *last));
         if !entries.is_empty() {
+            place.since = None;
             self.buffers.push(&self.shard_id, entries);
         }
         let has_records = last.is_some();
@@ -213,10 +222,12 @@ impl Reader {
 
 impl Place {
     /// An iterator of LATEST that expires before the first record came is renewed at the moment
-    /// of the first.
+    /// of the first. What the first one brings came after it, whatever our clock says.
     fn take_iterator(&mut self, iterator: Option<String>, asked: Timestamp) {
-        if matches!(self.position, Position::Latest) {
-            self.position = Position::Since(asked);
+        match self.position {
+            Position::Latest => self.position = Position::Since(asked),
+            Position::Since(since) => self.since = Some(since),
+            _ => {}
         }
         self.iterator = iterator;
     }

@@ -234,6 +234,35 @@ fn an_iterator_of_latest_that_expired_loses_nothing_since_it_was_asked_for() {
     assert_eq!(ran.numbers(), ["10", "11"]);
 }
 
+/// History that fills more than one page is left out to its end.
+#[test]
+fn what_came_before_is_left_out_on_every_page() {
+    let source = Source::DynamoDb;
+    let ran = read(
+        source,
+        Position::Since(START),
+        vec![
+            iterator(),
+            page(source, &[1, 2], Some("j")),
+            error(400, "ExpiredIteratorException"),
+            iterator(),
+            page(source, &[3, 9], Some("k")),
+            page(source, &[10, 11], Some("l")),
+            page(source, &[12], None),
+        ],
+    );
+    assert_eq!(ran.numbers(), ["10", "11", "12"]);
+}
+
+/// What an iterator of LATEST brings came after it, though our clock may be ahead.
+#[test]
+fn what_latest_brings_is_taken_whatever_the_clock_says() {
+    let source = Source::DynamoDb;
+    let answers = vec![iterator(), page(source, &[7, 8], Some("j")), page(source, &[9], None)];
+    let ran = read(source, Position::Latest, answers);
+    assert_eq!(ran.numbers(), ["7", "8", "9"]);
+}
+
 #[test]
 fn a_shard_that_was_trimmed_ends_and_a_stream_that_is_gone_is_an_error() {
     let gone = || error(400, "ResourceNotFoundException");

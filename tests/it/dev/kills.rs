@@ -14,10 +14,19 @@ use changefold::{
     local::endpoint::{Endpoint, Serving},
     store,
 };
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 const TABLE: [&str; 2] = ["--table", "orders=order_id"];
-const CHECKPOINT: &str = "state/mappings/function-orders/checkpoint.json";
+
+/// Where the checkpoints of the one mapping are, once there are any.
+fn checkpoint(state: &Path) -> Option<PathBuf> {
+    let mapping = std::fs::read_dir(state.join("mappings")).ok()?.next()?.ok()?;
+    Some(mapping.path().join("checkpoint.json"))
+}
 
 /// Writes and kills; returns how many puts were acknowledged. A put that was cut off may have
 /// been made: it is made again after the restart, before anything else.
@@ -112,7 +121,7 @@ async fn newest(state: &Path) -> Option<String> {
 fn a_checkpoint_written_before_its_records_are_finished_loses_some() {
     let scratch = Scratch::new("control");
     let (desk, puts) = kill(&scratch.0, 8, |scratch| {
-        let path = scratch.join(CHECKPOINT);
+        let Some(path) = checkpoint(&scratch.join("state")) else { return };
         let Ok(text) = std::fs::read_to_string(&path) else { return };
         let Some(newest) = block_on(newest(&scratch.join("state"))) else { return };
         let mut all: serde_json::Value = serde_json::from_str(&text).unwrap();
