@@ -39,14 +39,12 @@ pub(super) struct Desk {
 
 impl Desk {
     pub(super) fn start(scratch: &Path, arguments: &[&str]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_changefold"))
+        let mut process = program()
             .current_dir(scratch)
             .args(["dev", "--port", "0", "--views", "views.sql"])
             .args(arguments)
             .env_remove("AWS_ENDPOINT_URL")
             // A test's own, which are no settings.
-            .env_remove("CHANGEFOLD_TEST_DYNAMODB_STREAMS")
-            .env_remove("CHANGEFOLD_TEST_KINESIS")
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -104,6 +102,13 @@ pub(super) async fn caught_up(desk: &Desk, items: &crate::oracle::Items) {
     panic!("{found:#?}\n{}", desk.said());
 }
 
+/// The program, without what only the tests are told: it knows no such settings.
+pub(super) fn program() -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_changefold"));
+    program.env_remove("CHANGEFOLD_TEST_DYNAMODB_STREAMS").env_remove("CHANGEFOLD_TEST_KINESIS");
+    program
+}
+
 #[test]
 fn two_thousand_puts_are_the_views_that_sqlite_computes() {
     const PUTS: u32 = 2_000;
@@ -116,7 +121,7 @@ fn two_thousand_puts_are_the_views_that_sqlite_computes() {
         }
         caught_up(&desk, &items(0..PUTS)).await;
     });
-    let output = Command::new(env!("CARGO_BIN_EXE_changefold"))
+    let output = program()
         .args(["view", "read", "totals", "--format", "json", "--endpoint-url", &desk.url])
         .output()
         .unwrap();
@@ -136,7 +141,7 @@ fn two_thousand_puts_are_the_views_that_sqlite_computes() {
 fn a_table_that_is_there_with_another_key_is_refused_by_name() {
     let scratch = Scratch::new("key");
     let first = Desk::start(&scratch.0, &["--table", "orders=order_id"]);
-    let other = Command::new(env!("CARGO_BIN_EXE_changefold"))
+    let other = program()
         .current_dir(&scratch.0)
         .args(["dev", "--views", "views.sql", "--endpoint-url", &first.url])
         .args(["--table", "orders=order_id,line:N"])
@@ -153,11 +158,7 @@ fn a_table_that_is_there_with_another_key_is_refused_by_name() {
 #[test]
 fn without_a_template_and_without_tables_it_says_how_to_give_them() {
     let scratch = Scratch::new("nothing");
-    let output = Command::new(env!("CARGO_BIN_EXE_changefold"))
-        .current_dir(&scratch.0)
-        .args(["dev", "--port", "0"])
-        .output()
-        .unwrap();
+    let output = program().current_dir(&scratch.0).args(["dev", "--port", "0"]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("there is no infra/template.yaml here"), "{said}");
@@ -167,7 +168,7 @@ fn without_a_template_and_without_tables_it_says_how_to_give_them() {
 #[test]
 fn an_endpoint_that_is_not_up_is_named_with_a_remedy() {
     let scratch = Scratch::new("down");
-    let output = Command::new(env!("CARGO_BIN_EXE_changefold"))
+    let output = program()
         .current_dir(&scratch.0)
         .args(["dev", "--views", "views.sql", "--endpoint-url", "http://127.0.0.1:9"])
         .args(["--table", "orders=order_id"])
