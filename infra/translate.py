@@ -89,8 +89,9 @@ def tables(stack, parameters=None):
         if isinstance(value, str):
             return value
         name = value["Fn::Sub"]
-        for parameter, replacement in values.items():
-            name = name.replace(f"${{{parameter}}}", str(replacement))
+        # A table without a name, which another one is named after, has its logical id.
+        for known, replacement in (values | {table: table for table in stack["Resources"]}).items():
+            name = name.replace(f"${{{known}}}", str(replacement))
         return name
 
     copied = ("AttributeDefinitions", "KeySchema", "BillingMode")

@@ -229,7 +229,7 @@ def names(template):
     for logical_id in sorted({*there} ^ allowed):
         faults.append(f"{logical_id}: a view table without rights, or rights without a table")
     for logical_id, table in tables.items():
-        kept = {"Ledger": "pk", "Parked": "pk", "Progress": "pk"}
+        kept = {"Ledger": "pk", "Parked": "pk", "Progress": "pk", "Values": "pk"}
         key = kept.get(logical_id, "_pk" if logical_id in allowed else None)
         if key and table["KeySchema"][0]["AttributeName"] != key:
             faults.append(f"{logical_id}: its key is not {key}")
