@@ -9,8 +9,11 @@ use super::{BATCH_GET_KEYS_MAX, Item, Page, Store, StoreError, Tries, Trouble, t
 use crate::{concurrent, record::Timestamp};
 use aws_sdk_dynamodb::{
     error::SdkError,
-    operation::batch_get_item::{
-        BatchGetItemError, BatchGetItemOutput, builders::BatchGetItemFluentBuilder,
+    operation::{
+        batch_get_item::{
+            BatchGetItemError, BatchGetItemOutput, builders::BatchGetItemFluentBuilder,
+        },
+        query::builders::QueryFluentBuilder,
     },
     types::{
         AttributeValue, KeysAndAttributes, Put, ReturnConsumedCapacity, ReturnValue,
@@ -393,34 +396,14 @@ impl Store {
         deadline: Timestamp,
     ) -> Result<Vec<Item>, StoreError> {
         let (mut tries, mut keys, mut from) = (Tries::new(deadline), Vec::new(), None);
+        let request = self.under((table, pk, prefix)).projection_expression("pk, sk");
         loop {
-            let mut request = self
-                .client
-                .query()
-                .table_name(table)
-                .consistent_read(true)
-                .projection_expression("pk, sk")
-                .key_condition_expression("pk = :pk")
-                .expression_attribute_values(":pk", text(pk))
-                .set_exclusive_start_key(from.clone())
-                .return_consumed_capacity(ReturnConsumedCapacity::Total);
-            if !prefix.is_empty() {
-                request = request
-                    .key_condition_expression("pk = :pk AND begins_with(sk, :sk)")
-                    .expression_attribute_values(":sk", text(prefix));
-            }
-            match self.answered("Query", request.send().await) {
-                Ok(output) => {
-                    self.count_read(
-                        output.consumed_capacity().map(std::slice::from_ref).unwrap_or_default(),
-                    );
-                    keys.extend(output.items.unwrap_or_default());
-                    from = output.last_evaluated_key;
-                    if from.is_none() {
-                        return Ok(keys);
-                    }
-                }
-                Err(error) => self.pause(&mut tries, error).await?,
+            let request = request.clone().set_exclusive_start_key(from);
+            let page = self.page(request, &mut tries).await?;
+            keys.extend(page.items);
+            from = page.next;
+            if from.is_none() {
+                return Ok(keys);
             }
         }
     }
@@ -436,29 +419,11 @@ impl Store {
         (is_last, limit): (bool, usize),
         deadline: Timestamp,
     ) -> Result<Vec<Item>, StoreError> {
-        let mut tries = Tries::new(deadline);
-        loop {
-            let sent = self
-                .client
-                .query()
-                .table_name(table)
-                .consistent_read(true)
-                .scan_index_forward(!is_last)
-                .key_condition_expression("pk = :pk")
-                .expression_attribute_values(":pk", text(pk))
-                .limit(i32::try_from(limit).unwrap_or(i32::MAX))
-                .return_consumed_capacity(ReturnConsumedCapacity::Total)
-                .send()
-                .await;
-            match self.answered("Query", sent) {
-                Ok(output) => {
-                    let consumed = output.consumed_capacity().map(std::slice::from_ref);
-                    self.count_read(consumed.unwrap_or_default());
-                    return Ok(output.items.unwrap_or_default());
-                }
-                Err(error) => self.pause(&mut tries, error).await?,
-            }
-        }
+        let request = self
+            .under((table, pk, ""))
+            .scan_index_forward(!is_last)
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX));
+        Ok(self.page(request, &mut Tries::new(deadline)).await?.items)
     }
 
     /// Reads one page of the rows under a partition key `pk` whose sort key `sk` begins so, in
@@ -473,32 +438,48 @@ impl Store {
         (attributes, limit): (Option<&Attributes>, Option<i32>),
         deadline: Timestamp,
     ) -> Result<Page, StoreError> {
-        let mut tries = Tries::new(deadline);
+        let request = self
+            .under((table, pk, prefix))
+            .set_projection_expression(attributes.map(|it| it.expression.to_owned()))
+            .set_expression_attribute_names(attributes.map(Attributes::names))
+            .set_exclusive_start_key(from)
+            .set_limit(limit);
+        self.page(request, &mut Tries::new(deadline)).await
+    }
+
+    /// A query of the rows under a partition key whose sort key begins so; an empty beginning
+    /// means all.
+    fn under(&self, (table, pk, prefix): (&str, &str, &str)) -> QueryFluentBuilder {
+        let request = self
+            .client
+            .query()
+            .table_name(table)
+            .consistent_read(true)
+            .expression_attribute_values(":pk", text(pk))
+            .return_consumed_capacity(ReturnConsumedCapacity::Total);
+        if prefix.is_empty() {
+            return request.key_condition_expression("pk = :pk");
+        }
+        request
+            .key_condition_expression("pk = :pk AND begins_with(sk, :sk)")
+            .expression_attribute_values(":sk", text(prefix))
+    }
+
+    /// Sends a query until it is answered.
+    async fn page(
+        &self,
+        request: QueryFluentBuilder,
+        tries: &mut Tries,
+    ) -> Result<Page, StoreError> {
         loop {
-            let sent = self
-                .client
-                .query()
-                .table_name(table)
-                .consistent_read(true)
-                .set_projection_expression(attributes.map(|it| it.expression.to_owned()))
-                .set_expression_attribute_names(attributes.map(Attributes::names))
-                .key_condition_expression("pk = :pk AND begins_with(sk, :sk)")
-                .expression_attribute_values(":pk", text(pk))
-                .expression_attribute_values(":sk", text(prefix))
-                .set_exclusive_start_key(from.clone())
-                .set_limit(limit)
-                .return_consumed_capacity(ReturnConsumedCapacity::Total)
-                .send()
-                .await;
-            match self.answered("Query", sent) {
+            match self.answered("Query", request.clone().send().await) {
                 Ok(output) => {
-                    self.count_read(
-                        output.consumed_capacity().map(std::slice::from_ref).unwrap_or_default(),
-                    );
+                    let consumed = output.consumed_capacity().map(std::slice::from_ref);
+                    self.count_read(consumed.unwrap_or_default());
                     let next = output.last_evaluated_key;
                     return Ok(Page { items: output.items.unwrap_or_default(), next });
                 }
-                Err(error) => self.pause(&mut tries, error).await?,
+                Err(error) => self.pause(tries, error).await?,
             }
         }
     }
