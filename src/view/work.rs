@@ -156,11 +156,10 @@ impl Served {
                 candidate.contributions.insert(view, Stored::Row);
             }
             Ok(Contribution::Groups(additions)) => {
-                let added = additions
-                    .into_iter()
-                    .map(|Addition { key, addends }| Added { key: encode_key(&key), addends });
-                let mut added: Vec<Added> = added.collect();
-                added.sort_unstable();
+                let mut added = Vec::with_capacity(additions.len());
+                for Addition { key, addends } in additions {
+                    Added { key: encode_key(&key), addends }.join(&mut added);
+                }
                 candidate.contributions.insert(view, Stored::Groups(added));
                 if let Some(unnest) = &self.definitions[view].unnest
                     && let Some(poison) = self.too_large(unnest, candidate)

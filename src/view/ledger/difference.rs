@@ -86,14 +86,15 @@ impl Ledger<'_> {
 
     /// What is taken out and in, of views without lists first.
     fn steps<'s>(&self, candidate: &'s Candidate, entry: &'s Entry) -> Vec<Step<'s>> {
-        let mut views = self.groups[candidate.group].views.clone();
-        views.sort_by_key(|&view| self.views[view].unnest.is_some());
         let mut steps = Vec::new();
-        for view in views {
-            let old = entry.contributions.get(&self.views[view].name).map(Stored::added);
-            let new = candidate.contributions.get(&view).map(Stored::added);
-            let differing = differing(old.unwrap_or_default(), new.unwrap_or_default());
-            steps.extend(differing.map(|(added, sign)| Step { view, sign, added }));
+        for has_list in [false, true] {
+            for &view in &self.groups[candidate.group].views {
+                if self.views[view].unnest.is_some() == has_list {
+                    let old = entry.contributions.get(&self.views[view].name);
+                    let new = candidate.contributions.get(&view);
+                    differing(view, [old, new], &mut steps);
+                }
+            }
         }
         steps
     }
@@ -109,20 +110,17 @@ impl Ledger<'_> {
         for &view in &self.groups[candidate.group].views {
             let name = &self.views[view].name;
             let old = entry.contributions.get(name);
-            let mut added: Vec<&Added> =
-                old.map(Stored::added).unwrap_or_default().iter().collect();
+            let mut added = old.map(Stored::added).unwrap_or_default().to_vec();
             for step in steps.iter().filter(|step| step.view == view) {
                 if step.sign > 0 {
-                    added.push(step.added);
-                } else if let Some(at) = added.iter().position(|one| *one == step.added) {
+                    step.added.clone().join(&mut added);
+                } else if let Some(at) = added.iter().position(|one| one == step.added) {
                     added.remove(at);
                 }
             }
-            added.sort_unstable();
             if candidate.projected.contains_key(&view) {
                 after.insert(name.clone(), Stored::Row);
             } else if !added.is_empty() {
-                let added = added.into_iter().cloned().collect();
                 after.insert(name.clone(), Stored::Groups(added));
             }
         }
@@ -130,24 +128,20 @@ impl Ledger<'_> {
     }
 }
 
-/// Additions that only one of two lists has, in the order of their groups: those of the old one
-/// with -1, those of the new one with 1.
-fn differing<'s>(old: &'s [Added], new: &'s [Added]) -> impl Iterator<Item = (&'s Added, i64)> {
+/// What only one of two contributions to a view adds, in the order of groups: what the old one
+/// does is taken out, what the new one does is taken in.
+fn differing<'s>(view: usize, contributions: [Option<&'s Stored>; 2], steps: &mut Vec<Step<'s>>) {
     let mut balance: BTreeMap<&Added, i64> = BTreeMap::new();
-    for (all, sign) in [(old, -1), (new, 1)] {
-        for added in all {
+    for (stored, sign) in contributions.into_iter().zip([-1, 1]) {
+        for added in stored.map(Stored::added).unwrap_or_default() {
             *balance.entry(added).or_default() += sign;
         }
     }
-    let mut all: Vec<(&Added, i64)> = balance
-        .into_iter()
-        .flat_map(|(added, more)| {
-            let times = usize::try_from(more.unsigned_abs()).unwrap_or_default();
-            std::iter::repeat_n((added, more.signum()), times)
-        })
-        .collect();
-    all.sort_by(|(one, _), (other, _)| one.key.cmp(&other.key));
-    all.into_iter()
+    for (added, more) in balance {
+        for _ in 0..more.unsigned_abs() {
+            steps.push(Step { view, sign: more.signum(), added });
+        }
+    }
 }
 
 impl Effects {

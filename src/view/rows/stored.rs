@@ -27,6 +27,14 @@ pub(crate) struct Added {
     pub(crate) addends: Vec<Addend>,
 }
 
+impl Added {
+    /// Takes its place in a list, which is in order.
+    pub(crate) fn join(self, list: &mut Vec<Self>) {
+        let at = list.partition_point(|other| *other <= self);
+        list.insert(at, self);
+    }
+}
+
 impl Stored {
     /// What is added to groups.
     pub(crate) fn added(&self) -> &[Added] {
