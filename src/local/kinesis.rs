@@ -29,7 +29,7 @@ mod shards;
 mod tests;
 mod token;
 
-use crate::record::Timestamp;
+use crate::{local::template::ACCOUNT, record::Timestamp};
 use error::{KinesisError, Result};
 use rusqlite::Connection;
 use serde::de::Deserialize;
@@ -38,9 +38,6 @@ use std::{
     path::Path,
     sync::{Mutex, PoisonError},
 };
-
-/// The account of everything on the desk, as `local/template` has it.
-pub(super) const ACCOUNT: &str = "123456789012";
 
 /// The operations that are served.
 const SERVED: [&str; 23] = [

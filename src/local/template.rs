@@ -10,6 +10,7 @@ mod document;
 mod resources;
 
 use self::document::Document;
+pub(super) use self::document::{ACCOUNT, REGION};
 pub use self::resources::{Index, StreamOfKinesis, Table};
 use super::mapping::{ParameterError, Parameters};
 use crate::{encoding, record::Source};

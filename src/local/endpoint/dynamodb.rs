@@ -17,7 +17,7 @@ mod streams;
 
 use super::wire::{self, Call, Reply, Service};
 use crate::{
-    local::kinesis::ACCOUNT,
+    local::template::ACCOUNT,
     record::Timestamp,
     store::embedded::{Embedded, EmbeddedError},
 };

@@ -7,7 +7,10 @@
 //! request whose `Host` is another is refused, so no page gets there by a name of its own that
 //! resolves to this machine (DNS rebinding). What it gives up: signatures are not checked.
 
-use crate::local::http::{Answer, json};
+use crate::local::{
+    http::{Answer, json},
+    template::REGION,
+};
 use bytes::Bytes;
 use hyper::{
     Method, Request,
@@ -18,9 +21,6 @@ use std::{
     net::IpAddr,
     sync::atomic::{AtomicU64, Ordering},
 };
-
-/// The Region of a request that is not signed for one.
-pub(in crate::local) const DEFAULT_REGION: &str = "us-east-1";
 
 /// Whose operation is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,7 +141,7 @@ fn read(request: &Request<Bytes>, hosts: Hosts) -> Result<Call<'_>, Reply> {
         );
         return Err(error(400, "UnknownOperationException", &message));
     };
-    let region = header(AUTHORIZATION).and_then(region_of).unwrap_or(DEFAULT_REGION);
+    let region = header(AUTHORIZATION).and_then(region_of).unwrap_or(REGION);
     Ok(Call { service, operation, region, body: request.body() })
 }
 

@@ -6,8 +6,10 @@
 
 use serde_json::{Map, Value};
 
-/// What a reference within the template points at stands in for an account and a region.
-const ARN_MIDDLE: &str = "us-east-1:123456789012";
+/// The Region of the desk, where nobody names another.
+pub(in crate::local) const REGION: &str = "us-east-1";
+/// The account of everything on the desk.
+pub(in crate::local) const ACCOUNT: &str = "123456789012";
 
 /// A template as a tree of JSON values.
 #[derive(Debug, Clone)]
@@ -50,28 +52,8 @@ impl Document {
         if let Some(text) = resolved.as_str() {
             return Some(text.to_owned());
         }
-        let text = match resolved.get("Fn::Sub") {
-            Some(Value::String(text)) => text.clone(),
-            Some(Value::Array(parts)) => parts.first()?.as_str()?.to_owned(),
-            _ => return logical_id(&resolved),
-        };
-        let mut filled = String::new();
-        let mut rest = text.as_str();
-        while let Some((before, after)) = rest.split_once("${") {
-            let (name, behind) = after.split_once('}')?;
-            filled.push_str(before);
-            let default = self.at(&["Parameters", name, "Default"]);
-            filled.push_str(default.and_then(Value::as_str).unwrap_or(match name {
-                "AWS::Partition" => "aws",
-                "AWS::Region" => "us-east-1",
-                "AWS::AccountId" => "123456789012",
-                "AWS::StackName" => "desk",
-                other => other,
-            }));
-            rest = behind;
-        }
-        filled.push_str(rest);
-        Some(filled)
+        let Some(text) = sub(&resolved) else { return logical_id(&resolved) };
+        fill(text, |name| self.at(&["Parameters", name, "Default"]).and_then(Value::as_str))
     }
 
     /// An ARN of the kind that deploying the template would give this value.
@@ -81,19 +63,19 @@ impl Document {
         let kind = self.at(&["Resources", &id, "Type"])?.as_str()?;
         let arn = match kind {
             "AWS::SQS::Queue" if self.is_fifo(&id, "FifoQueue") => {
-                format!("arn:aws:sqs:{ARN_MIDDLE}:{id}.fifo")
+                here("sqs", format_args!("{id}.fifo"))
             }
-            "AWS::SQS::Queue" => format!("arn:aws:sqs:{ARN_MIDDLE}:{id}"),
+            "AWS::SQS::Queue" => here("sqs", &id),
             "AWS::SNS::Topic" if self.is_fifo(&id, "FifoTopic") => {
-                format!("arn:aws:sns:{ARN_MIDDLE}:{id}.fifo")
+                here("sns", format_args!("{id}.fifo"))
             }
-            "AWS::SNS::Topic" => format!("arn:aws:sns:{ARN_MIDDLE}:{id}"),
+            "AWS::SNS::Topic" => here("sns", &id),
             "AWS::S3::Bucket" => format!("arn:aws:s3:::{}", id.to_ascii_lowercase()),
             "AWS::DynamoDB::Table" | "AWS::DynamoDB::GlobalTable" => {
-                format!("arn:aws:dynamodb:{ARN_MIDDLE}:table/{id}/stream/1970-01-01T00:00:00.000")
+                here("dynamodb", format_args!("table/{id}/stream/1970-01-01T00:00:00.000"))
             }
             "AWS::Kinesis::Stream" | "AWS::Kinesis::StreamConsumer" => {
-                format!("arn:aws:kinesis:{ARN_MIDDLE}:stream/{id}")
+                here("kinesis", format_args!("stream/{id}"))
             }
             _ => return None,
         };
@@ -115,7 +97,7 @@ impl Document {
         if let Some(written) = on_failure.get_mut("Destination") {
             let outside = || {
                 let id = logical_id(written)?;
-                kind.map(|kind| format!("arn:aws:{kind}:{ARN_MIDDLE}:{id}"))
+                kind.map(|kind| here(&kind, &id))
             };
             if let Some(arn) = self.arn(written).or_else(outside) {
                 *written = Value::String(arn);
@@ -142,16 +124,41 @@ fn text(value: &Value) -> Option<String> {
     if let Value::String(text) = value {
         return Some(text.clone());
     }
-    let text = match value.get("Fn::Sub")? {
-        Value::String(text) => text,
-        Value::Array(parts) => parts.first()?.as_str()?,
-        _ => return None,
-    };
-    let known = text
-        .replace("${AWS::Partition}", "aws")
-        .replace("${AWS::Region}", "us-east-1")
-        .replace("${AWS::AccountId}", "123456789012");
-    Some(known.replace("${", "").replace('}', ""))
+    fill(sub(value)?, |_| None)
+}
+
+/// The text of `Sub`.
+fn sub(value: &Value) -> Option<&str> {
+    match value.get("Fn::Sub")? {
+        Value::String(text) => Some(text),
+        Value::Array(parts) => parts.first()?.as_str(),
+        _ => None,
+    }
+}
+
+/// Fills the places of a text with what is known of their names, and else with the names.
+fn fill<'t>(text: &'t str, known: impl Fn(&'t str) -> Option<&'t str>) -> Option<String> {
+    let mut filled = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        let (name, behind) = after.split_once('}')?;
+        filled.push_str(before);
+        filled.push_str(known(name).unwrap_or(match name {
+            "AWS::Partition" => "aws",
+            "AWS::Region" => REGION,
+            "AWS::AccountId" => ACCOUNT,
+            "AWS::StackName" => "desk",
+            other => other,
+        }));
+        rest = behind;
+    }
+    filled.push_str(rest);
+    Some(filled)
+}
+
+/// The ARN of what is on the desk.
+fn here(service: &str, resource: impl std::fmt::Display) -> String {
+    format!("arn:aws:{service}:{REGION}:{ACCOUNT}:{resource}")
 }
 
 fn to_json(yaml: serde_norway::Value) -> Value {

@@ -8,6 +8,7 @@ use crate::{
         cli::account::Account,
         endpoint::{Endpoint, Serving},
         live::Written,
+        template::REGION,
     },
     recovery::services::{Endpoints, Services},
     store::{self, Roots},
@@ -17,8 +18,6 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use futures_util::FutureExt as _;
 use std::{net::Ipv4Addr, sync::Arc};
 
-/// The Region of the desk, unless the environment names one.
-const REGION: &str = "us-east-1";
 /// Nobody checks it; a client has to have one.
 const KEY: &str = "local";
 
