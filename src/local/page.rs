@@ -197,10 +197,7 @@ impl Journal {
             .map(|call| (call.shard.as_str(), None))
             .chain(self.older.iter().map(|(shard, older)| (shard.as_str(), Some(older))))
             .collect();
-        let shards = drawn.into_iter().map(|(name, older)| match older {
-            Some(older) => json!({ "name": name, "older": older }),
-            None => json!({ "name": name, "older": Older::default() }),
-        });
+        let shards = drawn.into_iter().map(|(name, older)| json!({ "name": name, "older": older }));
         json!({
             "title": title,
             "state": state,
