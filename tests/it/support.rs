@@ -1,5 +1,7 @@
 //! What the tests share: stores, functions and records.
 
+#[cfg(all(feature = "local", feature = "lambda"))]
+pub(crate) mod crashing;
 pub(crate) mod http;
 
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};

@@ -1,55 +1,21 @@
 //! The endpoint's process is killed in the middle of writes: what it acknowledged is there.
 
 use super::Clients;
-use crate::support::block_on;
+use crate::support::{block_on, crashing::Served};
 use aws_sdk_dynamodb::types::{AttributeValue, StreamViewType};
 use aws_sdk_kinesis::{
     primitives::Blob,
     types::{PutRecordsRequestEntry, ShardIteratorType},
 };
-use std::{
-    collections::BTreeSet,
-    fs,
-    io::{BufRead as _, BufReader},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{collections::BTreeSet, ffi::OsStr, fs, path::Path, time::Duration};
 
 const STREAM: &str = "clicks";
 const TABLE: &str = "orders";
 const SHARD: &str = "shardId-000000000000";
 
 /// An endpoint in a process of its own.
-struct Served {
-    process: Child,
-    url: String,
-}
-
-impl Served {
-    fn start(directory: &Path) -> Self {
-        let programs = PathBuf::from(env!("CARGO_BIN_EXE_changefold"));
-        let program = programs.with_file_name("examples").join("crashing");
-        assert!(program.exists(), "run `cargo test`, or `cargo build --all-features --examples`");
-        let mut process = Command::new(program)
-            .arg("endpoint")
-            .arg(directory)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut url = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut url).unwrap();
-        Self { process, url: url.trim().to_owned() }
-    }
-}
-
-impl Drop for Served {
-    /// Kills it: the signal cannot be caught.
-    fn drop(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
+fn serve(directory: &Path) -> Served {
+    Served::start([OsStr::new("endpoint"), directory.as_os_str()])
 }
 
 /// Writes until the process is gone; what was acknowledged is added.
@@ -102,7 +68,7 @@ fn what_was_acknowledged_is_there_after_a_kill() {
     let (mut put, mut items) = (BTreeSet::new(), BTreeSet::new());
     let mut arn = String::new();
     for round in 0..8_u64 {
-        let served = Served::start(&directory);
+        let served = serve(&directory);
         block_on(async {
             let clients = Clients::at(&served.url);
             if round == 0 {
@@ -122,7 +88,7 @@ fn what_was_acknowledged_is_there_after_a_kill() {
         });
     }
     assert!(put.len() > 100 && items.len() > 20, "{} records, {} items", put.len(), items.len());
-    let served = Served::start(&directory);
+    let served = serve(&directory);
     block_on(async {
         let clients = Clients::at(&served.url);
         let found = records(&clients).await;

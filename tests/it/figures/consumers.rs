@@ -1,7 +1,7 @@
 //! Two functions in processes of their own, on one stream and on the same tables: each has what
 //! it keeps to itself.
 
-use super::{RETENTION_HOURS, backlog, program};
+use super::{RETENTION_HOURS, backlog};
 use crate::support::{self, FOREVER};
 use changefold::{
     call::Call,
@@ -32,7 +32,7 @@ const INVOCATION_MS: i64 = 60_000;
 fn function(name: &str, directory: &Path, url: &str, is_cured: bool) -> RuntimeApi {
     let log = File::options().create(true).append(true).open(directory.join("log")).unwrap();
     let arn = format!("arn:aws:lambda:us-east-1:123456789012:function:{name}");
-    let mut program = Program::new(program::path(), arn)
+    let mut program = Program::new(support::crashing::path(), arn)
         .with_output(log)
         .with_variable("CRASHING_EFFECTS", directory.join(name));
     for (name, value) in [

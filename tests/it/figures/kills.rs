@@ -1,21 +1,13 @@
 //! Kills at random: the function's processes get SIGKILL again and again while the mapping
 //! drives them, and the store stands in a process of its own.
 
-use super::{
-    Backlog, Column, drive, print,
-    program::{self, Kept},
-};
-use crate::support;
+use super::{Backlog, Column, drive, print, program::Kept};
+use crate::support::{self, crashing::Served};
 use changefold::local::{
     clock::{Pace, VirtualClock},
     runtime_api::RuntimeApi,
 };
-use std::{
-    cell::Cell,
-    io::{BufRead as _, BufReader},
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{cell::Cell, time::Duration};
 
 /// Set to a number, so many kills instead of [`KILLS`].
 const KILLS_VARIABLE: &str = "DESK_TEST_KILLS";
@@ -35,33 +27,6 @@ const PAUSES_MS: std::ops::RangeInclusive<u64> = 5..=120;
 /// The seed of the moments.
 const SEED: u64 = 7;
 
-/// The store's process. It ends with its input, and so with this process.
-struct StoreProcess {
-    process: Child,
-    url: String,
-}
-
-impl StoreProcess {
-    fn start() -> Self {
-        let mut process = Command::new(program::path())
-            .arg("store")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut url = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut url).unwrap();
-        Self { process, url: url.trim_end().to_owned() }
-    }
-}
-
-impl Drop for StoreProcess {
-    fn drop(&mut self) {
-        self.process.kill().ok();
-        self.process.wait().ok();
-    }
-}
-
 /// Kills at seed-chosen moments until so many processes were killed.
 async fn kill(function: &RuntimeApi, kills: u64, killed: &Cell<u64>) {
     let mut rng = fastrand::Rng::with_seed(SEED);
@@ -77,7 +42,7 @@ fn killed(name: &str, kills: u64, progress: bool) -> Column {
     let poison = |key, place| if key % 4 == 3 && place == of_each / 2 { "park" } else { "ok" };
     let name_of_directory = if progress { "kills-on" } else { "kills-off" };
     let backlog = Backlog::new(name_of_directory, (KEYS, of_each, SHARDS), poison);
-    let store = StoreProcess::start();
+    let store = Served::start(["store"]);
     let kept = Kept { backlog: &backlog, store_url: store.url.clone(), progress };
     support::block_on(async {
         let clock = VirtualClock::new(backlog.fixtures.time_zero(), Pace::Real);

@@ -41,14 +41,6 @@ pub(super) struct Kept<'b> {
     pub(super) progress: bool,
 }
 
-/// Where the example is that this test run has built.
-pub(super) fn path() -> PathBuf {
-    let programs = PathBuf::from(env!("CARGO_BIN_EXE_changefold"));
-    let path = programs.with_file_name("examples").join("crashing");
-    assert!(path.exists(), "run `cargo test`, or `cargo build --all-features --examples` before");
-    path
-}
-
 impl Kept<'_> {
     fn effects(&self) -> PathBuf {
         self.backlog.path("effects")
@@ -71,7 +63,7 @@ impl Kept<'_> {
     fn program(&self) -> Program {
         let log = File::options().create(true).append(true).open(self.backlog.path("log"));
         let progress_table = if self.progress { "progress" } else { "" };
-        let mut program = Program::new(path(), FUNCTION_ARN)
+        let mut program = Program::new(support::crashing::path(), FUNCTION_ARN)
             .with_output(log.unwrap())
             .with_variable("CRASHING_EFFECTS", self.effects());
         for (name, value) in [

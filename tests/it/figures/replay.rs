@@ -1,7 +1,7 @@
 //! The same processor here and there: replayed by its own program, and by `changefold` as a
 //! program in processes of its own.
 
-use super::{Backlog, program};
+use super::Backlog;
 use serde_json::Value;
 use std::{path::Path, process::Command};
 
@@ -35,7 +35,7 @@ fn replayed(
 fn a_processor_elsewhere_parks_as_it_does_here() {
     let poison = |key, place| if key == 1 && place == 2 { "park" } else { "ok" };
     let backlog = Backlog::new("replay", (4, 8, 1), poison);
-    let crashing = program::path();
+    let crashing = crate::support::crashing::path();
     let desk = Path::new(env!("CARGO_BIN_EXE_changefold"));
     let exec = ["--exec", crashing.to_str().unwrap()];
 
