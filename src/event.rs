@@ -173,6 +173,15 @@ impl<'a> Batch<'a> {
     }
 }
 
+/// Reads the attributes of an item in DynamoDB's notation, which the payload had or
+/// [`Value::to_image`] has written.
+///
+/// # Errors
+/// It is not that.
+pub(crate) fn image(text: &str) -> Result<Value<'_>, DecodeError> {
+    attribute::read_item(text, "image")
+}
+
 /// One record: always addressable, perhaps unreadable.
 #[derive(Debug)]
 pub struct Record<'a> {

@@ -210,7 +210,7 @@ impl Views {
         for table in registry::tables(place, views, deadline).await? {
             store.ensure_table(&table, &[rows::ROW_KEY], None, deadline).await?;
         }
-        if views.iter().any(View::keeps_values) {
+        if views.iter().any(View::needs_values_table) {
             let table = values::table_name(ledger_table);
             store.ensure_table(&table, &values::VALUE_KEYS, None, deadline).await?;
         }

@@ -9,7 +9,11 @@ use serde::{
     Deserialize, Deserializer,
     de::{self, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor},
 };
-use std::{borrow::Cow, collections::BTreeMap, fmt};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 /// An attribute value, exactly as it was sent.
 ///
@@ -70,6 +74,33 @@ impl<'a> Value<'a> {
             Self::NumberSet(_) => "NS",
             Self::BinarySet(_) => "BS",
         }
+    }
+
+    /// The attributes of these names, in DynamoDB's notation: what [`image`](super::image) reads.
+    /// Items that are equal have one text: names and sets are in order.
+    pub(crate) fn to_image(&self, names: &BTreeSet<&str>) -> String {
+        let Self::Map(members) = self else { return "{}".to_owned() };
+        let wanted = members.iter().filter(|(name, _)| names.contains(&**name));
+        object(wanted).to_string()
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        let bytes = |bytes: &[u8]| base64_simd::STANDARD.encode_to_string(bytes);
+        let value = match self {
+            Self::Null => true.into(),
+            Self::Bool(value) => (*value).into(),
+            Self::Number(text) | Self::Text(text) => (&**text).into(),
+            Self::Binary(value) => bytes(value).into(),
+            Self::List(values) => values.iter().map(Self::to_json).collect(),
+            Self::Map(members) => object(members.iter()),
+            Self::TextSet(set) | Self::NumberSet(set) => {
+                set.iter().map(|text| &**text).collect::<BTreeSet<&str>>().into_iter().collect()
+            }
+            Self::BinarySet(set) => {
+                set.iter().map(|value| bytes(value)).collect::<BTreeSet<_>>().into_iter().collect()
+            }
+        };
+        serde_json::Value::Object(std::iter::once((self.kind().to_owned(), value)).collect())
     }
 
     /// A copy that no longer borrows from the payload.
@@ -286,4 +317,10 @@ impl Visitor<'_> for BytesVisitor {
     fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Self::Value, E> {
         Ok(Bytes(bytes))
     }
+}
+/// Members by their names, in order.
+fn object<'m>(members: impl Iterator<Item = &'m (Cow<'m, str>, Value<'m>)>) -> serde_json::Value {
+    let members: BTreeMap<&str, serde_json::Value> =
+        members.map(|(name, value)| (&**name, value.to_json())).collect();
+    members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

@@ -25,7 +25,7 @@ mod wanted;
 
 use super::{
     VIEWS_CHANGED,
-    building::RunState,
+    building::{RunState, ViewState},
     definition::{RETENTION_HOURS_DEFAULT, Shape, View},
     ledger::ledger_unread,
     registry,
@@ -44,7 +44,7 @@ use crate::{
 use bucket::{Cost, Limits};
 use pace::Pace;
 use portion::{Work, read_units_per_item, reserve_ms, stopped_by};
-use run::{Built, Expected, Run};
+use run::{Built, Expected, OtherRun, Run};
 use segment::Segment;
 use serde_json::Value;
 use std::collections::VecDeque;
@@ -392,6 +392,13 @@ impl Served {
         }
     }
 
+    /// Of a view that joins: the other one of its two tables, by its ARN if one has come.
+    fn other_source(&self, view: usize, name: &str) -> Option<Option<String>> {
+        let View { from, join, .. } = &self.definitions[view];
+        let table = &join.as_ref()?.table;
+        Some(self.source_arn(if name == table { from } else { table }))
+    }
+
     /// Writes a run and how far it is with its views; false if it has to be looked at again.
     async fn wrote(
         &self,
@@ -403,13 +410,36 @@ impl Served {
             OfViews::Built => self.views_of(source, &run.generations),
             OfViews::None => Vec::new(),
         };
-        let built = built.into_iter().map(|view| Built {
+        let (mut states, mut others) = (Vec::new(), Vec::new());
+        for view in built {
+            let mut state = run.state.of_views();
+            if let Some(other) = self.other_source(view, source.name()) {
+                let other_run = match &other {
+                    Some(arn) => self.run_of(arn, deadline).await?,
+                    None => None,
+                };
+                let number = self.generations[view].number;
+                let covers = other_run.as_ref().filter(|run| run.generations.contains(&number));
+                state = state.min(match covers {
+                    Some(run) => run.state.of_views(),
+                    // A first generation knows what came since its mapping began.
+                    None if number == 1 => ViewState::Ready,
+                    None => ViewState::Building,
+                });
+                let revision = other_run.map(|run| run.revision);
+                let other = other.map(|source| OtherRun { source, revision });
+                others.extend(other.filter(|other| !others.contains(other)));
+            }
+            states.push((view, state));
+        }
+        let built = states.into_iter().map(|(view, state)| Built {
             view: &self.definitions[view].name,
             generation: self.generations[view],
             table: &self.view_tables[view],
+            state,
         });
         let built: Vec<Built<'_>> = built.collect();
-        match run.write(self.ledger_place(), &built, deadline).await {
+        match run.write(self.ledger_place(), (&built, &others), deadline).await {
             Ok(()) => Ok(true),
             Err(error) if matches!(error.trouble, Trouble::Guard | Trouble::Unknown) => {
                 let is_outdated = self.is_outdated(deadline).await;

@@ -37,7 +37,7 @@ pub(crate) const DROPPED: &str = "dropped";
 pub(crate) const ADDED: &str = "added";
 
 /// How far a view is built.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ViewState {
     /// Items of the source are missing in it.

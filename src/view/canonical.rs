@@ -5,7 +5,9 @@
 
 mod expression;
 
-use crate::view::definition::{Aggregate, Function, Groups, Output, Path, Shape, Unnest, View};
+use crate::view::definition::{
+    Aggregate, Function, Groups, Join, Output, Path, Shape, Unnest, View,
+};
 use std::fmt;
 
 impl fmt::Display for View {
@@ -31,6 +33,11 @@ impl fmt::Display for View {
         write!(f, " FROM {}", Name(&self.from))?;
         if let Some(Unnest { list, element }) = &self.unnest {
             write!(f, ", unnest({list}) AS {}", Name(element))?;
+        }
+        if let Some(Join { table, alias, key, reference, is_inner }) = &self.join {
+            let (kind, table) = (if *is_inner { "" } else { "LEFT " }, Name(table));
+            let (alias, key) = (Name(alias), Name(key));
+            write!(f, " {kind}JOIN {table} AS {alias} ON {alias}.{key} = {reference}")?;
         }
         if let Some(filter) = &self.filter {
             write!(f, " WHERE {filter}")?;

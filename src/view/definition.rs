@@ -40,6 +40,8 @@ pub struct View {
     pub key: Option<Path>,
     /// The list of each item whose elements it reads one by one, if it reads those.
     pub unnest: Option<Unnest>,
+    /// The table whose item each item names, if it reads that too.
+    pub join: Option<Join>,
     /// How long the stream keeps its records.
     pub retention_hours: u32,
     /// What a value that is summed or averaged must fit.
@@ -57,6 +59,21 @@ pub struct Unnest {
     pub list: Path,
     /// What an element is called: a path that begins so leads into the element.
     pub element: String,
+}
+
+/// `LEFT JOIN table AS alias ON alias.key = reference`: with each item the one that it names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Join {
+    /// The table that has the joined items, exactly as the event source ARN spells it.
+    pub table: String,
+    /// What a joined item is called: a path that begins so leads into it.
+    pub alias: String,
+    /// The only attribute of the table's key.
+    pub key: String,
+    /// What an item has of it.
+    pub reference: Expression,
+    /// Whether an item that names none is left out (`JOIN`), as opposed to being a row with NULLs.
+    pub is_inner: bool,
 }
 
 /// The two kinds of view.
@@ -277,13 +294,40 @@ impl View {
     /// and largest then, which are checked.
     #[must_use]
     pub fn rows_of_change(&self) -> usize {
-        2 * (1 + self.values_of_item()) + self.extremes()
+        let references = if self.join.is_some() { 2 } else { 0 };
+        2 * (1 + self.values_of_item()) + self.extremes() + references
+    }
+
+    /// Whether it has rows in the table beside the ledger: values, or who names which item.
+    #[must_use]
+    pub fn needs_values_table(&self) -> bool {
+        self.keeps_values() || self.join.is_some()
     }
 
     /// Whether a path leads into the element of a list and not into the item.
     #[must_use]
     pub fn is_of_element(&self, path: &Path) -> bool {
         self.unnest.as_ref().is_some_and(|unnest| unnest.element == path.first())
+    }
+
+    /// Whether a path leads into the joined item and not into the item.
+    #[must_use]
+    pub fn is_of_joined(&self, path: &Path) -> bool {
+        self.join.as_ref().is_some_and(|join| join.alias == path.first())
+    }
+
+    /// The top-level attributes of a joined item that the view looks at.
+    #[must_use]
+    pub fn joined_attributes(&self) -> BTreeSet<&str> {
+        let mut names = BTreeSet::new();
+        for expression in self.expressions() {
+            expression.visit_paths(&mut |path| {
+                if self.is_of_joined(path) {
+                    names.extend(path.parts().get(1).map(String::as_str));
+                }
+            });
+        }
+        names
     }
 
     /// The names of the output columns, in SELECT order.
@@ -310,10 +354,13 @@ impl View {
         let mut paths: Vec<&Path> = self.key.iter().chain(of_list).collect();
         for expression in self.expressions() {
             expression.visit_paths(&mut |path| {
-                if !self.is_of_element(path) {
+                if !self.is_of_element(path) && !self.is_of_joined(path) {
                     paths.push(path);
                 }
             });
+        }
+        if let Some(join) = &self.join {
+            join.reference.visit_paths(&mut |path| paths.push(path));
         }
         paths
     }
@@ -327,7 +374,7 @@ impl View {
             Shape::Groups(groups) => groups.aggregates.iter().any(is_newer_function),
             Shape::Rows(_) => false,
         };
-        let is_newer = has_newer_aggregates || self.unnest.is_some();
+        let is_newer = has_newer_aggregates || self.unnest.is_some() || self.join.is_some();
         is_newer || self.expressions().into_iter().any(Expression::is_newer)
     }
 

@@ -22,8 +22,8 @@ use crate::{
     event::Value,
     view::{
         definition::{
-            Aggregate, Call, Comparison, DecimalBound, Expression, Function, Groups, Operation,
-            Path, Shape, Type, View,
+            Aggregate, Call, Comparison, DecimalBound, Expression, Function, Groups, Join,
+            Operation, Path, Shape, Type, View,
         },
         number,
         scalar::{Scalar, encode_key},
@@ -91,12 +91,33 @@ impl Poison {
     }
 }
 
-/// Computes what `item` contributes to `view`.
+/// Computes what `item` contributes to `view`; of a view that joins, as if the item that it names
+/// were not there.
 ///
 /// # Errors
 /// A value has a type or a size the view cannot use; the first one met, in evaluation order.
 pub fn evaluate(view: &View, item: &Value<'_>) -> Result<Contribution, Poison> {
+    evaluate_joined(view, item, None)
+}
+
+/// Computes what `item` contributes to `view` together with the item that it names, if that is
+/// there.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_joined(
+    view: &View,
+    item: &Value<'_>,
+    joined: Option<&Value<'_>>,
+) -> Result<Contribution, Poison> {
     let item = Item::new(item)?;
+    if let Some(join) = &view.join {
+        if joined.is_none() && join.is_inner {
+            return Ok(Contribution::Nothing);
+        }
+        let joined = joined.unwrap_or(&Value::Null);
+        return Item { element: Some((&join.alias, joined)), ..item }.contribution(view);
+    }
     let Some(unnest) = &view.unnest else { return item.contribution(view) };
     // An item that is no row whatever its elements are may have anything in place of its list.
     for condition in conditions_on_item(view) {
@@ -115,6 +136,18 @@ pub fn evaluate(view: &View, item: &Value<'_>) -> Result<Contribution, Poison> {
         return Ok(Contribution::Nothing);
     }
     Ok(Contribution::Groups(additions))
+}
+
+/// The key of the item that `item` names, of a view that joins; none where it is NULL.
+///
+/// # Errors
+/// A value on the way to it has a type that the view cannot use, or it is none of a key.
+pub fn reference(join: &Join, item: &Value<'_>) -> Result<Option<Scalar>, Poison> {
+    match Item::new(item)?.scalar(&join.reference)? {
+        Scalar::Null => Ok(None),
+        Scalar::Bool(_) => Err(Poison::new(&join.reference, "N or S", "BOOL")),
+        key => Ok(Some(key)),
+    }
 }
 
 /// The conditions at the beginning of WHERE that ask nothing of an element.
@@ -201,7 +234,8 @@ fn operand_of<'v>(
     }
 }
 
-/// One item under evaluation, and the element of its list with the element's name.
+/// One item under evaluation, and what is read with it: an element of its list or the item that it
+/// names, with the name of that.
 #[derive(Clone, Copy)]
 struct Item<'v> {
     members: &'v [(Cow<'v, str>, Value<'v>)],

@@ -16,12 +16,14 @@
 mod difference;
 mod entry;
 pub(crate) mod fence;
+pub(crate) mod join;
 #[cfg(feature = "local")]
 pub(crate) mod model;
 mod pack;
 mod settle;
 
 pub(crate) use entry::{Entry, GONE};
+pub(crate) use join::{IMAGE_BYTES_MAX, Left};
 
 use crate::{
     backoff::REPLY_MS,
@@ -42,8 +44,13 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use entry::Guard;
 use fence::Fences;
 use futures_util::stream::{self, StreamExt};
+use join::{JoinLog, Joined, Mirror};
 use pack::{Chunk, pack, waves};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 /// Name of the attribute that DynamoDB's time to live reads, in seconds since the epoch.
 pub const LEDGER_TTL: &str = "ttl";
@@ -70,6 +77,10 @@ pub(crate) struct Candidate {
     pub(crate) contributions: BTreeMap<usize, Stored>,
     /// Rows of projections to write, by the view's index.
     pub(crate) projected: BTreeMap<usize, Item>,
+    /// What it is before it is joined, by the index of the view that joins it with another one.
+    pub(crate) lefts: BTreeMap<usize, Left>,
+    /// What others are joined with, by the index of the view: the attributes that it looks at.
+    pub(crate) rights: BTreeMap<usize, String>,
     /// Row key of projections: the item's own key.
     pub(crate) row_key: String,
     /// The views that cannot evaluate the item.
@@ -121,6 +132,17 @@ pub(crate) enum Basis {
     },
 }
 
+impl Basis {
+    /// The version that the ledger row has then.
+    fn version<'v>(&'v self, entry: &'v Entry) -> &'v str {
+        match self {
+            Self::Record { version, .. } => version,
+            Self::Scan => "",
+            Self::Source { .. } => &entry.version,
+        }
+    }
+}
+
 /// When a ledger row may go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Expiry {
@@ -151,6 +173,8 @@ pub(crate) struct Known {
     /// The rows of runs that build views.
     building: BTreeSet<String>,
     fences: Fences,
+    /// The joined items that were asked for.
+    mirrors: BTreeMap<Joined, Mirror>,
     /// The revision at which the served views changed last; 0 if that is not known.
     served: u64,
 }
@@ -178,6 +202,8 @@ pub(crate) struct Ledger<'a> {
     pub(crate) generations: &'a [Generation],
     /// The revision of the registry by which the views are known.
     pub(crate) revision: u64,
+    /// What became of joins. Never held over a call.
+    pub(crate) join_log: Mutex<JoinLog>,
 }
 
 impl Ledger<'_> {
@@ -195,6 +221,7 @@ impl Ledger<'_> {
         for slice in self.slices(candidates) {
             self.apply_slice(candidates, slice, &mut fates, deadline).await?;
         }
+        self.settle_joins(candidates, &mut fates, deadline).await?;
         Ok(fates.into_iter().map(|fate| fate.expect("every slice has fates")).collect())
     }
 
@@ -266,10 +293,22 @@ impl Ledger<'_> {
         rows.insert(registry::served_key());
         match self.read(rows, deadline).await {
             Ok(known) if known.served > self.revision => Err(self.outdated()),
-            Ok(known) => self.write(candidates, pending, (&known, fates), deadline).await,
+            Ok(mut known) => {
+                let named = pending.iter().map(|&index| &candidates[index]);
+                match self.read_mirrors(named, &mut known, deadline).await {
+                    Ok(()) => self.write(candidates, pending, (&known, fates), deadline).await,
+                    Err(error) if error.trouble == Trouble::Rejected => Err(error),
+                    Err(error) => Ok(Some(error)),
+                }
+            }
             Err(error) if error.trouble == Trouble::Rejected => Err(error),
             Err(error) => Ok(Some(error)),
         }
+    }
+
+    /// What became of joins. Never held over a call.
+    pub(crate) fn join_log(&self) -> MutexGuard<'_, JoinLog> {
+        self.join_log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs the guarded transactions once, at the revisions that are known. Those without a
@@ -286,6 +325,7 @@ impl Ledger<'_> {
         deadline: Timestamp,
     ) -> Result<Option<StoreError>, StoreError> {
         let mut changes = Vec::new();
+        let mut joined = BTreeMap::new();
         for &index in pending {
             let candidate = &candidates[index];
             let entry = known.entry(&candidate.pk);
@@ -306,9 +346,33 @@ impl Ledger<'_> {
             if is_old {
                 fates[index] = Some(Fate::AlreadyApplied);
             } else {
-                changes.push(self.change(index, candidate, (&entry, known)));
+                let candidate = self.joined(candidate, known)?;
+                changes.push(self.change(index, &candidate, (&entry, known)));
+                if let Cow::Owned(candidate) = candidate {
+                    joined.insert(index, candidate);
+                }
             }
         }
+        let written = |change: &Change| {
+            fates[change.index] = Some(if change.is_part { Fate::InPart } else { Fate::Applied });
+            if let Some(candidate) = joined.get(&change.index).filter(|_| !change.is_part) {
+                self.remember(candidate);
+            }
+        };
+        self.run(changes, written, deadline).await
+    }
+
+    /// Runs the transactions of these changes once, and says of each change that it is written;
+    /// or the last reason why some are not.
+    ///
+    /// # Errors
+    /// The store rejects a request.
+    async fn run(
+        &self,
+        changes: Vec<Change>,
+        mut is_written: impl FnMut(&Change),
+        deadline: Timestamp,
+    ) -> Result<Option<StoreError>, StoreError> {
         let mut last_error = None;
         for wave in waves(pack(changes)) {
             let mut running = stream::iter(wave)
@@ -322,12 +386,7 @@ impl Ledger<'_> {
                 .buffer_unordered(CALLS_AT_ONCE);
             while let Some((chunk, written)) = running.next().await {
                 match written {
-                    Ok(()) => {
-                        for change in &chunk.changes {
-                            let fate = if change.is_part { Fate::InPart } else { Fate::Applied };
-                            fates[change.index] = Some(fate);
-                        }
-                    }
+                    Ok(()) => chunk.changes.iter().for_each(&mut is_written),
                     Err(error) if error.trouble == Trouble::Rejected => return Err(error),
                     Err(error) => last_error = Some(error),
                 }
@@ -377,16 +436,16 @@ impl Ledger<'_> {
             .iter()
             .map(|(&view, stored)| (self.views[view].name.as_str(), stored));
         let contributions = rows::contributions_text(contributions);
-        let (version, fence) = match &candidate.basis {
-            Basis::Record { version, .. } => (version.as_str(), entry.fence),
-            Basis::Scan => ("", entry.fence),
-            Basis::Source { read } => (entry.version.as_str(), Some(*read)),
+        let fence = match &candidate.basis {
+            Basis::Record { .. } | Basis::Scan => entry.fence,
+            Basis::Source { read } => Some(*read),
         };
         let mut guard = Guard::new(
             (&candidate.pk, &candidate.key),
-            (version, contributions),
+            (candidate.basis.version(entry), contributions),
             (entry.revision, fence),
         );
+        self.set_lefts(candidate, &mut guard);
         if !candidate.quarantine.is_empty() {
             let quarantine = candidate
                 .quarantine
@@ -405,6 +464,12 @@ impl Ledger<'_> {
             guard.expires(*at_s, unless_building.as_ref().is_some_and(is_building));
         }
         guard
+    }
+
+    /// Keeps in a ledger row what the item is before it is joined.
+    fn set_lefts(&self, candidate: &Candidate, guard: &mut Guard) {
+        let lefts = candidate.lefts.iter();
+        guard.set_lefts(lefts.map(|(&view, left)| (self.views[view].name.as_str(), left)));
     }
 
     /// Whether a record is from before the group was served: what is read of the source later has

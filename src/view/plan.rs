@@ -13,7 +13,7 @@ use super::{
     definition::View,
     ledger::{
         Known,
-        model::{Transaction, Values},
+        model::{Reads, Transaction, Values},
     },
     registry::{Registered, Registry, table_name},
     rows::{ROW_KEY, RowId},
@@ -162,6 +162,7 @@ impl Model {
             for key in round.keys {
                 self.cost.read_units += self.read([(LEDGER.to_owned(), key)]);
             }
+            self.read_all(round.reads);
             for transaction in round.transactions {
                 self.sent(transaction);
             }
@@ -171,17 +172,23 @@ impl Model {
 
     /// Counts a transaction and what is read for it.
     fn sent(&mut self, transaction: Transaction) {
-        self.cost.calls += 1 + transaction.reads.calls as u64;
-        for rows in transaction.reads.rows {
-            let rows = rows.into_iter().map(|(table, key)| (table, key_of(&key)));
-            self.cost.read_units += self.read(rows);
-        }
+        self.cost.calls += 1;
+        self.read_all(transaction.reads);
         let (ledger, views) = transaction.actions.split_at(transaction.guards);
         for action in ledger {
             self.cost.ledger_write_units += self.written(action);
         }
         for action in views {
             self.write_of_view(action);
+        }
+    }
+
+    /// Counts reads.
+    fn read_all(&mut self, reads: Reads) {
+        self.cost.calls += reads.calls as u64;
+        for rows in reads.rows {
+            let rows = rows.into_iter().map(|(table, key)| (table, key_of(&key)));
+            self.cost.read_units += self.read(rows);
         }
     }
 

@@ -46,6 +46,11 @@ pub(crate) struct Quarantine {
 }
 
 impl Quarantine {
+    /// One that came with no record.
+    pub(crate) fn without_record(poison: Poison) -> Self {
+        Self { poison, sequence_number: String::new() }
+    }
+
     pub(crate) fn to_attribute(&self) -> AttributeValue {
         AttributeValue::M(Item::from([
             ("attribute".to_owned(), text(&self.poison.attribute)),

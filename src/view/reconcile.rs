@@ -16,7 +16,7 @@
 
 use super::{
     building, generation,
-    ledger::{Basis, Candidate, Fate, Known, ledger_unread},
+    ledger::{Basis, Candidate, Fate, Known, Ledger, ledger_unread},
     served::Served,
     source_table::{Found, SourceTable},
 };
@@ -110,7 +110,7 @@ impl Served {
         let mut wanted: std::collections::BTreeSet<String> =
             pending.iter().map(|&at| rows[at].pk.clone()).collect();
         wanted.insert(building::run_key(&source.arn));
-        let known = match ledger.read(wanted, deadline).await {
+        let mut known = match ledger.read(wanted, deadline).await {
             Ok(known) => known,
             Err(error) if error.trouble == Trouble::Rejected => return Err(ledger_unread(error)),
             Err(error) => return Ok(Some(error)),
@@ -156,7 +156,12 @@ impl Served {
                 Err(not_done) => outcomes[at] = Some(Outcome::NotDone(not_done)),
             }
         }
-        let (fates, last_error) = self.write_each(&candidates, &known, deadline).await?;
+        match ledger.read_mirrors(candidates.iter(), &mut known, deadline).await {
+            Ok(()) => {}
+            Err(error) if error.trouble == Trouble::Rejected => return Err(ledger_unread(error)),
+            Err(error) => return Ok(Some(error)),
+        }
+        let (fates, last_error) = self.write_each(&ledger, &candidates, &known, deadline).await?;
         for ((fate, refused), &at) in fates.into_iter().zip(&places) {
             outcomes[at] = match (fate, refused) {
                 (_, Some(not_done)) => Some(Outcome::NotDone(not_done)),
@@ -171,11 +176,11 @@ impl Served {
     /// is told of, and the others do not suffer for it.
     async fn write_each(
         &self,
+        ledger: &Ledger<'_>,
         candidates: &[Candidate],
         known: &Known,
         deadline: Timestamp,
     ) -> Result<(Vec<Written>, Option<StoreError>), Halt> {
-        let ledger = self.ledger();
         let mut fates: Vec<Option<Fate>> = vec![None; candidates.len()];
         let mut refusals: Vec<Option<NotDone>> = vec![None; candidates.len()];
         let all: Vec<usize> = (0..candidates.len()).collect();
@@ -196,6 +201,8 @@ impl Served {
                 }
             }
         }
+        let settled = ledger.settle_joins(candidates, &mut fates, deadline).await;
+        settled.map_err(ledger_unread)?;
         Ok((fates.into_iter().zip(refusals).collect(), last_error))
     }
 

@@ -290,7 +290,10 @@ pub(crate) async fn bind(
         if registry.first.contains_key(resource) {
             let name = resource.rsplit('/').next().unwrap_or_default();
             let mut later = registry.generations.iter().filter(|((_, number), _)| *number > 1);
-            if let Some(((view, _), _)) = later.find(|(_, known)| known.from == name) {
+            let reads = |known: &Registered| {
+                known.from == name || known.joined_table().is_some_and(|table| table == name)
+            };
+            if let Some(((view, _), _)) = later.find(|(_, known)| reads(known)) {
                 let (view, from, table) = (view.clone(), name.to_owned(), table.to_owned());
                 return Err(RegistryError::SeveralSources { view, from, table });
             }

@@ -63,11 +63,20 @@ pub(crate) struct Group {
     /// What tells its ledger rows from others of the source.
     pub(super) kind: String,
     pub(super) views: Vec<usize>,
+    /// The views of other sources that join their items with those of this one.
+    pub(super) joined: Vec<usize>,
     /// The attributes its views look at.
     pub(super) attributes: Arc<[String]>,
     /// Records that were created before are not for it: what it reads of the source later has
     /// them in it.
     pub(super) from: Option<Timestamp>,
+}
+
+impl Group {
+    /// All views that its items are read for.
+    pub(super) fn all_views(&self) -> impl Iterator<Item = usize> {
+        self.views.iter().chain(&self.joined).copied()
+    }
 }
 
 /// Definitions that are known already, and those whose order is kept.
@@ -281,36 +290,45 @@ pub(super) fn check(views: &[View]) -> Result<(), OpenError> {
 /// Groups the views by what they read; refuses what cannot be served.
 fn groups_of(views: &[View], generations: &[Generation]) -> Result<Vec<Group>, OpenError> {
     let mut groups: Vec<Group> = Vec::new();
-    for (index, (view, generation)) in views.iter().zip(generations).enumerate() {
-        let kind = kind_of(view, generation.number);
-        let is_same = |group: &&mut Group| group.stream == view.from && group.kind == kind;
-        match groups.iter_mut().find(is_same) {
-            Some(group) => {
-                group.views.push(index);
-                group.from = group.from.max(since_of(*generation));
-            }
-            None => groups.push(Group {
-                stream: view.from.clone(),
-                key: view.key.clone(),
-                generation: generation.number,
+    let place = |groups: &mut Vec<Group>, (stream, key): (&str, Option<&Path>), number: u32| {
+        let kind = kind_of(key, number);
+        let is_same = |group: &Group| group.stream == stream && group.kind == kind;
+        groups.iter().position(is_same).unwrap_or_else(|| {
+            groups.push(Group {
+                stream: stream.to_owned(),
+                key: key.cloned(),
+                generation: number,
                 kind,
-                views: vec![index],
+                views: Vec::new(),
+                joined: Vec::new(),
                 attributes: Arc::default(),
-                from: since_of(*generation),
-            }),
+                from: None,
+            });
+            groups.len() - 1
+        })
+    };
+    for (index, (view, generation)) in views.iter().zip(generations).enumerate() {
+        let own = place(&mut groups, (&view.from, view.key.as_ref()), generation.number);
+        groups[own].views.push(index);
+        let mut places = vec![own];
+        if let Some(join) = &view.join {
+            let other = place(&mut groups, (&join.table, None), generation.number);
+            groups[other].joined.push(index);
+            places.push(other);
+        }
+        for place in places {
+            groups[place].from = groups[place].from.max(since_of(*generation));
         }
     }
     for group in &mut groups {
-        let mut names: BTreeSet<&str> = BTreeSet::new();
-        for &view in &group.views {
-            for name in views[view].attributes() {
-                names.insert(name);
-            }
-        }
+        let own = group.views.iter().flat_map(|&view| views[view].attributes());
+        let joined = group.joined.iter().flat_map(|&view| views[view].joined_attributes());
+        let names: BTreeSet<&str> = own.chain(joined).collect();
         group.attributes = names.into_iter().map(str::to_owned).collect();
     }
     let rows = |group: &Group| -> usize {
-        group.views.iter().map(|&view| views[view].rows_of_change()).sum()
+        let own = group.views.iter().map(|&view| views[view].rows_of_change());
+        own.sum::<usize>() + group.joined.len()
     };
     if let Some(group) = groups.iter().find(|group| rows(group) > ROWS_OF_CHANGE_MAX) {
         return Err(OpenError::TooMany(group.stream.clone()));

@@ -121,7 +121,7 @@ fn key_scalar(value: &Value<'_>) -> Scalar {
     }
 }
 
-fn bounded(key: String) -> String {
+pub(super) fn bounded(key: String) -> String {
     if key.len() <= KEY_BYTES_MAX { key } else { hashed(&key) }
 }
 

@@ -15,7 +15,7 @@
 //! rows were wrong then and stay wrong.
 
 use crate::view::{
-    definition::View,
+    definition::Path,
     source_item::{ITEM_PREFIX, SourceItem},
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,9 +77,9 @@ impl Filing {
 
 /// What tells the views of a source apart that share no ledger rows: their generation, and their
 /// item's key.
-pub(crate) fn kind_of(view: &View, generation: u32) -> String {
+pub(crate) fn kind_of(key: Option<&Path>, generation: u32) -> String {
     let generation = if generation == 1 { String::new() } else { format!("~{generation}") };
-    let key = view.key.as_ref().map(|path| format!("@{path}")).unwrap_or_default();
+    let key = key.map(|path| format!("@{path}")).unwrap_or_default();
     generation + &key
 }
 

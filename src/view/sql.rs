@@ -64,7 +64,8 @@ impl SqlError {
 
 /// The shape of every statement, as the remedy where nothing nearer is known.
 const FORM: &str = "a view is CREATE MATERIALIZED VIEW name [WITH (…)] AS SELECT … FROM source \
-                    [, unnest(list) AS element] [WHERE …] [GROUP BY …]";
+                    [, unnest(list) AS element] [LEFT JOIN table ON table.key = attribute] \
+                    [WHERE …] [GROUP BY …]";
 
 /// Reads the views of a text; statements are separated by semicolons.
 ///

@@ -200,7 +200,7 @@ pub(crate) fn meant<'r>(row: &'r Item, place: &str) -> Option<(&'r str, ValueKey
     Some((group, ValueKey { keeper, sort_key: sort_key.to_owned() }))
 }
 
-/// Refuses where views keep values and the table for them is not there, or is another one.
+/// Refuses where views keep values, or join, and the table for them is not there, or is another.
 ///
 /// # Errors
 /// It is not; or the store does not answer.
@@ -209,7 +209,9 @@ pub(crate) async fn has_table(
     views: impl IntoIterator<Item = &View>,
     deadline: Timestamp,
 ) -> Result<(), RegistryError> {
-    let Some(view) = views.into_iter().find(|view| view.keeps_values()) else { return Ok(()) };
+    let Some(view) = views.into_iter().find(|view| view.needs_values_table()) else {
+        return Ok(());
+    };
     let table = table_name(ledger_table);
     let row = Partition::new(&place(&view.name, 1), 0, "-").row(&table, "Z");
     match store.read(&[row], deadline).await {

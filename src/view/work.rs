@@ -6,27 +6,36 @@
 
 use super::{
     ELEMENTS_BYTES_MAX, LEDGER_SLACK_S, NO_VIEW_FOR_SOURCE, RECORD_BYTES_MAX, building,
-    definition::{Path, RETENTION_HOURS_DEFAULT, Unnest},
-    evaluate::{Addition, Contribution, Poison, evaluate, path_value},
+    definition::{Join, Path, RETENTION_HOURS_DEFAULT, Unnest, View},
+    evaluate::{Addition, Contribution, Poison, evaluate, path_value, reference},
     image,
-    ledger::{Basis, Candidate, Expiry, Fate, Ledger, fence::fence_key, ledger_unread},
+    ledger::{
+        Basis, Candidate, Expiry, Fate, IMAGE_BYTES_MAX, Ledger, Left, fence::fence_key,
+        ledger_unread,
+    },
     quarantine::Quarantine,
     registry::RegistryError,
     rows::{self, Added, Stored},
     scalar::{Scalar, encode_key},
     served::{Group, Served},
-    source_item::{SourceItem, version},
+    source_item::{SourceItem, bounded, version},
     sources::Filing,
 };
 use crate::{
     call::{Call, Halt, Measures},
-    event::{DecodeError, Record, Value},
+    event::{DecodeError, Record, RecordKey, Value},
     outcome::Outcome,
     record::{Change, Source, Timestamp},
     store::Trouble,
     telemetry,
 };
-use std::{cmp::Reverse, collections::BTreeMap, rc::Rc};
+use std::{
+    borrow::Cow,
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    sync::Mutex,
+};
 
 /// Log lines of one invocation about quarantined items. A deployment that makes every item
 /// unfit would else write as many lines as there are changes; the rest is counted.
@@ -63,8 +72,14 @@ impl Served {
         record: &Record<'_>,
         (index, filing): (usize, &Filing),
     ) -> Result<Delivered, Unreadable> {
-        let Group { key, attributes, kind, .. } = &self.groups[group];
+        let Group { key, attributes, kind, joined, .. } = &self.groups[group];
+        if let Some(&view) = joined.first() {
+            self.check_joined(&self.definitions[view], record, filing)?;
+        }
         let (mut item, unkeyed) = match (key, record.source()) {
+            (None, Source::Kinesis) if self.joins(group) => {
+                return Err(Unreadable::JoinOfAppends);
+            }
             (None, Source::Kinesis) => (SourceItem::of_append(record), None),
             (None, _) => (SourceItem::of_change(record)?, None),
             (Some(path), Source::Kinesis) => match image::read(record, attributes)?.new_image() {
@@ -78,6 +93,40 @@ impl Served {
             item = item.of_source(arn);
         }
         Ok(Delivered { version: version(record), index, group, pk, item, unkeyed })
+    }
+
+    /// Whether views of a group join its items with others.
+    fn joins(&self, group: usize) -> bool {
+        let mut views = self.groups[group].views.iter();
+        views.any(|&view| self.definitions[view].join.is_some())
+    }
+
+    /// Refuses a source whose items are not known by the one attribute that a view joins by.
+    fn check_joined(
+        &self,
+        view: &View,
+        record: &Record<'_>,
+        filing: &Filing,
+    ) -> Result<(), Unreadable> {
+        let Some(join) = &view.join else { return Ok(()) };
+        let (view, table) = (view.name.clone(), join.table.clone());
+        if filing.qualifier.is_some() {
+            return Err(Unreadable::JoinOfSeveral { view, table });
+        }
+        let is_key = |(name, value): &(Cow<'_, str>, Value<'_>)| {
+            *name == join.key && matches!(value, Value::Text(_) | Value::Number(_))
+        };
+        let is_joined_by = match record.source() {
+            Source::DynamoDb => match record.keys()? {
+                RecordKey::Item(keys) => keys.len() == 1 && keys.iter().all(is_key),
+                RecordKey::Partition(_) => false,
+            },
+            _ => false,
+        };
+        if is_joined_by {
+            return Ok(());
+        }
+        Err(Unreadable::JoinOfOtherKey { view, table, key: join.key.clone() })
     }
 
     /// What a change asks of its group's views.
@@ -110,6 +159,8 @@ impl Served {
             },
             contributions: BTreeMap::new(),
             projected: BTreeMap::new(),
+            lefts: BTreeMap::new(),
+            rights: BTreeMap::new(),
             row_key: delivered.item.row_key.clone(),
             quarantine: BTreeMap::new(),
             record: None,
@@ -119,9 +170,29 @@ impl Served {
             let evaluated = match (unkeyed, &item) {
                 (_, None) => continue,
                 (Some(poison), _) => Err(poison.clone()),
-                (None, Some(item)) => evaluate(&self.definitions[view], item),
+                (None, Some(item)) => match &self.definitions[view].join {
+                    // What it contributes depends on the item that it names.
+                    Some(join) => match self.left(view, join, item, &candidate) {
+                        Ok(left) => {
+                            candidate.lefts.insert(view, left);
+                            continue;
+                        }
+                        Err(poison) => Err(poison),
+                    },
+                    None => evaluate(&self.definitions[view], item),
+                },
             };
             self.contribute(view, evaluated, record, &mut candidate);
+        }
+        for (&view, item) in group.joined.iter().flat_map(|view| item.as_ref().map(|it| (view, it)))
+        {
+            match image_of(item, &self.definitions[view].joined_attributes()) {
+                Ok(image) => {
+                    candidate.rights.insert(view, image);
+                    candidate.contributions.insert(view, Stored::Joined);
+                }
+                Err(poison) => leave_out(view, poison, record, &mut candidate),
+            }
         }
         if !candidate.quarantine.is_empty() {
             if record.raw().len() + self.bytes_of_elements(&candidate) <= RECORD_BYTES_MAX {
@@ -139,6 +210,24 @@ impl Served {
             });
         }
         Ok(candidate)
+    }
+
+    /// What an item is before it is joined.
+    fn left(
+        &self,
+        view: usize,
+        join: &Join,
+        item: &Value<'_>,
+        candidate: &Candidate,
+    ) -> Result<Left, Poison> {
+        let definition = &self.definitions[view];
+        let reference = reference(join, item)?;
+        Ok(Left {
+            reference: reference.map(|key| bounded(encode_key(&[key]))),
+            image: image_of(item, &definition.attributes())?,
+            taken: None,
+            row_key: (!definition.has_groups()).then(|| candidate.row_key.clone()),
+        })
     }
 
     fn contribute(
@@ -202,6 +291,7 @@ impl Served {
             groups: &self.groups,
             generations: &self.generations,
             revision: self.revision,
+            join_log: Mutex::default(),
         }
     }
 
@@ -263,6 +353,16 @@ impl Served {
         items
     }
 
+    /// Counts and logs the items that are left out for what they are joined with.
+    pub(super) fn tell_joined(&self, ledger: &Ledger<'_>, call: &Call) {
+        let quarantined = std::mem::take(&mut ledger.join_log().quarantined);
+        for (view, quarantine) in quarantined.iter().take(QUARANTINE_LINES_MAX) {
+            telemetry::item_quarantined(call, &self.definitions[*view].name, quarantine);
+        }
+        let untold = quarantined.len().saturating_sub(QUARANTINE_LINES_MAX);
+        telemetry::items_quarantined(call, quarantined.len() as u64, untold);
+    }
+
     /// How long the stream of a group keeps records, in hours.
     pub(super) fn retention_hours(&self, group: &Group) -> u32 {
         let views = group.views.iter().map(|&view| self.definitions[view].retention_hours);
@@ -284,6 +384,19 @@ impl Served {
         }
         Ok(groups)
     }
+}
+
+/// The attributes of an item that a view with a join looks at.
+fn image_of(item: &Value<'_>, names: &BTreeSet<&str>) -> Result<String, Poison> {
+    let image = item.to_image(names);
+    if image.len() <= IMAGE_BYTES_MAX {
+        return Ok(image);
+    }
+    Err(Poison {
+        attribute: names.iter().copied().collect::<Vec<_>>().join(", "),
+        expected: format!("attributes that take at most {IMAGE_BYTES_MAX} bytes of the ledger"),
+        found: format!("{} bytes", image.len()),
+    })
 }
 
 /// Puts the item into quarantine for one view.
@@ -329,6 +442,20 @@ pub(super) enum Unreadable {
     NoNewImage,
     #[error("WITH (key = …) is for Kinesis streams, items of a table have their own key")]
     KeyOfTable,
+    #[error(
+        "each record of the stream is an item of its own, and a view that joins needs items that \
+         change: add WITH (key = …)"
+    )]
+    JoinOfAppends,
+    #[error(
+        "view {view} joins {table} by {key}, which is not the whole key of it as text or number; \
+         join by the key of a DynamoDB table"
+    )]
+    JoinOfOtherKey { view: String, table: String, key: String },
+    #[error(
+        "view {view} joins {table}, and this is a second table of that name; map one of them only"
+    )]
+    JoinOfSeveral { view: String, table: String },
 }
 
 impl Unreadable {
@@ -336,7 +463,11 @@ impl Unreadable {
         match self {
             Self::Record(error) => error.code(),
             Self::TooLargeToKeep => "RecordTooLargeToKeep",
-            Self::NoNewImage | Self::KeyOfTable => "SourceUnfit",
+            Self::NoNewImage
+            | Self::KeyOfTable
+            | Self::JoinOfAppends
+            | Self::JoinOfOtherKey { .. }
+            | Self::JoinOfSeveral { .. } => "SourceUnfit",
         }
     }
 }
@@ -373,7 +504,7 @@ impl Served {
                 outcomes[index] = Outcome::Failed;
                 Ok(())
             }
-            Unreadable::NoNewImage | Unreadable::KeyOfTable => Err(halt(record, &error)),
+            _ => Err(halt(record, &error)),
         };
         for (index, record) in records.iter().enumerate() {
             let filing = &filings[index];
@@ -405,10 +536,12 @@ impl Served {
                 }
             }
         }
-        let applied = self.ledger().apply(&candidates, call.deadline).await;
+        let ledger = self.ledger();
+        let applied = ledger.apply(&candidates, call.deadline).await;
         measures.store_calls = self.store.usage().calls - calls_before;
         let fates = applied.map_err(ledger_unread)?;
         self.tell_quarantined(&mut 0, (&candidates, &fates), call);
+        self.tell_joined(&ledger, call);
         let fates: BTreeMap<&str, &Fate> =
             candidates.iter().map(|candidate| candidate.pk.as_str()).zip(&fates).collect();
         for (outcome, asked) in outcomes.iter_mut().zip(&asked) {

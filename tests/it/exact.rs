@@ -44,6 +44,8 @@ const KINDS: [&str; 10] = [
 struct Flights {
     fixtures: Fixtures,
     items: oracle::Items,
+    /// Tables that flights name items of, with their fixtures.
+    named: Vec<(&'static str, Fixtures, oracle::Items)>,
     statements: Vec<String>,
 }
 
@@ -58,7 +60,17 @@ impl Flights {
         let items = oracle::items(&path);
         let fixtures = Fixtures::open(&[path]).unwrap();
         let text = std::fs::read_to_string(root.join(views)).unwrap();
-        Self { fixtures, items, statements: oracle::statements(&text) }
+        Self { fixtures, items, named: Vec::new(), statements: oracle::statements(&text) }
+    }
+
+    /// The flights with the tables whose items they name.
+    fn with_named(fixture: &str, views: &str, tables: &[&'static str]) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+        let named = tables.iter().map(|&table| {
+            let path = folder.join(format!("{table}.jsonl"));
+            (table, Fixtures::open(std::slice::from_ref(&path)).unwrap(), oracle::items(&path))
+        });
+        Self { named: named.collect(), ..Self::with_views(fixture, views) }
     }
 
     /// One replay of it all; the rows of every view, and how it went.
@@ -93,17 +105,28 @@ impl Flights {
                 .await
                 .unwrap();
             let function = Function::new(views, clock.clone());
-            let setting = Setting {
-                faults: seed.map(|seed| Faults::new(seed, &parameters, TIMEOUT_MS)),
-                parameters,
-                timeout: TIMEOUT_MS,
-                function_arn: "arn:aws:lambda:us-east-1:123456789012:function:views".to_owned(),
-                checkpoints: Checkpoints::forgotten(),
-                from_start: false,
-            };
-            let mut progress = |_| {};
-            let run = run::run(&self.fixtures, &function, &clock, setting, &mut progress);
-            let summary = tokio::task::unconstrained(run).await.unwrap();
+            let mut sources: Vec<&Fixtures> = self.named.iter().map(|(_, it, _)| it).collect();
+            // The named items come first, or last.
+            let place = if seed.is_some_and(|seed| seed % 2 == 1) { 0 } else { sources.len() };
+            sources.insert(place, &self.fixtures);
+            let mut told = None;
+            for (at, source) in sources.into_iter().enumerate() {
+                let setting = Setting {
+                    faults: seed.map(|seed| Faults::new(seed, &parameters, TIMEOUT_MS)),
+                    parameters: parameters.clone(),
+                    timeout: TIMEOUT_MS,
+                    function_arn: "arn:aws:lambda:us-east-1:123456789012:function:views".to_owned(),
+                    checkpoints: Checkpoints::forgotten(),
+                    from_start: false,
+                };
+                let mut progress = |_| {};
+                let run = run::run(source, &function, &clock, setting, &mut progress);
+                let summary = tokio::task::unconstrained(run).await.unwrap();
+                if at == place {
+                    told = Some(summary);
+                }
+            }
+            let summary = told.unwrap();
             let mut listings = Vec::new();
             for view in 0..self.statements.len() {
                 listings.push(function.work().rows(view, usize::MAX).await.unwrap());
@@ -117,7 +140,13 @@ impl Flights {
             .iter()
             .zip(listings)
             .filter_map(|(statement, listing)| {
-                oracle::compare(statement, "flights", &self.items, listing).err()
+                let named = self
+                    .named
+                    .iter()
+                    .filter(|(table, ..)| statement.contains(&format!("JOIN {table} ")));
+                let named = named.map(|(table, _, items)| (*table, items));
+                let tables: Vec<_> = [("flights", &self.items)].into_iter().chain(named).collect();
+                oracle::compare_joined(statement, &tables, listing).err()
             })
             .collect()
     }
@@ -189,6 +218,17 @@ fn minima_and_distinct_counts_equal_sqlite_without_faults_and_with() {
     assert!(listings.iter().all(|listing| listing.total > 0));
     let flights = Flights::with_views("flights-600.jsonl.gz", VALUES);
     flights.check_seeds(SEEDS_OF_VALUES, &["10", "100", "1000"]);
+}
+
+#[test]
+fn flights_joined_with_planes_and_airlines_equal_sqlite_without_faults_and_with() {
+    let views = "fixtures/flights-joins.sql";
+    let tables = ["planes", "airlines"];
+    let flights = Flights::with_named("flights-600.jsonl.gz", views, &tables);
+    let (listings, _) = flights.replay(None, &[], None);
+    assert_eq!(flights.differences(&listings), Vec::<String>::new());
+    assert!(listings.iter().all(|listing| listing.total > 0));
+    flights.check_seeds(24, &["10", "100", "1000"]);
 }
 
 #[test]

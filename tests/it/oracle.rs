@@ -57,7 +57,21 @@ pub(crate) fn compare(
     items: &Items,
     listing: &Listing,
 ) -> Result<(), String> {
-    let database = load(from, items);
+    compare_joined(create_view, &[(from, items)], listing)
+}
+
+/// The same of a view that reads several tables: what it selects from comes first. Their names have
+/// aliases in the statement.
+pub(crate) fn compare_joined(
+    create_view: &str,
+    tables: &[(&str, &Items)],
+    listing: &Listing,
+) -> Result<(), String> {
+    let database = Connection::open_in_memory().unwrap();
+    for (table, items) in tables {
+        load(&database, table, items);
+    }
+    let (from, _) = tables[0];
     let select = select_of(create_view);
     let tokens = tokens(select);
     let plain = rows_of(&database, &rewritten(&tokens, from, false));
@@ -189,7 +203,7 @@ fn rows_of(database: &Connection, select: &str) -> Vec<Vec<Cell>> {
     rows.unwrap().collect::<Result<_, _>>().unwrap()
 }
 
-fn load(from: &str, items: &Items) -> Connection {
+fn load(database: &Connection, from: &str, items: &Items) {
     let flat: Vec<BTreeMap<String, Sql>> = items
         .values()
         .map(|item| {
@@ -213,7 +227,6 @@ fn load(from: &str, items: &Items) -> Connection {
             *known = kind;
         }
     }
-    let database = Connection::open_in_memory().unwrap();
     let columns: Vec<String> =
         kinds.iter().map(|(name, kind)| format!("\"{name}\" {kind}")).collect();
     let create = format!("CREATE TABLE \"{from}\" ({}) STRICT", columns.join(", "));
@@ -225,8 +238,6 @@ fn load(from: &str, items: &Items) -> Connection {
         let values = kinds.keys().map(|name| item.get(*name).cloned().unwrap_or(Sql::Null));
         insert.execute(rusqlite::params_from_iter(values)).unwrap();
     }
-    drop(insert);
-    database
 }
 
 fn flatten(name: &str, value: &Json, columns: &mut BTreeMap<String, Sql>) {
@@ -294,7 +305,14 @@ fn tokens(text: &str) -> Vec<Token<'_>> {
 /// The SELECT for `SQLite`: paths as flat columns and, if asked, sums of a plain column over
 /// its scaled twin.
 fn rewritten(tokens: &[Token<'_>], from: &str, scaled: bool) -> String {
-    let flat = |path: &str| path.strip_prefix(&format!("{from}.")).unwrap_or(path).to_owned();
+    let aliases = aliases(tokens);
+    let flat = |path: &str, twin: &str| match path.split_once('.') {
+        Some((alias, rest)) if aliases.contains(&alias) => format!("{alias}.\"{rest}{twin}\""),
+        _ => {
+            let path = path.strip_prefix(&format!("{from}.")).unwrap_or(path);
+            format!("\"{path}{twin}\"")
+        }
+    };
     let mut text = String::new();
     let mut index = 0;
     while index < tokens.len() {
@@ -303,15 +321,31 @@ fn rewritten(tokens: &[Token<'_>], from: &str, scaled: bool) -> String {
             && scaled
             && sum.eq_ignore_ascii_case("sum")
         {
-            write!(text, "sum(\"{}#scaled\")", flat(path)).unwrap();
+            write!(text, "sum({})", flat(path, "#scaled")).unwrap();
             index += 4;
             continue;
         }
         match &tokens[index] {
-            Token::Word(path) if path.contains('.') => write!(text, "\"{}\"", flat(path)).unwrap(),
+            Token::Word(path) if path.contains('.') => text.push_str(&flat(path, "")),
             Token::Word(text_of) | Token::Other(text_of) => text.push_str(text_of),
         }
         index += 1;
     }
     text
+}
+
+/// What the tables of a join are called.
+fn aliases<'t>(tokens: &[Token<'t>]) -> Vec<&'t str> {
+    let words: Vec<&str> = tokens
+        .iter()
+        .filter_map(|token| match token {
+            Token::Word(word) => Some(*word),
+            Token::Other(_) => None,
+        })
+        .collect();
+    if !words.contains(&"JOIN") {
+        return Vec::new();
+    }
+    let named = words.windows(3).filter(|words| matches!(words[0], "FROM" | "JOIN"));
+    named.map(|words| words[2]).collect()
 }

@@ -11,6 +11,8 @@
 mod checker;
 mod drift;
 mod elements;
+mod joined;
+mod joins;
 mod sent;
 mod through;
 mod wire;
@@ -221,9 +223,27 @@ struct Played {
 
 fn play(seed: u64, views: &str, broken: Option<Broken>) -> Played {
     let mut rng = fastrand::Rng::with_seed(seed);
+    let history = history(&mut rng, views == VIEWS_OF_LISTS);
+    let ran = run(seed, (views, vec![records(&history)]), broken);
+    let at_rest = || {
+        let expected = expected(&ran.views, &history);
+        at_rest(&ran, &expected)
+    };
+    Played { wrong: ran.wrong.clone().or_else(at_rest), met: ran.met }
+}
+
+/// What is left when three functions have worked on the records of sources.
+struct Ran {
+    embedded: Embedded,
+    views: Vec<View>,
+    wrong: Option<String>,
+    met: BTreeMap<&'static str, u64>,
+}
+
+/// Lets three functions work on the records of sources, each source's for itself.
+fn run(seed: u64, (views, sources): (&str, Vec<Vec<Json>>), broken: Option<Broken>) -> Ran {
     let world = World::new(seed);
-    let history = Rc::new(history(&mut rng, views == VIEWS_OF_LISTS));
-    let events = Rc::new(records(&history));
+    let sources = Rc::new(sources);
     let views = sql::parse(views).unwrap();
     let embedded = Embedded::open(None).unwrap();
     let wire = Wire::new(&world, &embedded, broken);
@@ -233,12 +253,14 @@ fn play(seed: u64, views: &str, broken: Option<Broken>) -> Played {
         let clock = Arc::new(SkewedClock { world: Arc::clone(&world), ahead_ms: 0 });
         let endpoint = support::local_endpoint(None);
         let store = Store::new(wire.client(), &endpoint, clock.clone(), seed * 3 + hand);
-        let (definitions, events, world) = (views.clone(), Rc::clone(&events), Arc::clone(&world));
+        let (definitions, sources) = (views.clone(), Rc::clone(&sources));
+        let world = Arc::clone(&world);
         let (mut rng, left) = (fastrand::Rng::with_seed(seed * 3 + hand), Rc::clone(&left));
         let spawner = tasks.clone();
         tasks.spawn(false, async move {
             let function = open(definitions, store, clock).await;
             for _ in 0..rng.usize(3..8) {
+                let events = &sources[if sources.len() == 1 { 0 } else { rng.usize(..2) }];
                 let from = rng.usize(..events.len());
                 let to = (from + rng.usize(1..12)).min(events.len());
                 let fate = match rng.usize(..4) {
@@ -250,10 +272,16 @@ fn play(seed: u64, views: &str, broken: Option<Broken>) -> Played {
                 let call = Call::new("test", changefold::record::Timestamp(world.now() + 20_000));
                 spawner.attempt(fate, async move { function.invoke(&batch, &call).await }).await;
             }
-            // In the end everything is delivered, by two at once.
+            // In the end everything is delivered by two at once, or each source by one alone.
             if hand < 2 {
-                for few in events.chunks(rng.usize(4..20)) {
-                    deliver(&function, few, &world).await;
+                let first = usize::try_from(hand).unwrap() % sources.len();
+                let is_alone = sources.len() > 1 && seed % 2 == 1;
+                let more = if is_alone { &[] } else { &sources[..first] };
+                let own = if is_alone { &sources[first..=first] } else { &sources[first..] };
+                for source in own.iter().chain(more) {
+                    for few in source.chunks(rng.usize(4..20)) {
+                        deliver(&function, few, &world).await;
+                    }
                 }
             }
             left.set(left.get() - 1);
@@ -261,8 +289,7 @@ fn play(seed: u64, views: &str, broken: Option<Broken>) -> Played {
     }
     support::block_on(tokio::task::unconstrained(async { tasks.run() }));
     assert_eq!(left.get(), 0);
-    let wrong = wire.wrong().or_else(|| at_rest(&views, &embedded, &history));
-    Played { wrong, met: wire.met() }
+    Ran { embedded, views, wrong: wire.wrong(), met: wire.met() }
 }
 
 async fn open(views: Vec<View>, store: Store, clock: Arc<SkewedClock>) -> Rc<Function<Views>> {
@@ -297,35 +324,47 @@ async fn deliver(function: &Function<Views>, records: &[Json], world: &World) {
 }
 
 /// What is wrong when nobody works any more.
-fn at_rest(views: &[View], embedded: &Embedded, history: &[Change]) -> Option<String> {
-    let found = support::block_on(async {
-        let client = aws_smithy_runtime_api::client::http::SharedHttpClient::new(embedded.clone());
+fn at_rest(ran: &Ran, expected: &[String]) -> Option<String> {
+    let found = rows(ran);
+    let differ = found.iter().zip(expected).find(|(found, expected)| found != expected);
+    let differ = differ.map(|(found, expected)| format!("{found}\n  instead of {expected}"));
+    differ.or_else(|| checker::check(&ran.embedded).err())
+}
+
+/// The rows of every view.
+fn rows(ran: &Ran) -> Vec<String> {
+    support::block_on(async {
+        let client =
+            aws_smithy_runtime_api::client::http::SharedHttpClient::new(ran.embedded.clone());
         let clock = Arc::new(changefold::clock::SystemClock);
         let store = Store::new(client, &support::local_endpoint(None), clock, 1);
-        let owner = Owner::new("test");
+        let (owner, views) = (Owner::new("test"), ran.views.clone());
         let tables = ("ledger", "");
-        let open =
-            Views::open(views.to_vec(), store, tables, &owner, support::FOREVER).await.unwrap();
+        let open = Views::open(views, store, tables, &owner, support::FOREVER).await.unwrap();
         let mut found = Vec::new();
-        for view in 0..views.len() {
+        for view in 0..ran.views.len() {
             found.push(support::table(&open.rows(view, usize::MAX).await.unwrap()));
         }
         found
-    });
-    let expected = expected(views, history);
-    let differ = found.iter().zip(&expected).find(|(found, expected)| found != expected);
-    let differ = differ.map(|(found, expected)| format!("{found}\n  instead of {expected}"));
-    differ.or_else(|| checker::check(embedded).err())
+    })
 }
 
 /// Plays seeds on both cores; the sum of what they met.
 fn play_all(seeds: u64, views: &'static str) -> BTreeMap<&'static str, u64> {
+    play_each(seeds, move |seed| play(seed, views, None))
+}
+
+fn play_each(
+    seeds: u64,
+    play: impl Fn(u64) -> Played + Clone + Send,
+) -> BTreeMap<&'static str, u64> {
     let halves: Vec<_> = std::thread::scope(|scope| {
         let half = |half| {
+            let play = play.clone();
             scope.spawn(move || {
                 let mut met = BTreeMap::<&str, u64>::new();
                 for seed in (0..seeds).filter(|seed| seed % 2 == half) {
-                    let played = play(seed, views, None);
+                    let played = play(seed);
                     assert_eq!(played.wrong, None, "SIM_SEED={seed}");
                     for (what, times) in played.met {
                         *met.entry(what).or_default() += times;

@@ -88,6 +88,11 @@ fn told(verified: &Verified) -> Vec<String> {
     told
 }
 
+/// What has drifted, at a glance.
+pub(crate) async fn walked(shop: &Shop, request: &Verify) -> Vec<String> {
+    told(&verify(shop, request).await)
+}
+
 /// Finds this, mends it, and finds nothing any more.
 pub(crate) async fn is_found_and_mended(shop: &Shop, request: &Verify, expected: &[&str]) {
     assert_eq!(told(&verify(shop, request).await), expected);

@@ -12,12 +12,12 @@ use crate::{
         rows::{Change, number, number_of, text, text_of},
     },
     view::{
-        building::{self, RunState, STATE},
+        building::{self, RunState, STATE, ViewState},
         served::Generation,
         source_item::LEDGER_KEY,
     },
 };
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, TransactWriteItem};
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -27,7 +27,7 @@ pub(super) struct Run {
     /// The source, by the ARN that its items are filed under.
     pub(super) source: String,
     pub(super) id: String,
-    revision: u64,
+    pub(super) revision: u64,
     pub(super) state: RunState,
     pub(super) segments: u32,
     pub(super) limits: Limits,
@@ -56,6 +56,33 @@ pub(super) struct Built<'v> {
     pub(super) view: &'v str,
     pub(super) generation: Generation,
     pub(super) table: &'v str,
+    /// How far it is, by all the tables that it reads.
+    pub(super) state: ViewState,
+}
+
+/// The run of another table that the state of a view follows from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OtherRun {
+    pub(super) source: String,
+    /// The revision at which it was read; none if there is none.
+    pub(super) revision: Option<u64>,
+}
+
+impl OtherRun {
+    /// The part of a transaction that holds only while that run is as it was read.
+    fn is_as_read(&self, table: &str) -> TransactWriteItem {
+        let check = ConditionCheck::builder()
+            .table_name(table)
+            .key(LEDGER_KEY, text(building::run_key(&self.source)));
+        let check = match self.revision {
+            None => check.condition_expression("attribute_not_exists(pk)"),
+            Some(revision) => check
+                .condition_expression("rev = :rev")
+                .expression_attribute_values(":rev", number(revision)),
+        };
+        let check = check.build().expect("table, key and condition are set");
+        TransactWriteItem::builder().condition_check(check).build()
+    }
 }
 
 /// What there is of a table when a run begins.
@@ -150,7 +177,7 @@ impl Run {
     pub(super) async fn write(
         &self,
         (store, table): (&Store, &str),
-        views: &[Built<'_>],
+        (views, others): (&[Built<'_>], &[OtherRun]),
         deadline: Timestamp,
     ) -> Result<(), StoreError> {
         let mut row = Item::from([
@@ -190,7 +217,7 @@ impl Run {
                     ("view".to_owned(), text(view)),
                     ("generation".to_owned(), number(of)),
                     ("table".to_owned(), text(built.table)),
-                    (STATE.to_owned(), text(self.state.of_views().as_str())),
+                    (STATE.to_owned(), text(built.state.as_str())),
                     ("source".to_owned(), text(&self.source)),
                     ("run".to_owned(), text(&self.id)),
                     ("since_ms".to_owned(), number(now)),
@@ -207,7 +234,9 @@ impl Run {
                 .then(|| Change::put(table, row(building::generation_key(view, of))));
             current.into_iter().chain(own)
         });
-        store.change_all([run].into_iter().chain(states).collect(), deadline).await
+        let changes = [run].into_iter().chain(states).map(Change::into_action);
+        let checks = others.iter().map(|other| other.is_as_read(table));
+        store.transact(changes.chain(checks).collect(), deadline).await
     }
 }
 

@@ -33,14 +33,24 @@ impl Served {
                 sources.extend(source.clone());
             }
             let Generation { number, is_current, .. } = self.generations[view];
+            let reads = |table: &str, arn: &str| {
+                sources::resource(arn).is_some_and(|it| it.strip_prefix("table/") == Some(table))
+            };
+            let joined = definition.join.as_ref().map(|join| &*join.table);
             let is_asked = match (&asked, &source) {
                 (None, _) => true,
-                (Some(asked), Some(source)) => asked == source,
+                // The row names the table that was read last.
+                (Some(asked), Some(source)) => {
+                    asked == source
+                        || joined.is_some_and(|table| {
+                            reads(table, asked) || reads(&definition.from, asked)
+                        })
+                }
                 // One that waits for its backfill has no row.
                 (Some(asked), None) => {
-                    !is_current
-                        && sources::resource(asked)
-                            .is_some_and(|it| it.strip_prefix("table/") == Some(&definition.from))
+                    let is_read = reads(&definition.from, asked)
+                        || joined.is_some_and(|table| reads(table, asked));
+                    !is_current && is_read
                 }
             };
             if is_asked {

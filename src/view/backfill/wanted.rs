@@ -11,7 +11,7 @@ use crate::{
     view::{
         building::{self, STATE, ViewState},
         generation,
-        served::{Generation, Served},
+        served::{Generation, Group, Served},
         source_item::LEDGER_KEY,
         source_table::SourceTable,
     },
@@ -53,7 +53,7 @@ impl Served {
         let rows = self.state_rows(deadline).await?;
         let (mut building, mut current) = (BTreeSet::new(), BTreeSet::new());
         for source in self.in_each_group(source) {
-            for &view in &self.groups[source.group].views {
+            for view in self.groups[source.group].all_views() {
                 let Generation { number, is_current, .. } = self.generations[view];
                 let state = text_of(&rows[view], STATE).and_then(ViewState::read);
                 // A first generation knows what came since its mapping began, and was read so.
@@ -119,6 +119,6 @@ impl Served {
     ) -> Vec<usize> {
         let groups = self.in_each_group(source).map(|source| &self.groups[source.group]);
         let covered = groups.filter(|group| generations.contains(&group.generation));
-        covered.flat_map(|group| group.views.iter().copied()).collect()
+        covered.flat_map(Group::all_views).collect()
     }
 }

@@ -24,7 +24,7 @@ use crate::{
         rows::ROW_KEY,
         served::Served,
         source_item::LEDGER_KEY,
-        sources,
+        sources::{self, kind_of},
         values::{self, VALUE_KEYS},
     },
 };
@@ -181,17 +181,26 @@ impl Served {
         // Ledger rows are shared by the views of a generation; the last one takes them. A view
         // whose text is not known may share them.
         let Some(kind) = known.kind(id.1) else { return Ok(None) };
-        let is_same = |other: &Registered, number: u32| {
-            let shares = other.kind(number).is_none_or(|other| other == kind);
-            number == id.1 && other.from == known.from && shares
+        let of_joined = known.joined_table().map(|table| (table, kind_of(None, id.1)));
+        let read = std::iter::once((known.from.clone(), kind)).chain(of_joined);
+        let is_shared = |(source, kind): &(String, String)| {
+            registry.generations.iter().any(|((_, number), other)| {
+                let reads = &other.from == source
+                    && other.kind(*number).is_none_or(|other| other == *kind)
+                    || other.joined_table().as_ref() == Some(source)
+                        && kind_of(None, *number) == *kind;
+                *number == id.1 && reads
+            })
         };
-        if registry.generations.iter().any(|((_, number), other)| is_same(other, *number)) {
+        let goes: Vec<(String, String)> = read.filter(|read| !is_shared(read)).collect();
+        if goes.is_empty() {
             return Ok(None);
         }
         if !at.is_ledger {
             at = Place { is_ledger: true, ..Place::of(id.1) };
         }
-        let is_meant = |key: &str| sources::is_of(key, &known.from, &kind);
+        let is_meant =
+            |key: &str| goes.iter().any(|(source, kind)| sources::is_of(key, source, kind));
         portion.delete((ledger, &[LEDGER_KEY]), at, is_meant).await
     }
 

@@ -21,7 +21,7 @@ use crate::{
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Something that an item adds no longer, or from now on.
-struct Step<'s> {
+pub(super) struct Step<'s> {
     view: usize,
     sign: i64,
     added: &'s Added,
@@ -29,7 +29,7 @@ struct Step<'s> {
 
 /// Rows that change, and how many actions of a transaction they take.
 #[derive(Default)]
-struct Effects {
+pub(super) struct Effects {
     rows: BTreeMap<RowId, Effect>,
     /// Groups that lose something: the values that come next may have to be checked.
     losing: BTreeSet<RowId>,
@@ -66,11 +66,13 @@ impl Ledger<'_> {
         let contributions = self.after(candidate, entry, &steps[..taken]);
         let contributions = contributions.iter().map(|(view, stored)| (view.as_str(), stored));
         let contributions = rows::contributions_text(contributions);
-        let guard = Guard::of_part((&candidate.pk, &candidate.key), contributions, entry);
+        let mut guard = Guard::of_part((&candidate.pk, &candidate.key), contributions, entry);
+        // What joins is among what always fits.
+        self.set_lefts(candidate, &mut guard);
         Change { index, guard, effects: effects.finish(), is_part: true }
     }
 
-    /// What projections do.
+    /// What projections do, and who names which item.
     fn projected(&self, candidate: &Candidate, entry: &Entry) -> Effects {
         let mut effects = Effects::default();
         for &view in &self.groups[candidate.group].views {
@@ -81,6 +83,7 @@ impl Ledger<'_> {
                 effects.rows.insert(row(), Effect::Delete);
             }
         }
+        self.references(candidate, entry, &mut effects.rows);
         effects
     }
 
@@ -124,13 +127,20 @@ impl Ledger<'_> {
                 after.insert(name.clone(), Stored::Groups(added));
             }
         }
+        for view in candidate.rights.keys() {
+            after.insert(self.views[*view].name.clone(), Stored::Joined);
+        }
         after
     }
 }
 
 /// What only one of two contributions to a view adds, in the order of groups: what the old one
 /// does is taken out, what the new one does is taken in.
-fn differing<'s>(view: usize, contributions: [Option<&'s Stored>; 2], steps: &mut Vec<Step<'s>>) {
+pub(super) fn differing<'s>(
+    view: usize,
+    contributions: [Option<&'s Stored>; 2],
+    steps: &mut Vec<Step<'s>>,
+) {
     let mut balance: BTreeMap<&Added, i64> = BTreeMap::new();
     for (stored, sign) in contributions.into_iter().zip([-1, 1]) {
         for added in stored.map(Stored::added).unwrap_or_default() {
@@ -145,7 +155,11 @@ fn differing<'s>(view: usize, contributions: [Option<&'s Stored>; 2], steps: &mu
 }
 
 impl Effects {
-    fn take(&mut self, Step { view, sign, added }: &Step<'_>, extremes: usize) {
+    pub(super) fn write(&mut self, row: RowId, effect: Effect) {
+        self.rows.insert(row, effect);
+    }
+
+    pub(super) fn take(&mut self, Step { view, sign, added }: &Step<'_>, extremes: usize) {
         let Added { key, addends } = added;
         let row = RowId::new(*view, key.clone());
         if *sign < 0 && self.losing.insert(row.clone()) {
@@ -170,7 +184,7 @@ impl Effects {
     }
 
     /// The effects that there are.
-    fn finish(self) -> BTreeMap<RowId, Effect> {
+    pub(super) fn finish(self) -> BTreeMap<RowId, Effect> {
         let mut effects = self.rows;
         let goes = |(row, effect): (&RowId, &Effect)| {
             let goes = matches!(effect, Effect::Count(..0));
@@ -182,8 +196,9 @@ impl Effects {
             }
         }
         // A group whose values change is changed, also where its sums stay the same.
-        let changed =
-            effects.iter().filter(|(row, effect)| row.value.is_some() && !effect.is_nothing());
+        let changed = effects
+            .iter()
+            .filter(|(_, effect)| matches!(effect, Effect::Count(_)) && !effect.is_nothing());
         let changed: BTreeSet<RowId> =
             changed.map(|(row, _)| RowId::new(row.view, row.key.clone())).collect();
         effects.retain(|row, effect| !effect.is_nothing() || changed.contains(row));

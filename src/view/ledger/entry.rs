@@ -7,18 +7,22 @@
 //! q    why views leave it out     record  the record of a quarantined item
 //! f    fence, in milliseconds: when the source was read to reconcile the item
 //! ttl  only where nothing comes after it; `gone` instead while views are built
+//! j    by view that joins the item with another: what it is before, and with which (`join`)
 //! part there while a change is written in part: `c` is what it has come to, `v` as before it
 //! ```
 //!
 //! Separate because the layout is what functions of several versions share. What it gives up:
 //! a function from before fences writes a row without the one it had.
 
-use super::LEDGER_TTL;
+use super::{
+    LEDGER_TTL,
+    join::{LEFTS, Left, lefts_from, lefts_text},
+};
 use crate::{
     record::Timestamp,
     store::{
         Item,
-        rows::{number, number_of, text, text_of},
+        rows::{Change, number, number_of, text, text_of},
     },
     view::{
         quarantine::QUARANTINE,
@@ -48,6 +52,8 @@ pub(crate) struct Entry {
     pub(crate) fence: Option<Timestamp>,
     /// Whether the contributions are those of a change that was written in part.
     pub(crate) is_part: bool,
+    /// What the item is before it is joined with others, by the view that does.
+    pub(crate) lefts: BTreeMap<String, Left>,
     /// Why views leave the item out.
     quarantine: Option<AttributeValue>,
 }
@@ -63,6 +69,10 @@ impl Entry {
             contributions,
             fence: number_of(item, FENCE).map(Timestamp),
             is_part: item.contains_key(PART),
+            lefts: match text_of(item, LEFTS) {
+                Some(text) => lefts_from(text).ok_or(LEFTS)?,
+                None => BTreeMap::new(),
+            },
             quarantine: item.get(QUARANTINE).cloned(),
         };
         Ok((text(LEDGER_KEY)?.to_owned(), entry))
@@ -71,6 +81,28 @@ impl Entry {
     /// Whether there is a row.
     pub(crate) fn exists(&self) -> bool {
         self.revision > 0
+    }
+
+    /// Takes in what [`Guard::of_rejoined`] writes.
+    #[cfg(feature = "local")]
+    pub(super) fn rejoined(&mut self, row: &Item) {
+        self.revision += 1;
+        let contributions = text_of(row, "c").and_then(rows::contributions_from);
+        self.contributions = contributions.unwrap_or_default();
+        self.lefts = text_of(row, LEFTS).and_then(lefts_from).unwrap_or_default();
+    }
+
+    /// Says why a view leaves the item out, or that it does not.
+    pub(super) fn set_quarantine(&mut self, view: &str, reason: Option<AttributeValue>) {
+        let mut reasons = match self.quarantine.take() {
+            Some(AttributeValue::M(reasons)) => reasons,
+            _ => Item::new(),
+        };
+        match reason {
+            Some(reason) => reasons.insert(view.to_owned(), reason),
+            None => reasons.remove(view),
+        };
+        self.quarantine = (!reasons.is_empty()).then_some(AttributeValue::M(reasons));
     }
 
     /// Whether what was read to reconcile the item contains a change that was created then.
@@ -92,6 +124,8 @@ pub(super) fn is_before(created: Option<Timestamp>, fence: Option<Timestamp>) ->
 pub(super) struct Guard {
     pub(super) item: Item,
     pub(super) revision_read: u64,
+    /// Whether what else the row has stays, and which attributes go.
+    pub(super) keeps: Option<Vec<&'static str>>,
 }
 
 impl Guard {
@@ -109,7 +143,33 @@ impl Guard {
             ("c".to_owned(), text(contributions)),
         ]);
         item.extend(fence.map(|Timestamp(fence)| (FENCE.to_owned(), number(fence))));
-        Self { item, revision_read }
+        Self { item, revision_read, keeps: None }
+    }
+
+    /// The row of an item that is joined again: what it contributes, with whom, and why views
+    /// leave it out. All else stays.
+    pub(super) fn of_rejoined(pk: &str, entry: &Entry) -> Self {
+        let contributions = entry.contributions.iter();
+        let contributions = contributions.map(|(view, stored)| (view.as_str(), stored));
+        let item = Item::from([
+            (LEDGER_KEY.to_owned(), text(pk)),
+            ("rev".to_owned(), number(entry.revision + 1)),
+            ("c".to_owned(), text(rows::contributions_text(contributions))),
+        ]);
+        let mut guard = Self { item, revision_read: entry.revision, keeps: Some(Vec::new()) };
+        guard.set_lefts(entry.lefts.iter().map(|(view, left)| (view.as_str(), left)));
+        match &entry.quarantine {
+            Some(quarantine) => guard.set(QUARANTINE, quarantine.clone()),
+            None => guard.keeps = Some(vec![QUARANTINE]),
+        }
+        guard
+    }
+
+    /// Keeps what the item is before it is joined.
+    pub(super) fn set_lefts<'l>(&mut self, lefts: impl Iterator<Item = (&'l str, &'l Left)>) {
+        if let Some(lefts) = lefts_text(lefts) {
+            self.set(LEFTS, text(lefts));
+        }
     }
 
     /// The row of a change that is written in part. An item that is in quarantine stays listed; for
@@ -134,6 +194,9 @@ impl Guard {
     }
 
     pub(super) fn action(&self, table: &str) -> TransactWriteItem {
+        if let Some(removed) = &self.keeps {
+            return self.update(table, removed);
+        }
         let put = Put::builder().table_name(table).set_item(Some(self.item.clone()));
         let put = if self.revision_read == 0 {
             put.condition_expression("attribute_not_exists(#k)")
@@ -145,6 +208,28 @@ impl Guard {
         };
         let put = put.build().expect("table and item are set");
         TransactWriteItem::builder().put(put).build()
+    }
+
+    fn update(&self, table: &str, removed: &[&str]) -> TransactWriteItem {
+        let mut key = self.item.clone();
+        key.retain(|name, _| name == LEDGER_KEY);
+        let set: BTreeMap<&String, &AttributeValue> =
+            self.item.iter().filter(|(name, _)| *name != LEDGER_KEY).collect();
+        let mut expression = String::new();
+        let mut change = Change::update(table, key, "");
+        for (at, (name, value)) in set.into_iter().enumerate() {
+            let begins = if at == 0 { "SET " } else { ", " };
+            expression += &format!("{begins}#a{at} = :a{at}");
+            change = change.name(format!("#a{at}"), name).value(format!(":a{at}"), value.clone());
+        }
+        for (at, name) in removed.iter().enumerate() {
+            let begins = if at == 0 { " REMOVE " } else { ", " };
+            expression += &format!("{begins}#b{at}");
+            change = change.name(format!("#b{at}"), *name);
+        }
+        let change = Change { update: Some(expression), ..change };
+        let read = number(self.revision_read);
+        change.only_if("#r = :r").name("#r", "rev").value(":r", read).into_action()
     }
 }
 

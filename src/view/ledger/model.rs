@@ -7,7 +7,7 @@
 //! asks for it.
 
 use super::{
-    Basis, Candidate, Chunk, Entry, Known, Ledger,
+    Basis, Candidate, Change, Chunk, Entry, Joined, Known, LARGE_AT_ONCE, Ledger,
     pack::{pack, waves},
     settle::Changed,
 };
@@ -27,6 +27,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) struct Round {
     /// The keys of the ledger's rows that are read.
     pub(crate) keys: BTreeSet<String>,
+    /// What else is read before it, and behind it: of joins.
+    pub(crate) reads: Reads,
     pub(crate) transactions: Vec<Transaction>,
 }
 
@@ -69,29 +71,99 @@ impl Ledger<'_> {
             while !pending.is_empty() {
                 let rows = pending.iter().flat_map(|&index| candidates[index].rows_read());
                 let keys = rows.cloned().chain([registry::served_key()]).collect();
+                let mut reads = self.reads_of_named(pending.iter().map(|&at| &candidates[at]));
                 let mut changes = Vec::new();
+                let mut written = Vec::new();
                 for index in std::mem::take(&mut pending) {
                     let candidate = &candidates[index];
                     let entry = known.entry(&candidate.pk);
                     let is_old = matches!(&candidate.basis, Basis::Record { version, .. }
                         if entry.version >= *version);
                     if !is_old {
-                        changes.push(self.change(index, candidate, (&entry, known)));
+                        let joined = self.joined(candidate, known)?;
+                        changes.push(self.change(index, &joined, (&entry, known)));
+                        written.push(candidate);
                     }
                 }
+                reads.join(self.reads_of_named(written.into_iter()));
                 for change in &changes {
                     if let Ok((pk, entry)) = Entry::read(&change.guard.item) {
                         known.entries.insert(pk, entry);
                     }
+                    known.take_mirrors(&change.effects);
                 }
                 pending.extend(changes.iter().filter(|it| it.is_part).map(|it| it.index));
-                // In the order in which those that share a row run.
-                let chunks = waves(pack(changes)).into_iter().flatten();
-                let transactions = chunks.map(|chunk| self.modelled(&chunk, values));
-                rounds.push(Round { keys, transactions: transactions.collect::<Result<_, _>>()? });
+                let transactions = self.transactions(changes, values)?;
+                rounds.push(Round { keys, reads, transactions });
+            }
+        }
+        for candidate in candidates {
+            for &view in &self.groups[candidate.group].joined {
+                let joined = (view, candidate.row_key.clone());
+                self.spread_rounds(&joined, (known, values), &mut rounds)?;
             }
         }
         Ok(rounds)
+    }
+
+    /// What is read of the items that these name.
+    fn reads_of_named<'c>(&self, candidates: impl Iterator<Item = &'c Candidate>) -> Reads {
+        let named = candidates.flat_map(|candidate| {
+            let lefts = candidate.lefts.iter();
+            lefts.filter_map(|(&view, left)| Some((view, left.reference.clone()?)))
+        });
+        let named: BTreeSet<Joined> = named.collect();
+        let rows = named.iter().map(|joined| vec![self.mirror_key(joined)]);
+        Reads { calls: named.len().div_ceil(BATCH_GET_KEYS_MAX), rows: rows.collect() }
+    }
+
+    /// All items that name one are joined again.
+    fn spread_rounds(
+        &self,
+        joined: &Joined,
+        (known, values): (&mut Known, &mut Values),
+        rounds: &mut Vec<Round>,
+    ) -> Result<(), StoreError> {
+        let (view, reference) = joined;
+        let name = &self.views[*view].name;
+        let names_it = |(pk, entry): (&String, &Entry)| {
+            let named = entry.lefts.get(name)?.reference.as_ref()?;
+            (named == reference).then(|| pk.clone())
+        };
+        let items: Vec<String> = known.entries.iter().filter_map(names_it).collect();
+        let rows = items.iter().map(|item| self.reference_key(joined, item));
+        let mut query = Some(Reads { calls: 1, rows: vec![rows.collect()] });
+        for some in items.chunks(LARGE_AT_ONCE) {
+            let mut reads = query.take().unwrap_or_default();
+            reads.join(Reads { calls: 1, rows: vec![vec![self.mirror_key(joined)]] });
+            let mut changes = Vec::new();
+            for (index, item) in some.iter().enumerate() {
+                let of_view = (known.entry(item), std::slice::from_ref(view));
+                if let Some(change) = self.rejoined(index, item, of_view, (&known.mirrors, None))? {
+                    if let Some(entry) = known.entries.get_mut(item) {
+                        entry.rejoined(&change.guard.item);
+                    }
+                    changes.push(change);
+                }
+            }
+            let keys = some.iter().cloned().chain([registry::served_key()]).collect();
+            let transactions = self.transactions(changes, values)?;
+            rounds.push(Round { keys, reads, transactions });
+        }
+        if let Some(reads) = query {
+            rounds.push(Round { keys: BTreeSet::new(), reads, transactions: Vec::new() });
+        }
+        Ok(())
+    }
+
+    /// The transactions of changes, in the order in which those that share a row run.
+    fn transactions(
+        &self,
+        changes: Vec<Change>,
+        values: &mut Values,
+    ) -> Result<Vec<Transaction>, StoreError> {
+        let chunks = waves(pack(changes)).into_iter().flatten();
+        chunks.map(|chunk| self.modelled(&chunk, values)).collect()
     }
 
     /// A transaction, and what is read for it; the values are as it leaves them.
@@ -145,6 +217,13 @@ impl Ledger<'_> {
         });
         stored.extend(found);
         stored
+    }
+}
+
+impl Reads {
+    fn join(&mut self, other: Self) {
+        self.calls += other.calls;
+        self.rows.extend(other.rows);
     }
 }
 

@@ -261,7 +261,7 @@ mod tests {
         one.add(&[], 1);
         let row = |row: usize| RowId::new(row % 2, format!("{row:05}"));
         let effects = rows.into_iter().map(|it| (row(it), Effect::Add(one.clone()))).collect();
-        let guard = Guard { item: Item::new(), revision_read: 0 };
+        let guard = Guard { item: Item::new(), revision_read: 0, keeps: None };
         Change { index, guard, effects, is_part: false }
     }
 
@@ -355,7 +355,7 @@ mod tests {
                     delta.loses_value();
                 }
                 let row = RowId::new(0, format!("{:05}", at % 30));
-                let guard = Guard { item: Item::new(), revision_read: 0 };
+                let guard = Guard { item: Item::new(), revision_read: 0, keeps: None };
                 let effects = [(row, Effect::Add(delta))].into();
                 Change { index: at, guard, effects, is_part: false }
             };
@@ -373,7 +373,7 @@ mod tests {
             let change = |at| {
                 let effects =
                     [(RowId::new(0, format!("{at:05}")), Effect::Add(Delta::zero(0, 50)))];
-                let guard = Guard { item: Item::new(), revision_read: 0 };
+                let guard = Guard { item: Item::new(), revision_read: 0, keeps: None };
                 Change { index: at, guard, effects: effects.into(), is_part: false }
             };
             (0..40).map(change).collect::<Vec<_>>()

@@ -136,6 +136,8 @@ impl Ledger<'_> {
         for group in changed {
             self.settle(group, &mut actions)?;
         }
+        let joins = chunk.effects.iter();
+        actions.extend(joins.filter_map(|(row, effect)| self.join_action(row, effect)));
         Ok(actions)
     }
 

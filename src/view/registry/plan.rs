@@ -53,7 +53,7 @@ pub(crate) async fn plan(
         if before.of(&view.name).any(|(_, known)| known.fingerprint == fingerprint) {
             continue;
         }
-        let (kind, from) = (kind_of(view, 1), view.from.as_str());
+        let (kind, from) = (kind_of(view.key.as_ref(), 1), view.from.as_str());
         let is_first = !before.has_had(view)
             && if let Some(has_items) = asked.get(&(from, kind.clone())) {
                 !has_items
@@ -138,8 +138,12 @@ fn refuse(place: Place<'_>, registry: &Registry, view: &View) -> Result<(), Regi
     }
     let is_stream =
         view.key.is_some() || (registry.knows("stream", view) && !registry.knows("table", view));
-    if registry.also.iter().any(|arn| arn.ends_with(&format!(":table/{}", view.from))) {
-        let (view, from) = (view.name.clone(), view.from.clone());
+    let joined = view.join.as_ref().map(|join| &join.table);
+    for from in std::iter::once(&view.from).chain(joined) {
+        if !registry.also.iter().any(|arn| arn.ends_with(&format!(":table/{from}"))) {
+            continue;
+        }
+        let (view, from) = (view.name.clone(), from.clone());
         return Err(RegistryError::SeveralSources { view, from, table });
     }
     match (is_stream, registry.of(&view.name).next()) {
@@ -197,13 +201,18 @@ impl Registered {
     /// What tells its ledger rows from others of its source; none if its text is not known or
     /// cannot be read.
     pub(crate) fn kind(&self, number: u32) -> Option<String> {
-        self.view().map(|view| kind_of(&view, number))
+        self.view().map(|view| kind_of(view.key.as_ref(), number))
     }
 
     /// Whether rows of values may be kept of it; no if its text is not known, for those that wrote
     /// none kept none. A text that cannot be read is of another version, which may have.
     pub(crate) fn keeps_values(&self) -> bool {
-        self.sql.is_some() && self.view().is_none_or(|view| view.keeps_values())
+        self.sql.is_some() && self.view().is_none_or(|view| view.needs_values_table())
+    }
+
+    /// The table that the view joins its items with, if it does and its text can be read.
+    pub(crate) fn joined_table(&self) -> Option<String> {
+        self.view()?.join.map(|join| join.table)
     }
 
     fn view(&self) -> Option<View> {
@@ -229,7 +238,9 @@ impl Registry {
 
     /// Whether records of a source of this kind have come that the view reads.
     fn knows(&self, kind: &str, view: &View) -> bool {
-        self.first.contains_key(&format!("{kind}/{}", view.from))
+        let joined = view.join.as_ref().map(|join| &join.table);
+        let mut sources = std::iter::once(&view.from).chain(joined);
+        sources.any(|source| self.first.contains_key(&format!("{kind}/{source}")))
     }
 
     /// Whether other generations are served, or other ones are current.

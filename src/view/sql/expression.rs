@@ -19,7 +19,8 @@ use crate::view::{
 };
 use aggregate::aggregate_name;
 use bigdecimal::Zero;
-use place::{call_place, place, without_parentheses};
+pub(super) use place::without_parentheses;
+use place::{call_place, place};
 use sqlparser::{
     ast::{BinaryOperator, Expr, Ident, UnaryOperator, Value},
     tokenizer::Location,
@@ -45,6 +46,8 @@ pub(super) struct Scope {
     pub(super) element: Option<String>,
     /// Where that list is.
     pub(super) list: Option<Path>,
+    /// What the items of a joined table are called, if the statement joins one.
+    pub(super) joined: Option<String>,
 }
 
 /// What a SELECT column computes.
@@ -138,11 +141,21 @@ impl Scope {
         }
         let parts = match parts {
             [qualifier, rest @ ..] if qualifier.value == self.qualifier && !rest.is_empty() => {
-                if let Some(hidden) = self.element.as_ref().filter(|it| rest[0].value == **it) {
+                let is_hiding = |it: &&String| rest[0].value == **it;
+                if let Some(hidden) = self.element.as_ref().filter(is_hiding) {
                     let problem = format!("the element {hidden} hides the attribute of that name");
                     return Err(SqlError::new(at, problem, "give the element another name"));
                 }
+                if let Some(hidden) = self.joined.as_ref().filter(is_hiding) {
+                    let problem = format!("the table {hidden} hides the attribute of that name");
+                    return Err(SqlError::new(at, problem, "give the table another alias"));
+                }
                 rest
+            }
+            [table] if self.joined.as_ref() == Some(&table.value) => {
+                let problem = format!("{} is a table", table.value);
+                let remedy = format!("name an attribute of it, as in {}.name", table.value);
+                return Err(SqlError::new(at, problem, remedy));
             }
             all => all,
         };

@@ -5,16 +5,19 @@
 
 use super::{
     FORM, SqlError, Subset,
-    expression::Scope,
+    expression::{Scope, without_parentheses},
     lower_first,
     select::{self, Item, Piece},
     words,
 };
 use crate::view::definition::{
-    DecimalBound, Expression, Path, RETENTION_HOURS_DEFAULT, Shape, Unnest, View,
+    DecimalBound, Expression, Join, Path, RETENTION_HOURS_DEFAULT, Shape, Type, Unnest, View,
 };
 use sqlparser::{
-    ast::{Expr, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectNamePart, Value},
+    ast::{
+        BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectNamePart,
+        Value,
+    },
     keywords::Keyword,
     parser::{Parser, ParserError},
     tokenizer::{Location, Token, TokenWithSpan},
@@ -51,8 +54,9 @@ pub(super) fn read(mut tokens: Vec<TokenWithSpan>) -> Result<(View, Location), S
     reader.expect_word("FROM")?;
     let (from, _) = reader.name("the table or stream")?;
     let qualifier = reader.source_alias()?.unwrap_or_else(|| from.clone());
-    let mut scope = Scope { qualifier, element: None, list: None };
+    let mut scope = Scope { qualifier, element: None, list: None, joined: None };
     let unnest = reader.unnest(&mut scope, &from)?;
+    let join = reader.join(&mut scope, &from)?;
     let filter = if reader.accept_word("WHERE") { Some(reader.expression()?) } else { None };
     let groups = reader.group_by()?;
     reader.finish()?;
@@ -70,6 +74,7 @@ pub(super) fn read(mut tokens: Vec<TokenWithSpan>) -> Result<(View, Location), S
         from,
         key: options.key,
         unnest: unnest.map(|(unnest, _)| unnest),
+        join,
         retention_hours: options.retention_hours.unwrap_or(RETENTION_HOURS_DEFAULT),
         decimal: options.decimal.unwrap_or_default(),
         filter,
@@ -278,8 +283,8 @@ impl Reader<'_> {
         }
         let at = self.at();
         if !self.accept_word("UNNEST") {
-            let remedy = "a view reads one source, and the lists in it with `, unnest(list) AS \
-                          element`; make a view of each source and join where you read";
+            let remedy = "a view reads one source, the lists in it with `, unnest(list) AS \
+                          element`, and the item that each item names with LEFT JOIN … ON";
             return Err(SqlError::new(comma, "several sources are not supported", remedy));
         }
         self.expect_sign(&Token::LParen)?;
@@ -304,6 +309,68 @@ impl Reader<'_> {
         Ok(Some((Unnest { list: path, element }, at)))
     }
 
+    /// `[LEFT] JOIN table [AS] alias ON alias.key = reference`. The scope knows the alias from then
+    /// on.
+    fn join(&mut self, scope: &mut Scope, from: &str) -> Result<Option<Join>, SqlError> {
+        let at = self.at();
+        let is_left = self.accept_word("LEFT");
+        let is_inner = !is_left && self.accept_word("INNER");
+        if is_left {
+            self.accept_word("OUTER");
+        }
+        if !self.accept_word("JOIN") {
+            return if is_left || is_inner { Err(self.unexpected("JOIN")) } else { Ok(None) };
+        }
+        if scope.element.is_some() {
+            let remedy = "make a view of each; the elements of lists are not joined";
+            return Err(SqlError::new(at, "unnest and JOIN in one view are not supported", remedy));
+        }
+        let (table, named_at) = self.name("the joined table")?;
+        let alias = self.source_alias()?.unwrap_or_else(|| table.clone());
+        if table == from {
+            let remedy = "write the attributes into the item, or read both where you read";
+            return Err(SqlError::new(named_at, "a table cannot be joined with itself", remedy));
+        }
+        if alias == scope.qualifier {
+            let problem = format!("both tables are called {alias}");
+            return Err(SqlError::new(named_at, problem, "give one of them another alias"));
+        }
+        if !self.next_is("ON") {
+            let problem = format!("expected ON, found {}", self.found());
+            return Err(SqlError::new(self.at(), problem, words::ONE_ITEM));
+        }
+        self.expect_word("ON")?;
+        let on = self.expression()?;
+        scope.joined = Some(alias.clone());
+        let Some((key, reference)) = join_condition(&on.expression, &alias) else {
+            let problem = "a join is by the key of the joined table";
+            return Err(SqlError::new(on.at, problem, words::ONE_ITEM));
+        };
+        let key = key.to_owned();
+        let reference = scope.expression(reference, on.at)?;
+        let mut is_of_item = false;
+        let mut is_of_joined = false;
+        reference.visit_paths(&mut |path| {
+            let is_joined = path.first() == alias;
+            is_of_joined |= is_joined;
+            is_of_item |= !is_joined;
+        });
+        if is_of_joined || !is_of_item {
+            let problem = format!("ON does not say which item of {alias} an item names");
+            return Err(SqlError::new(on.at, problem, words::ONE_ITEM));
+        }
+        if matches!(reference.known_type(), Some(Type::Bool)) {
+            let remedy = "name it by a text or a number";
+            return Err(SqlError::new(on.at, "a truth value is no key", remedy));
+        }
+        let next = self.parser.peek_token().token;
+        if next == Token::Comma || self.next_is("JOIN") || self.next_is("LEFT") {
+            let remedy = "a view joins one table; write what it needs of others into the items";
+            return Err(SqlError::new(self.at(), "a second JOIN is not supported", remedy));
+        }
+        Ok(Some(Join { table, alias, key, reference, is_inner: !is_left }))
+    }
+
     fn group_by(&mut self) -> Result<Vec<Piece>, SqlError> {
         let mut pieces = Vec::new();
         if self.accept_word("GROUP") {
@@ -324,6 +391,24 @@ impl Reader<'_> {
         }
         let problem = format!("{} has no place here", self.found());
         Err(SqlError::new(self.at(), problem, FORM))
+    }
+}
+
+/// The key attribute of the joined table, and what it is equal to.
+fn join_condition<'e>(on: &'e Expr, alias: &str) -> Option<(&'e str, &'e Expr)> {
+    let on = without_parentheses(on);
+    let Expr::BinaryOp { left, op: BinaryOperator::Eq, right } = on else { return None };
+    let key = |side: &'e Expr| match without_parentheses(side) {
+        Expr::CompoundIdentifier(parts) => match parts.as_slice() {
+            [table, key] if table.value == alias && !key.value.is_empty() => Some(&*key.value),
+            _ => None,
+        },
+        _ => None,
+    };
+    match (key(left), key(right)) {
+        (Some(key), None) => Some((key, right)),
+        (None, Some(key)) => Some((key, left)),
+        _ => None,
     }
 }
 

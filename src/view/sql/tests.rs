@@ -256,8 +256,33 @@ fn check(text: &str, place: (u64, u64), problem: &str) {
 
 #[test]
 fn clauses_outside_the_subset_are_refused_at_their_word() {
-    check("SELECT a\nFROM t JOIN u ON t.a = u.a", (2, 8), "JOIN is not supported");
-    check("SELECT a FROM t LEFT JOIN u USING (a)", (1, 22), "JOIN is not supported");
+    check("SELECT a FROM t LEFT JOIN u USING (a)", (1, 35), "expected ON, found `(`");
+    check("SELECT a FROM t FULL JOIN u ON t.a = u.a", (1, 17), "FULL JOIN is not supported");
+    check(
+        "SELECT a FROM t RIGHT OUTER JOIN u ON t.a = u.a",
+        (1, 17),
+        "RIGHT JOIN is not supported",
+    );
+    check(
+        "SELECT a FROM t JOIN u ON u.a < t.a",
+        (1, 27),
+        "a join is by the key of the joined table",
+    );
+    check(
+        "SELECT a FROM t JOIN u ON u.a = u.b",
+        (1, 27),
+        "a join is by the key of the joined table",
+    );
+    check("SELECT a FROM t JOIN u ON u.a = 5", (1, 27), "ON does not say which item");
+    check("SELECT a FROM t JOIN t ON t.a = b", (1, 22), "a table cannot be joined with itself");
+    check("SELECT u FROM t JOIN u ON u.a = b", (1, 8), "u is a table");
+    check("SELECT t.u FROM t JOIN u ON u.a = b", (1, 8), "the table u hides the attribute");
+    check(
+        "SELECT a FROM t JOIN u ON u.a = b JOIN v ON v.a = b",
+        (1, 35),
+        "a second JOIN is not supported",
+    );
+    check("SELECT join FROM t", (1, 8), "JOIN is not supported");
     check("SELECT a FROM t, u", (1, 16), "several sources are not supported");
     check("SELECT a FROM (SELECT a FROM t) AS s", (1, 16), "subqueries are not supported");
     check("SELECT a FROM t WHERE a = (SELECT 1)", (1, 28), "subqueries are not supported");

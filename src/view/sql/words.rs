@@ -49,8 +49,7 @@ const CASE_WORDS: [(&str, Keyword); 4] = [
 const REFUSED: [(&str, &str); 21] = [
     (
         "JOIN",
-        "a view reads one source, and the elements of a list with `, unnest(list) AS element`; \
-         make a view of each source and join where you read",
+        "it belongs behind FROM, as in FROM orders o LEFT JOIN customers c ON c.id = o.customer_id",
     ),
     ("HAVING", "filter the groups where you read the view"),
     ("ORDER", "rows print sorted by their key; sort otherwise where you read"),
@@ -73,6 +72,21 @@ const REFUSED: [(&str, &str); 21] = [
     ("COLLATE", "text compares by its UTF-8 bytes"),
     ("UNNEST", "it belongs behind FROM, as in FROM orders, unnest(lines) AS line"),
 ];
+
+/// Joins that are refused, where a name may be too: right before JOIN.
+const REFUSED_JOINS: [(&str, &str); 8] = [
+    ("RIGHT", "write FROM the other table, with LEFT JOIN this one"),
+    ("FULL", "write a view of each side; rows of both have no source item of their own"),
+    ("CROSS", ONE_ITEM),
+    ("NATURAL", ONE_ITEM),
+    ("SEMI", ONE_ITEM),
+    ("ANTI", ONE_ITEM),
+    ("ASOF", ONE_ITEM),
+    ("LATERAL", ONE_ITEM),
+];
+/// The join that there is.
+pub(super) const ONE_ITEM: &str = "an item joins the one that it names: LEFT JOIN customers c \
+                                   ON c.id = o.customer_id";
 
 /// Words that are refused right behind a parenthesis and are ordinary names elsewhere.
 const REFUSED_AFTER_CALL: [(&str, &str); 3] = [
@@ -127,6 +141,10 @@ pub(super) fn check(tokens: &mut [TokenWithSpan]) -> Result<(), SqlError> {
             let remedy = format!("{remedy} (a column of that name goes in double quotes)");
             return Err(SqlError::new(span.start, format!("{name} is not supported"), remedy));
         }
+        if let Some((name, remedy)) = find(&REFUSED_JOINS, is).filter(|_| place.is_before_join()) {
+            let problem = format!("{name} JOIN is not supported");
+            return Err(SqlError::new(span.start, problem, remedy));
+        }
         selects += usize::from(is("SELECT"));
         if selects > 1 {
             let remedy = "make it a view of its own, and combine them where you read";
@@ -150,6 +168,15 @@ struct Place<'t> {
 }
 
 impl Place<'_> {
+    /// Whether JOIN comes next, or OUTER JOIN.
+    fn is_before_join(&self) -> bool {
+        let is = |at: usize, name: &str| {
+            matches!(self.after.get(at).map(|token| &token.token), Some(Token::Word(word))
+                if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(name))
+        };
+        is(0, "JOIN") || is(0, "OUTER") && is(1, "JOIN")
+    }
+
     /// The words that are keywords at one place only, where no name can be.
     fn keyword(&self, is: impl Fn(&str) -> bool) -> Option<(&'static str, Keyword)> {
         let is_word = |token: Option<&TokenWithSpan>, name: &str| {
@@ -179,6 +206,21 @@ impl Place<'_> {
             let is_behind_from = self.before.iter().any(|token| is_word(Some(token), "FROM"));
             let is_keyword = opens && is_sign(last, &Token::Comma) && is_behind_from;
             return is_keyword.then_some(("UNNEST", Keyword::UNNEST));
+        }
+        let is_joined = |back: usize| {
+            let words = self.before.iter().rev().take(back);
+            words.clone().any(|token| is_word(Some(token), "JOIN"))
+        };
+        let is_behind_from = || self.before.iter().any(|token| is_word(Some(token), "FROM"));
+        if (is("LEFT") || is("INNER") || is("OUTER")) && self.is_before_join() && is_behind_from() {
+            return Some(("LEFT", Keyword::LEFT));
+        }
+        if is("JOIN") && is_behind_from() {
+            return Some(("JOIN", Keyword::JOIN));
+        }
+        // JOIN, the table, AS and its alias.
+        if is("ON") && is_joined(4) && !is_word(last, "JOIN") && !is_word(last, "AS") {
+            return Some(("ON", Keyword::ON));
         }
         if is("EXTRACT") {
             return opens.then_some(("EXTRACT", Keyword::EXTRACT));

@@ -137,6 +137,7 @@ mod tests {
             generation: 1,
             kind: String::new(),
             views: vec![0],
+            joined: Vec::new(),
             attributes: std::sync::Arc::default(),
             from: None,
         };

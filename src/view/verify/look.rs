@@ -153,9 +153,13 @@ impl Walk<'_> {
     }
 
     async fn known(&self, candidates: &[&Candidate]) -> Result<Known, End> {
+        let (ledger, deadline) = (self.views.ledger(), self.call.deadline);
         let rows: BTreeSet<String> = candidates.iter().map(|it| it.pk.clone()).collect();
-        let read = self.views.ledger().read(rows, self.call.deadline).await;
-        read.map_err(unanswered)
+        let mut known = ledger.read(rows, deadline).await.map_err(unanswered)?;
+        let both = candidates.iter().copied();
+        ledger.read_mirrors(both.clone(), &mut known, deadline).await.map_err(unanswered)?;
+        ledger.read_own_mirrors(both, &mut known, deadline).await.map_err(unanswered)?;
+        Ok(known)
     }
 
     /// Reads the rows that projections have of these items.
@@ -192,13 +196,19 @@ impl Walk<'_> {
         rows: &Projected,
     ) -> Vec<Drift> {
         let entry = known.entry(&candidate.pk);
+        let ledger = self.views.ledger();
+        // What cannot be read differs.
+        let joined = ledger.joined(candidate, known);
+        let candidate = joined.as_deref().unwrap_or(candidate);
         let mut drift = Vec::new();
-        for &view in &self.views.groups[source.group].views {
+        for view in self.views.groups[source.group].all_views() {
             let definition = &self.views.definitions[view];
             let expected = candidate.contributions.get(&view);
             let found = entry.contributions.get(&definition.name);
             let (mut says, mut said) = (place(expected), place(found));
-            if expected == found {
+            if !ledger.keeps_same((view, candidate), &entry, known) {
+                (says, said) = (json!("its attributes"), json!("other ones"));
+            } else if expected == found {
                 let Some(row) = candidate.projected.get(&view) else { continue };
                 let place = (self.views.view_tables[view].clone(), candidate.row_key.clone());
                 let columns = match rows.get(&place) {
@@ -233,6 +243,7 @@ fn place(stored: Option<&Stored>) -> Value {
     match stored {
         None => json!("nothing"),
         Some(Stored::Row) => json!("a row"),
+        Some(Stored::Joined) => json!("joined with others"),
         Some(Stored::Groups(added)) => match added.as_slice() {
             [one] => json!({ "group": readable(&one.key) }),
             several => json!({ "groups": groups_of(several) }),

@@ -27,6 +27,8 @@ const VALUES: &str = "ledger-values";
 const THROTTLED: u32 = 40;
 const CONFLICT: u32 = 12;
 const LOST: u32 = 25;
+/// So many calls of all functions later a control does what belongs into a transaction.
+const LATE_CALLS: u32 = 12;
 /// So many queries show what was deleted, where they meet it.
 const HALF_VISIBLE: u32 = 2;
 
@@ -41,6 +43,12 @@ pub(super) enum Broken {
     ValuesUnconditional,
     /// A part of a change is written whatever the ledger's row has become.
     PartsUnguarded,
+    /// Whoever has written an item is shown the joined item as it was before.
+    MirrorsOnce,
+    /// An item is joined again whatever the ledger's row has become.
+    RejoinUnguarded,
+    /// Which item is named is written behind the transaction, and not in it.
+    ReferencesApart,
 }
 
 /// A transport that is part of the world.
@@ -50,6 +58,8 @@ pub(super) struct Wire {
     store: Embedded,
     broken: Option<Broken>,
     seen: Arc<Mutex<Seen>>,
+    /// What this function was shown of joined items, and whether it has written since.
+    shown: Arc<Mutex<(BTreeMap<String, Value>, bool)>>,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +68,10 @@ struct Seen {
     wrong: Option<String>,
     /// Rows of values that were deleted, and may still be shown.
     deleted: Vec<Value>,
+    /// Keys of rows that say which item is named, of transactions that are not answered yet.
+    hidden: Vec<Value>,
+    /// What is done so many calls later.
+    late: Vec<(u32, Value)>,
 }
 
 impl fmt::Debug for Wire {
@@ -78,11 +92,11 @@ impl HttpConnector for Wire {
 impl Wire {
     pub(super) fn new(world: &Arc<World>, store: &Embedded, broken: Option<Broken>) -> Self {
         let (world, store, seen) = (Arc::clone(world), store.clone(), Arc::default());
-        Self { world, store, broken, seen }
+        Self { world, store, broken, seen, shown: Arc::default() }
     }
 
     pub(super) fn client(&self) -> SharedHttpClient {
-        support::client_of(self.clone())
+        support::client_of(Self { shown: Arc::default(), ..self.clone() })
     }
 
     /// What was wrong at a step.
@@ -101,6 +115,7 @@ impl Wire {
     async fn answer(&self, target: &str, body: &[u8]) -> Result<HttpResponse, ConnectorError> {
         let operation = target.rsplit('.').next().unwrap_or_default();
         self.world.step().await;
+        self.do_late();
         let is_of_rows = matches!(operation, "BatchGetItem" | "Query" | "TransactWriteItems");
         if is_of_rows && self.world.is_one_in(THROTTLED) {
             self.count("throttled");
@@ -112,14 +127,22 @@ impl Wire {
         if operation == "Query" {
             self.count("next");
         }
+        let mut named = Vec::new();
         let answer = match operation {
-            "TransactWriteItems" => self.transact(target, body).await,
+            "TransactWriteItems" => self.transact(target, body, &mut named).await,
+            "BatchGetItem" if self.broken == Some(Broken::MirrorsOnce) => {
+                self.mirrors_once(body, self.store.answer(target, body))
+            }
             "Query" if self.broken.is_none() => {
                 let request: Value = serde_json::from_slice(body).unwrap();
                 self.half_visible(&request, self.store.answer(target, body))
             }
             _ => self.store.answer(target, body),
         };
+        if !named.is_empty() {
+            self.world.step().await;
+            self.seen.lock().unwrap().hidden.retain(|row| !named.contains(row));
+        }
         if operation == "TransactWriteItems" && self.world.is_one_in(LOST) {
             self.count("lost");
             return Err(ConnectorError::timeout("the answer was lost".into()));
@@ -131,13 +154,16 @@ impl Wire {
 
     /// Shows rows that were deleted a moment ago, once at most.
     fn half_visible(&self, request: &Value, (status, answer): (u16, String)) -> (u16, String) {
+        let partition = &request["ExpressionAttributeValues"][":pk"];
+        if partition["S"].as_str().is_some_and(|key| key.contains("~1#j#")) {
+            return self.hides((status, answer));
+        }
         let deleted = std::mem::take(&mut self.seen.lock().unwrap().deleted);
         if status != 200 || request["TableName"] != VALUES || !self.world.is_one_in(HALF_VISIBLE) {
             return (status, answer);
         }
         let mut answer: Value = serde_json::from_str(&answer).unwrap();
         let rows = answer["Items"].as_array_mut().unwrap();
-        let partition = &request["ExpressionAttributeValues"][":pk"];
         let is_shown = |row: &Value| row["pk"] == *partition;
         let more: Vec<Value> = deleted.into_iter().filter(is_shown).collect();
         if !more.is_empty() {
@@ -154,7 +180,50 @@ impl Wire {
         (status, answer.to_string())
     }
 
-    async fn transact(&self, target: &str, body: &[u8]) -> (u16, String) {
+    /// Leaves out rows of transactions that are not answered yet.
+    fn hides(&self, (status, answer): (u16, String)) -> (u16, String) {
+        let mut answer: Value = serde_json::from_str(&answer).unwrap();
+        let Some(rows) = answer["Items"].as_array_mut() else {
+            return (status, answer.to_string());
+        };
+        let hidden = self.seen.lock().unwrap().hidden.clone();
+        let before = rows.len();
+        rows.retain(|row| !hidden.contains(&json!({"pk": row["pk"], "sk": row["sk"]})));
+        if rows.len() < before {
+            self.count("hidden");
+        }
+        (status, answer.to_string())
+    }
+
+    /// Shows who has written the joined items that he was shown before.
+    fn mirrors_once(&self, body: &[u8], (status, answer): (u16, String)) -> (u16, String) {
+        let request: Value = serde_json::from_slice(body).unwrap();
+        let Some(keys) = request["RequestItems"][VALUES]["Keys"].as_array() else {
+            return (status, answer);
+        };
+        if status != 200 || keys.iter().any(|key| key["sk"]["S"] != "=") {
+            return (status, answer);
+        }
+        let mut answer: Value = serde_json::from_str(&answer).unwrap();
+        let rows = answer["Responses"][VALUES].as_array_mut().unwrap();
+        let mut shown = self.shown.lock().unwrap();
+        let (known, has_written) = &mut *shown;
+        for key in keys {
+            let is_it = |row: &&Value| row["pk"] == key["pk"];
+            let row = rows.iter().find(is_it).cloned().unwrap_or(Value::Null);
+            match known.get(&key["pk"].to_string()).filter(|_| *has_written) {
+                None => drop(known.insert(key["pk"].to_string(), row)),
+                Some(before) => {
+                    rows.retain(|row| row["pk"] != key["pk"]);
+                    rows.extend(Some(before).filter(|row| !row.is_null()).cloned());
+                }
+            }
+        }
+        *has_written = false;
+        (status, answer.to_string())
+    }
+
+    async fn transact(&self, target: &str, body: &[u8], named: &mut Vec<Value>) -> (u16, String) {
         let mut request: Value = serde_json::from_slice(body).unwrap();
         if self.world.is_one_in(CONFLICT) {
             self.count("conflict");
@@ -170,6 +239,18 @@ impl Wire {
         let apart = self.tamper(&mut request);
         let before = checker::scan(&self.store, VALUES);
         let (status, answer) = self.store.answer(target, request.to_string().as_bytes());
+        if status == 200 && self.broken != Some(Broken::RejoinUnguarded) {
+            let puts = request["TransactItems"].as_array().unwrap().iter();
+            let rows = puts.filter_map(|it| it.get("Put").map(|put| &put["Item"]));
+            let is_named = |row: &&Value| {
+                row["pk"]["S"].as_str().is_some_and(|key| key.contains("~1#j#"))
+                    && row["sk"]["S"] != "="
+            };
+            let rows = rows.filter(is_named);
+            named.extend(rows.map(|row| json!({"pk": row["pk"], "sk": row["sk"]})));
+            self.seen.lock().unwrap().hidden.extend(named.iter().cloned());
+            self.shown.lock().unwrap().1 = true;
+        }
         if status == 200 {
             let after = checker::scan(&self.store, VALUES);
             let is_deleted = |row: &&serde_json::Map<String, Value>| {
@@ -196,6 +277,21 @@ impl Wire {
         (status, answer)
     }
 
+    /// Does what a control does behind the transaction.
+    fn do_late(&self) {
+        let mut seen = self.seen.lock().unwrap();
+        for (calls, action) in &mut seen.late {
+            *calls -= 1;
+            if *calls == 0 {
+                let request = json!({ "TransactItems": [action] }).to_string();
+                let target = "DynamoDB_20120810.TransactWriteItems";
+                let (status, answer) = self.store.answer(target, request.as_bytes());
+                assert_eq!(status, 200, "{answer}");
+            }
+        }
+        seen.late.retain(|(calls, _)| *calls > 0);
+    }
+
     /// Breaks a transaction as the control says; what is to be done behind it.
     fn tamper(&self, request: &mut Value) -> Vec<Value> {
         let actions = request["TransactItems"].as_array_mut().unwrap();
@@ -214,6 +310,23 @@ impl Wire {
                 values.for_each(|it| {
                     it.as_object_mut().unwrap().values_mut().for_each(unconditional);
                 });
+            }
+            Some(Broken::MirrorsOnce) => {}
+            Some(Broken::RejoinUnguarded) => {
+                let updates = actions.iter_mut().filter_map(|it| it.get_mut("Update"));
+                updates.filter(|it| it["TableName"] == "ledger").for_each(unconditional);
+            }
+            Some(Broken::ReferencesApart) => {
+                let all = std::mem::take(actions);
+                let is_reference = |action: &Value| {
+                    let row = &action["Put"]["Item"];
+                    row["pk"]["S"].as_str().is_some_and(|key| key.contains("~1#j#"))
+                        && row["sk"]["S"] != "="
+                };
+                let (apart, within): (Vec<_>, Vec<_>) = all.into_iter().partition(is_reference);
+                *actions = within;
+                let late = &mut self.seen.lock().unwrap().late;
+                late.extend(apart.into_iter().map(|action| (LATE_CALLS, action)));
             }
             Some(Broken::PartsUnguarded) => {
                 let parts = actions.iter_mut().filter_map(|it| it.get_mut("Put"));

@@ -8,7 +8,7 @@ use sqlparser::{
     tokenizer::Location,
 };
 
-pub(super) fn without_parentheses(mut expr: &Expr) -> &Expr {
+pub(in crate::view::sql) fn without_parentheses(mut expr: &Expr) -> &Expr {
     while let Expr::Nested(inner) = expr {
         expr = inner;
     }

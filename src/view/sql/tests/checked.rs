@@ -72,10 +72,10 @@ fn a_replaced_piece_has_no_mistakes_of_its_own() {
         ],
     );
     mistakes(
-        "SELECT o.a, foo(c.b) AS x FROM t o LEFT JOIN c ON c.id = o.a WHERE d == 2",
+        "SELECT o.a, foo(c.b) AS x FROM t o FULL JOIN c ON c.id = o.a WHERE d == 2",
         &[
             "2:13 function foo is not supported",
-            "2:41 JOIN is not supported",
+            "2:36 FULL JOIN is not supported",
             "2:70 `==` is not supported",
         ],
     );
