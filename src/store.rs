@@ -31,9 +31,9 @@ use aws_sdk_dynamodb::{
     error::{ProvideErrorMetadata, SdkError},
     operation::transact_write_items::TransactWriteItemsError,
     types::{
-        AttributeDefinition, AttributeValue, BillingMode, ConsumedCapacity, KeySchemaElement,
-        KeyType, ReturnConsumedCapacity, ScalarAttributeType, TimeToLiveSpecification,
-        TransactWriteItem,
+        AttributeDefinition, AttributeValue, BillingMode, ConsumedCapacity, GlobalSecondaryIndex,
+        KeySchemaElement, KeyType, Projection, ProjectionType, ReturnConsumedCapacity,
+        ScalarAttributeType, TimeToLiveSpecification, TransactWriteItem,
     },
 };
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
@@ -299,6 +299,17 @@ impl Store {
         ttl: Option<&str>,
         deadline: Timestamp,
     ) -> Result<(), StoreError> {
+        self.ensure_table_with(table, keys, (ttl, None), deadline).await
+    }
+
+    /// The same with an index over all attributes.
+    pub(crate) async fn ensure_table_with(
+        &self,
+        table: &str,
+        keys: &[&str],
+        (ttl, index): (Option<&str>, Option<Index>),
+        deadline: Timestamp,
+    ) -> Result<(), StoreError> {
         let mut tries = Tries::new(deadline);
         loop {
             let described = self.client.describe_table().table_name(table).send().await;
@@ -321,6 +332,24 @@ impl Store {
             request = request
                 .key_schema(key.build().map_err(built)?)
                 .attribute_definitions(attribute.build().map_err(built)?);
+        }
+        if let Some(index) = index {
+            let (sort_key, of_sort_key) = index.sort_key;
+            let keys = [
+                (index.partition_key.to_owned(), ScalarAttributeType::S, KeyType::Hash),
+                (sort_key, of_sort_key, KeyType::Range),
+            ];
+            let projection = Projection::builder().projection_type(ProjectionType::All).build();
+            let mut made = GlobalSecondaryIndex::builder().index_name(index.name);
+            for (name, of_key, kind) in keys {
+                let key = KeySchemaElement::builder().attribute_name(&name).key_type(kind);
+                let attribute =
+                    AttributeDefinition::builder().attribute_name(name).attribute_type(of_key);
+                request = request.attribute_definitions(attribute.build().map_err(built)?);
+                made = made.key_schema(key.build().map_err(built)?);
+            }
+            let made = made.projection(projection).build().map_err(built)?;
+            request = request.global_secondary_indexes(made);
         }
         let created = request.send().await;
         match self.answered("CreateTable", created) {
@@ -496,6 +525,15 @@ impl Store {
     fn count_write(&self, consumed: &[ConsumedCapacity]) {
         self.usage.lock().unwrap_or_else(PoisonError::into_inner).write_units += units(consumed);
     }
+}
+
+/// An index over a whole table, by a text and one more attribute.
+#[derive(Debug, Clone)]
+pub(crate) struct Index {
+    pub(crate) name: &'static str,
+    pub(crate) partition_key: &'static str,
+    /// Its name and its type.
+    pub(crate) sort_key: (String, ScalarAttributeType),
 }
 
 /// One page of a scan.

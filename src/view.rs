@@ -53,6 +53,7 @@ use crate::{
 };
 use definition::View;
 use registry::{Owner, Place, RegistryError};
+use rows::ranked::Ranking;
 use serde_json::Value;
 use served::{Known, Served};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -207,8 +208,11 @@ impl Views {
     ) -> Result<(), StoreError> {
         store.ensure_table(ledger_table, &[LEDGER_KEY], Some(LEDGER_TTL), deadline).await?;
         let place = Place { store, ledger_table, view_table_prefix };
-        for table in registry::tables(place, views, deadline).await? {
-            store.ensure_table(&table, &[rows::ROW_KEY], None, deadline).await?;
+        for (table, view) in registry::tables(place, views, deadline).await? {
+            let ranking = view.and_then(|view| Ranking::of(&views[view]));
+            let index = ranking.map(|it| it.index());
+            let made = store.ensure_table_with(&table, &[rows::ROW_KEY], (None, index), deadline);
+            made.await?;
         }
         if views.iter().any(View::needs_values_table) {
             let table = values::table_name(ledger_table);

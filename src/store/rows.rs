@@ -447,6 +447,33 @@ impl Store {
         self.page(request, &mut Tries::new(deadline)).await
     }
 
+    /// Reads one page of the rows of an index with this value of its partition key, in the order
+    /// of its sort key or from its end on. No index over a whole table is read consistently.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(crate) async fn of_index(
+        &self,
+        (table, index, key): (&str, &str, (&str, &str)),
+        (is_descending, limit): (bool, usize),
+        from: Option<Item>,
+        deadline: Timestamp,
+    ) -> Result<Page, StoreError> {
+        let request = self
+            .client
+            .query()
+            .table_name(table)
+            .index_name(index)
+            .key_condition_expression("#k = :k")
+            .expression_attribute_names("#k", key.0)
+            .expression_attribute_values(":k", text(key.1))
+            .scan_index_forward(!is_descending)
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+            .set_exclusive_start_key(from)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total);
+        self.page(request, &mut Tries::new(deadline)).await
+    }
+
     /// A query of the rows under a partition key whose sort key begins so; an empty beginning
     /// means all.
     fn under(&self, (table, pk, prefix): (&str, &str, &str)) -> QueryFluentBuilder {

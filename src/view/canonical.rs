@@ -6,7 +6,7 @@
 mod expression;
 
 use crate::view::definition::{
-    Aggregate, Function, Groups, Join, Output, Path, Shape, Unnest, View,
+    Aggregate, Function, Groups, Join, Output, Path, Shape, Top, Unnest, View,
 };
 use std::fmt;
 
@@ -42,14 +42,25 @@ impl fmt::Display for View {
         if let Some(filter) = &self.filter {
             write!(f, " WHERE {filter}")?;
         }
-        match &self.shape {
-            Shape::Groups(Groups { keys, .. }) if !keys.is_empty() => {
-                f.write_str(" GROUP BY ")?;
-                separated(f, keys, |f, key| write!(f, "{key}"))
-            }
-            _ => Ok(()),
+        let Shape::Groups(groups) = &self.shape else { return Ok(()) };
+        if !groups.keys.is_empty() {
+            f.write_str(" GROUP BY ")?;
+            separated(f, &groups.keys, |f, key| write!(f, "{key}"))?;
         }
+        if let Some(having) = &groups.having {
+            write!(f, " HAVING {having}")?;
+        }
+        groups.top.map_or(Ok(()), |top| fmt_top(f, groups, top))
     }
+}
+
+fn fmt_top(f: &mut fmt::Formatter<'_>, groups: &Groups, top: Top) -> fmt::Result {
+    let Top { column, is_descending, limit } = top;
+    f.write_str(" ORDER BY ")?;
+    if let Some(Output::Aggregate(at)) = groups.columns.get(column).map(|column| column.output) {
+        fmt_some(f, groups.aggregates.get(at))?;
+    }
+    write!(f, "{} LIMIT {limit}", if is_descending { " DESC" } else { "" })
 }
 
 fn fmt_some(f: &mut fmt::Formatter<'_>, value: Option<&impl fmt::Display>) -> fmt::Result {

@@ -6,6 +6,7 @@
 //! gives up: the author's spelling, comments and layout.
 
 mod expression;
+mod shown;
 mod types;
 
 pub(super) use types::common_type;
@@ -14,6 +15,7 @@ pub use {
         Between, Call, Case, Comparison, Element, Expression, Field, Offset, Operation, Part,
         Pattern, Step, Target, Time, TimeUnit,
     },
+    shown::{OfGroup, Shown, Top},
     types::Type,
 };
 
@@ -94,6 +96,10 @@ pub struct Groups {
     pub aggregates: Vec<Aggregate>,
     /// What the row shows, in SELECT order.
     pub columns: Vec<GroupColumn>,
+    /// Of which groups readers are shown the rows: where it is TRUE of what a row says.
+    pub having: Option<Expression>,
+    /// How many of them, by which column; without it all.
+    pub top: Option<Top>,
 }
 
 /// A column of a projection.
@@ -257,6 +263,12 @@ impl View {
         matches!(self.shape, Shape::Groups(_))
     }
 
+    /// Whether it shows the first groups only.
+    #[must_use]
+    pub fn has_limit(&self) -> bool {
+        matches!(&self.shape, Shape::Groups(groups) if groups.top.is_some())
+    }
+
     /// Whether it has aggregates that keep values ([`Function::keeps_values`]).
     #[must_use]
     pub fn keeps_values(&self) -> bool {
@@ -371,7 +383,10 @@ impl View {
             !matches!(one.function, Function::Count | Function::Sum | Function::Avg)
         };
         let has_newer_aggregates = match &self.shape {
-            Shape::Groups(groups) => groups.aggregates.iter().any(is_newer_function),
+            Shape::Groups(groups) => {
+                let is_filtered = groups.having.is_some() || groups.top.is_some();
+                is_filtered || groups.aggregates.iter().any(is_newer_function)
+            }
             Shape::Rows(_) => false,
         };
         let is_newer = has_newer_aggregates || self.unnest.is_some() || self.join.is_some();

@@ -172,6 +172,14 @@ pub fn path_value(path: &Path, item: &Value<'_>) -> Result<Scalar, Poison> {
     Item::new(item)?.scalar(&Expression::Path(path.clone()))
 }
 
+/// Whether an expression that names no attribute is TRUE.
+///
+/// # Errors
+/// As [`evaluate`].
+pub(crate) fn is_true(constant: &Expression) -> Result<bool, Poison> {
+    Ok(Item { members: &[], element: None }.truth(constant)? == Some(true))
+}
+
 /// A value on its way through an expression; what an item or a literal holds stays borrowed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Operand<'v> {

@@ -17,6 +17,7 @@ mod difference;
 mod entry;
 pub(crate) mod fence;
 pub(crate) mod join;
+mod leaving;
 #[cfg(feature = "local")]
 pub(crate) mod model;
 mod pack;

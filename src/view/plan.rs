@@ -16,7 +16,7 @@ use super::{
         model::{Reads, Transaction, Values},
     },
     registry::{Registered, Registry, table_name},
-    rows::{ROW_KEY, RowId},
+    rows::{ROW_KEY, RowId, ranked::Ranking},
     served::{Known as Files, Served},
     source_item::LEDGER_KEY,
     sources::{self, Filing},
@@ -202,8 +202,10 @@ impl Model {
     /// value's row is never written without its group's, so that one is not the hottest.
     fn write_of_view(&mut self, action: &TransactWriteItem) {
         let (table, key, _) = sized(action);
-        let units = self.written(action);
         let view = self.served.view_tables.iter().position(|it| *it == table);
+        let ranking = view.and_then(|view| Ranking::of(&self.served.definitions[view]));
+        let of_index = ranking.map_or(0, |ranking| self.written_to_index(ranking, action));
+        let units = self.written(action) + of_index;
         let name = match view {
             Some(view) => &self.served.definitions[view].name,
             // The name of a view has no `~`.
@@ -216,6 +218,19 @@ impl Model {
             let writes = self.writes.entry(RowId::new(view, key)).or_default();
             *writes = (writes.0 + 1, writes.1 + units);
         }
+    }
+
+    /// The units that the index takes of what is written to a row: one for each KB, and as much
+    /// again where the row has another place in it.
+    fn written_to_index(&self, ranking: Ranking<'_>, action: &TransactWriteItem) -> u64 {
+        let (table, key, bytes) = sized(action);
+        let before = self.sizes.get(&(table, key)).copied();
+        let larger = bytes.map_or(0, |(bytes, _)| bytes).max(before.unwrap_or_default());
+        let names = action.update().and_then(|it| it.expression_attribute_names.as_ref());
+        let moves =
+            names.is_some_and(|names| names.values().any(|name| name == ranking.sort_attribute()));
+        let writes = if moves && before.is_some() { 2 } else { 1 };
+        writes * larger.div_ceil(WRITE_BYTES).max(1) as u64
     }
 
     /// How the items of a source are filed; the first of its name is written down.
@@ -273,7 +288,7 @@ fn sized(action: &TransactWriteItem) -> (String, String, Option<(usize, bool)>) 
     if let Some(update) = action.update() {
         // What only a condition uses is not written.
         let names = update.expression_attribute_names.iter().flatten();
-        let names = names.filter(|(place, _)| *place != "#rev");
+        let names = names.filter(|(place, _)| !place.starts_with("#r"));
         let names: usize = names.map(|(_, name)| name.len()).sum();
         let values = update.expression_attribute_values.iter().flatten();
         let values = values.filter(|(place, _)| !place.starts_with(":r"));

@@ -7,11 +7,13 @@
 //! not follow a switch while it is kept, so it is opened again every few seconds; a scan is no
 //! snapshot.
 
+mod top;
+
 use super::{
     definition::{Output, Shape, View},
     generation::{Current, LookupError, current_table},
     registry::{self, RegistryError},
-    rows::{self, ROW_KEY},
+    rows::{self, ROW_KEY, ranked::Ranking},
     scalar::{SHARED_KEY, Scalar, encode_key},
     sql,
 };
@@ -48,7 +50,7 @@ impl Condition {
 /// Rows that were read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rows {
-    /// The rows in the order of their keys, each in SELECT order.
+    /// The rows in the order of their keys, or of ORDER BY, each in SELECT order.
     pub rows: Vec<Vec<Scalar>>,
     /// Whether reading ended at the limit, so that there may be more.
     pub is_cut: bool,
@@ -160,8 +162,9 @@ impl Reader {
     }
 
     /// The rows that have what is asked for: by their keys where the conditions name the whole
-    /// key (every column of GROUP BY, or `_pk`), else by a scan, which ends at the limit. After
-    /// each page of a scan it is told how many rows were looked at.
+    /// key (every column of GROUP BY, or `_pk`), else by a scan, which ends at the limit. Of a view
+    /// with LIMIT its first groups are read from its index, and are then asked. After
+    /// each page it is told how many rows were looked at.
     ///
     /// # Errors
     /// There is no such column, a row is not as changefold writes it, or the store does not
@@ -183,6 +186,17 @@ impl Reader {
             });
         }
         let limit = limit.unwrap_or(usize::MAX);
+        if let Some(ranking) = Ranking::of(&self.view) {
+            let first = self.first(ranking.top, deadline, looked_at).await?;
+            let holds = |(row, item): &(rows::Read, Item)| {
+                conditions.iter().all(|it| self.holds(it, row, item))
+            };
+            let mut rows: Vec<_> = first.into_iter().filter(holds).collect();
+            let is_cut = rows.len() > limit;
+            rows.truncate(limit);
+            let rows = rows.into_iter().map(|((_, row), _)| row).collect();
+            return Ok(Rows { rows, is_cut });
+        }
         let mut found = Vec::new();
         let (mut from, mut looked, mut is_cut) = (None, 0, false);
         let mut keys = self.keys(conditions);
@@ -258,6 +272,9 @@ impl Reader {
             return (1..=BATCH_GET_KEYS_MAX).contains(&keys.len()).then_some(keys);
         }
         let Shape::Groups(groups) = &self.view.shape else { return None };
+        if groups.top.is_some() {
+            return None;
+        }
         if groups.keys.is_empty() {
             return Some(vec![SHARED_KEY.to_owned()]);
         }

@@ -140,19 +140,24 @@ pub(crate) async fn tables(
     place: Place<'_>,
     files: &[View],
     deadline: Timestamp,
-) -> Result<Vec<String>, StoreError> {
+) -> Result<Vec<(String, Option<usize>)>, StoreError> {
     let registered = match row::read(place.store, place.ledger_table, deadline).await {
         Ok(registry) => plan(place, registry, files, deadline).await,
         Err(error) => Err(error),
     };
-    let first = || files.iter().map(|view| table_name(place.view_table_prefix, &view.name, 1));
+    let first = |view: &View| table_name(place.view_table_prefix, &view.name, 1);
     match registered {
         Ok(planned) => {
-            let known = planned.registry.generations.into_values();
-            Ok(known.filter_map(|known| known.table).collect())
+            let known = planned.registry.generations.into_iter();
+            let tables = known.filter_map(|((name, _), known)| {
+                let is_it =
+                    |view: &View| view.name == name && view.fingerprint() == known.fingerprint;
+                Some((known.table?, files.iter().position(is_it)))
+            });
+            Ok(tables.collect())
         }
         Err(RegistryError::Store(error)) => Err(error),
-        Err(_) => Ok(first().collect()),
+        Err(_) => Ok(files.iter().map(first).zip((0..files.len()).map(Some)).collect()),
     }
 }
 

@@ -4,7 +4,8 @@
 //! view's own columns, to be read by anyone: group keys, counts, and sums. Names beginning
 //! with `_` are ours: `_rows` counts the items of the group, `_n_<column>` the values behind a
 //! sum or an average, `_sum_<column>` what an average divides, `_true_<column>` the TRUE ones of a
-//! `bool_and` or `bool_or`. A smallest or largest value that is NULL is not there. A group exists
+//! `bool_and` or `bool_or`. A smallest or largest value that is NULL is not there. `_top` and `_by`
+//! are for an index (`ranked`). A group exists
 //! while `_rows` is above 0; a sum is NULL while its `_n_` is 0. `_rev` grows with every
 //! transaction that changes what the ledger says of the group, also where the changes of several
 //! items cancel out: while it stays, so does every contribution. A projection's row has the
@@ -17,6 +18,7 @@
 //! comes again has lost the revision by which a verification knows that nobody has changed it.
 
 pub(crate) mod extremes;
+pub(crate) mod ranked;
 mod stored;
 pub(crate) mod sums;
 
@@ -29,12 +31,13 @@ use crate::{
         definition::{Function, Groups, Output, Shape, View},
         number,
         scalar::{Scalar, decode_key, decode_value},
-        total::{Addend, Total, finish},
+        total::{Addend, Total, finish, holds},
     },
 };
 use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem, Update};
 use bigdecimal::BigDecimal;
 use extremes::{Extremes, extreme_columns};
+use ranked::{Rank, Ranking};
 use std::collections::BTreeMap;
 
 /// Name of a view table's key attribute.
@@ -202,7 +205,12 @@ pub(crate) fn projected(view: &View, key: &str, values: &[Scalar]) -> Item {
 
 /// The part of a transaction that changes one row. It has no condition: the ledger rows in
 /// the same transaction are its guard.
-pub(crate) fn action(view: &View, table: &str, key: &str, effect: &Effect) -> TransactWriteItem {
+pub(crate) fn action(
+    view: &View,
+    (table, key): (&str, &str),
+    effect: &Effect,
+    stored: Option<&Item>,
+) -> TransactWriteItem {
     let action = TransactWriteItem::builder();
     let row_key = AttributeValue::S(key.to_owned());
     match effect {
@@ -215,23 +223,33 @@ pub(crate) fn action(view: &View, table: &str, key: &str, effect: &Effect) -> Tr
             action.delete(delete.expect("table and key are set"))
         }
         Effect::Add(delta) => {
-            action.update(addition(view, (table, key), delta, &Extremes::default()))
+            action.update(addition(view, (table, key), (delta, stored), &Extremes::default()))
         }
         Effect::Count(_) => unreachable!("a value has no row in a view's own table"),
     }
     .build()
 }
 
-/// Adds to a group and shows its extremes.
+/// What an update's expression and its condition are made of.
+#[derive(Debug, Default)]
+struct Parts {
+    set: Vec<String>,
+    remove: Vec<String>,
+    add: Vec<String>,
+    conditions: Vec<String>,
+}
+
+/// Adds to a group and shows its extremes. The row was read before where it may leave an index.
 pub(crate) fn addition(
     view: &View,
     (table, key): (&str, &str),
-    delta: &Delta,
+    (delta, stored): (&Delta, Option<&Item>),
     extremes: &Extremes,
 ) -> Update {
     let mut update =
         Update::builder().table_name(table).key(ROW_KEY, AttributeValue::S(key.to_owned()));
-    let (mut set, mut remove, mut add) = (Vec::new(), Vec::new(), Vec::new());
+    let mut parts = Parts::default();
+    let Parts { set, add, .. } = &mut parts;
     let keys = decode_key(key).unwrap_or_default();
     for (name, value) in key_columns(view)
         .into_iter()
@@ -251,16 +269,33 @@ pub(crate) fn addition(
             .expression_attribute_values(format!(":a{place}"), AttributeValue::N(amount));
         add.push(format!("#a{place} :a{place}"));
     }
-    update = extremes.write(update, &mut set, &mut remove);
-    let expression = extremes::expression(&set, &remove, &add);
+    update = extremes.write(update, &mut parts);
+    if let Some(ranking) = Ranking::of(view) {
+        update = ranking.write(update, (delta, stored, extremes), &mut parts);
+    }
+    if !parts.conditions.is_empty() {
+        update = update.condition_expression(parts.conditions.join(" AND "));
+    }
+    let expression = parts.expression();
     update.update_expression(expression).build().expect("table, key and expression are set")
 }
 
-/// The attributes to add to, with amounts other than zero.
+impl Parts {
+    fn expression(&self) -> String {
+        let parts = [("SET", &self.set), ("REMOVE", &self.remove), ("ADD", &self.add)];
+        let parts = parts.into_iter().filter(|(_, parts)| !parts.is_empty());
+        let parts = parts.map(|(word, parts)| format!("{word} {}", parts.join(", ")));
+        parts.collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// The attributes to add to, with amounts other than zero. An index has rows only that have what
+/// it sorts by.
 fn amounts(view: &View, delta: &Delta) -> Vec<(String, String)> {
     let mut amounts = Vec::new();
+    let sorts_by = Ranking::of(view).map_or("", |ranking| ranking.sort_attribute());
     let mut push = |name: String, amount: BigDecimal| {
-        if amount != BigDecimal::default() {
+        if amount != BigDecimal::default() || name == sorts_by {
             amounts.push((name, number::plain(&amount)));
         }
     };
@@ -401,6 +436,8 @@ pub(crate) async fn list(
     limit: usize,
 ) -> Result<Listing, StoreError> {
     let mut first = BTreeMap::new();
+    let top = groups(view).and_then(|groups| groups.top).map_or(usize::MAX, |top| top.limit);
+    let limit = limit.min(top);
     let mut total = 0;
     let mut from = None;
     loop {
@@ -419,29 +456,31 @@ pub(crate) async fn list(
         }
     }
     if let Some(row) = over_nothing(view).filter(|_| total == 0) {
-        first.insert((Vec::new(), String::new()), row);
+        first.insert(Place::default(), row);
         total = 1;
     }
     Ok(Listing {
         columns: view.columns().into_iter().map(str::to_owned).collect(),
         rows: first.into_values().collect(),
-        total,
+        total: total.min(top),
     })
 }
 
 /// The row that a view has over no item: SQL's aggregate without GROUP BY has exactly one.
 pub(crate) fn over_nothing(view: &View) -> Option<Vec<Scalar>> {
-    groups(view).filter(|groups| groups.keys.is_empty())?;
+    let groups = groups(view).filter(|groups| groups.keys.is_empty())?;
     let totals = vec![Total::default(); aggregate_columns(view).len()];
-    Some(finish(view, &[], &totals))
+    let is_shown = holds(groups, &[], &totals).unwrap_or(false);
+    is_shown.then(|| finish(view, &[], &totals))
 }
 
-/// A row's place in the order, with the key text to tell equal places apart.
-type Place = (Vec<Scalar>, String);
+/// A row's place in the order: its rank among the first groups, if the view shows those, and its
+/// key, with the text to tell equal places apart.
+type Place = (Option<Rank>, Vec<Scalar>, String);
 /// A row as it is shown, and its place.
 pub(crate) type Read = (Place, Vec<Scalar>);
 
-/// Reads a row; none of a group without items.
+/// Reads a row; none of a group without items, or one that is not shown.
 ///
 /// # Errors
 /// It is not as changefold writes it.
@@ -459,7 +498,7 @@ pub(crate) fn read_row(view: &View, table: &str, item: &Item) -> Result<Option<R
     };
     let text = item.get(ROW_KEY).and_then(|key| key.as_s().ok()).ok_or_else(unreadable)?;
     let key = decode_key(text).unwrap_or_else(|| vec![Scalar::Text(text.clone())]);
-    let place = (key, text.clone());
+    let place = (None, key, text.clone());
     let Some(groups) = groups(view) else {
         let values: Option<Vec<_>> =
             view.columns().into_iter().map(|name| scalar(item.get(name))).collect();
@@ -485,6 +524,16 @@ pub(crate) fn read_row(view: &View, table: &str, item: &Item) -> Result<Option<R
     for column in extreme_columns(groups) {
         totals[column.aggregate].extreme = column.read(Some(item)).map_err(|_| unreadable())?;
     }
-    let row = finish(view, &place.0, &totals);
-    Ok(Some((place, row)))
+    let is_shown = holds(groups, &place.1, &totals).map_err(|poison| StoreError {
+        code: "HavingUnfit".to_owned(),
+        message: format!("HAVING of view {} cannot be told of a row: {poison}", view.name),
+        ..unreadable()
+    })?;
+    if !is_shown {
+        return Ok(None);
+    }
+    let row = finish(view, &place.1, &totals);
+    let Some(top) = groups.top else { return Ok(Some((place, row))) };
+    let rank = Rank::of(top, &row);
+    Ok(rank.map(|rank| ((Some(rank), place.1, place.2), row)))
 }

@@ -3,6 +3,7 @@
 //! ```sql
 //! CREATE MATERIALIZED VIEW name [WITH (key = path, decimal = '28,9', retention_hours = 24)]
 //! AS SELECT … FROM source [[AS] alias] [, unnest(list) AS element] [WHERE …] [GROUP BY …]
+//! [HAVING …] [ORDER BY … LIMIT n]
 //! ```
 //!
 //! The `sqlparser` crate reads tokens and expressions; the statement around them is read
@@ -65,7 +66,7 @@ impl SqlError {
 /// The shape of every statement, as the remedy where nothing nearer is known.
 const FORM: &str = "a view is CREATE MATERIALIZED VIEW name [WITH (…)] AS SELECT … FROM source \
                     [, unnest(list) AS element] [LEFT JOIN table ON table.key = attribute] \
-                    [WHERE …] [GROUP BY …]";
+                    [WHERE …] [GROUP BY …] [HAVING …] [ORDER BY … LIMIT n]";
 
 /// Reads the views of a text; statements are separated by semicolons.
 ///

@@ -7,7 +7,8 @@
 //! (`values`); here they are taken from a row, or from all items at once.
 
 use crate::view::{
-    definition::{Function, Groups, Output, Shape, View},
+    definition::{Expression, Function, GroupColumn, Groups, Output, Shape, View},
+    evaluate::{Poison, is_true},
     number,
     scalar::Scalar,
 };
@@ -92,14 +93,34 @@ pub fn finish(view: &View, key: &[Scalar], totals: &[Total]) -> Vec<Scalar> {
     let Shape::Groups(groups) = &view.shape else {
         return key.to_vec();
     };
-    let value = |output: Output| match output {
+    let value = |column: &GroupColumn| value_of(groups, column.output, (key, totals));
+    groups.columns.iter().map(value).collect()
+}
+
+fn value_of(groups: &Groups, output: Output, (key, totals): (&[Scalar], &[Total])) -> Scalar {
+    match output {
         Output::Key(index) => key.get(index).cloned().unwrap_or(Scalar::Null),
         Output::Aggregate(index) => match (groups.aggregates.get(index), totals.get(index)) {
             (Some(aggregate), Some(total)) => total_value(aggregate.function, total),
             _ => Scalar::Null,
         },
-    };
-    groups.columns.iter().map(|column| value(column.output)).collect()
+    }
+}
+
+/// Whether HAVING is TRUE of a group with this key and these totals.
+///
+/// # Errors
+/// It asks for another type than a value has.
+pub fn holds(groups: &Groups, key: &[Scalar], totals: &[Total]) -> Result<bool, Poison> {
+    let Some(having) = &groups.having else { return Ok(true) };
+    let mut having = having.clone();
+    having.replace(&mut |part| match part {
+        Expression::OfGroup(it) => {
+            Some(Expression::Literal(value_of(groups, it.output, (key, totals))))
+        }
+        _ => None,
+    });
+    is_true(&having)
 }
 
 fn total_value(function: Function, total: &Total) -> Scalar {

@@ -9,7 +9,7 @@ use super::{Name, separated};
 use crate::view::{
     definition::{
         Call, Case, Comparison, Element, Expression, Field, Offset, Operation, Part, Path, Pattern,
-        Step, Target, Time, TimeUnit,
+        Shown, Step, Target, Time, TimeUnit,
     },
     number,
     scalar::Scalar,
@@ -91,6 +91,10 @@ impl<'a> At<'a> {
             }
             Expression::Element(element) => self.element(f, element),
             Expression::Time(time) => self.time(f, time),
+            Expression::OfGroup(of_group) => match &of_group.shown {
+                Shown::Key(key) => self.free(key).fmt(f),
+                Shown::Aggregate(aggregate) => aggregate.fmt(f),
+            },
             test => self.test(f, test, false).map(|_| ()),
         }
     }

@@ -4,7 +4,7 @@
 //! one form here, so that it has one canonical text: `NOT IN` is NOT over IN, `FILTER` is a
 //! CASE inside its aggregate, `::` is CAST. What it gives up: the author's choice of words.
 
-use super::Path;
+use super::{OfGroup, Path};
 use crate::view::scalar::Scalar;
 use bigdecimal::num_bigint::Sign;
 
@@ -51,6 +51,8 @@ pub enum Expression {
     Element(Box<Element>),
     /// A part of a point in time.
     Time(Box<Time>),
+    /// In HAVING: what the row of a group says.
+    OfGroup(Box<OfGroup>),
 }
 
 /// The operands of BETWEEN.
@@ -319,7 +321,7 @@ impl Expression {
     /// Calls `visit` with every operand, left to right.
     fn visit_operands<'e>(&'e self, visit: &mut dyn FnMut(&'e Self)) {
         match self {
-            Self::Path(_) | Self::Literal(_) | Self::Element(_) => {}
+            Self::Path(_) | Self::Literal(_) | Self::Element(_) | Self::OfGroup(_) => {}
             Self::Compare(_, left, right)
             | Self::Arithmetic(_, left, right)
             | Self::IsDistinct(left, right) => {
@@ -354,6 +356,49 @@ impl Expression {
         }
     }
 
+    /// Puts something else in the places that `other` names, and looks no deeper there.
+    pub(in crate::view) fn replace(&mut self, other: &mut dyn FnMut(&Self) -> Option<Self>) {
+        if let Some(other) = other(self) {
+            *self = other;
+            return;
+        }
+        match self {
+            Self::Path(_) | Self::Literal(_) | Self::Element(_) | Self::OfGroup(_) => {}
+            Self::Compare(_, left, right)
+            | Self::Arithmetic(_, left, right)
+            | Self::IsDistinct(left, right) => {
+                left.replace(other);
+                right.replace(other);
+            }
+            Self::And(parts) | Self::Or(parts) | Self::Concat(parts) | Self::Call(_, parts) => {
+                parts.iter_mut().for_each(|part| part.replace(other));
+            }
+            Self::Negate(inner)
+            | Self::Not(inner)
+            | Self::IsNull(inner)
+            | Self::Is(inner, _)
+            | Self::Like(inner, _)
+            | Self::Cast(inner, _) => inner.replace(other),
+            Self::In(value, list) => {
+                value.replace(other);
+                list.iter_mut().for_each(|one| one.replace(other));
+            }
+            Self::Between(between) => {
+                let Between { value, low, high } = &mut **between;
+                [value, low, high].into_iter().for_each(|one| one.replace(other));
+            }
+            Self::Case(case) => {
+                case.operand.iter_mut().for_each(|operand| operand.replace(other));
+                for (condition, value) in &mut case.branches {
+                    condition.replace(other);
+                    value.replace(other);
+                }
+                case.otherwise.iter_mut().for_each(|value| value.replace(other));
+            }
+            Self::Time(time) => time.of.replace(other),
+        }
+    }
+
     /// How tightly the outermost operator binds, as in the grammar: an operand that binds
     /// less tightly than its place asks for stands in parentheses.
     pub(in crate::view) fn binding(&self) -> u8 {
@@ -379,6 +424,7 @@ impl Expression {
             | Self::Call(..)
             | Self::Element(_)
             | Self::Time(_) => 8,
+            Self::OfGroup(of_group) => of_group.binding(),
         }
     }
 }

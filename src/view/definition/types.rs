@@ -63,6 +63,7 @@ impl Expression {
                 Part::Start { .. } => Type::Text,
                 Part::Field(_) => Type::Number,
             }),
+            Self::OfGroup(of_group) => of_group.known_type(),
         }
     }
 }

@@ -65,6 +65,8 @@ impl Item<'_> {
                 };
                 time::part(time.part, &instant)
             }
+            // Its value is put in its place where a row is read.
+            Expression::OfGroup(_) => Operand::Null,
             _ => return self.operand(expression),
         })
     }

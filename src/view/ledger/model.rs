@@ -15,7 +15,7 @@ use crate::{
     store::{BATCH_GET_KEYS_MAX, Item, StoreError, rows::RowKey},
     view::{
         registry,
-        rows::{self, ValueKey, extremes::extreme_columns},
+        rows::{self, Effect, RowId, ValueKey, extremes::extreme_columns, ranked::Ranking},
         values::{self, Partition},
     },
 };
@@ -51,9 +51,14 @@ pub(crate) struct Reads {
     pub(crate) rows: Vec<Vec<(String, Item)>>,
 }
 
-/// How many items of each group have each value: by partition and sort key.
+/// How many items of each group have each value, by partition and sort key; and how many items
+/// groups have.
 #[derive(Debug, Default)]
-pub(crate) struct Values(BTreeMap<String, BTreeMap<String, u64>>);
+pub(crate) struct Values {
+    values: BTreeMap<String, BTreeMap<String, u64>>,
+    /// By what the rows of views with LIMIT are in their index, by table and key.
+    ranked: BTreeMap<(String, String), Item>,
+}
 
 impl Ledger<'_> {
     /// What a batch makes, one round after another; what is known of its items, and of the values,
@@ -170,9 +175,13 @@ impl Ledger<'_> {
     fn modelled(&self, chunk: &Chunk, values: &mut Values) -> Result<Transaction, StoreError> {
         let mut changed = self.changed(chunk)?;
         let mut reads = Reads::default();
-        if !changed.is_empty() {
+        let leaving = self.leaving(chunk);
+        let found = leaving.iter().filter_map(|row| values.ranked_row(self, row));
+        let found: Vec<(String, Item)> = found.collect();
+        if !changed.is_empty() || !leaving.is_empty() {
             let table = values::table_name(self.table);
-            let keys = self.keys_of(&changed, &table);
+            let mut keys = self.keys_of(&changed, &table);
+            self.join(&mut keys, &leaving);
             reads.calls += keys.len().div_ceil(BATCH_GET_KEYS_MAX);
             let row = |RowKey { table, key }: RowKey<'_>| vec![(table.to_owned(), key)];
             reads.rows.extend(keys.into_iter().map(row));
@@ -189,7 +198,10 @@ impl Ledger<'_> {
             }
             self.take_next(&mut changed, found.into_iter())?;
         }
-        let actions = self.actions(chunk, &changed)?;
+        let actions = self.actions(chunk, (&changed, &self.left(leaving, &found)))?;
+        for (row, effect) in &chunk.effects {
+            values.count_ranked(self, row, effect);
+        }
         for value in changed.iter().flat_map(|group| &group.values) {
             values.set(&value.partition, value.key, value.new);
         }
@@ -212,7 +224,7 @@ impl Ledger<'_> {
         stored.push((self.view_tables[group.row.view].clone(), row));
         let table = values::table_name(self.table);
         let found = group.values.iter().filter_map(|it| {
-            let items = values.0.get(&it.partition.key)?.get(&it.key.sort_key)?;
+            let items = values.values.get(&it.partition.key)?.get(&it.key.sort_key)?;
             Some((table.clone(), it.partition.item(&it.key.sort_key, *items)))
         });
         stored.extend(found);
@@ -228,9 +240,26 @@ impl Reads {
 }
 
 impl Values {
+    /// The row of a group of a view with LIMIT, as far as it says whether it is in the index.
+    fn ranked_row(&self, ledger: &Ledger<'_>, row: &RowId) -> Option<(String, Item)> {
+        let table = &ledger.view_tables[row.view];
+        let item = self.ranked.get(&(table.clone(), row.key.clone()))?.clone();
+        Some((table.clone(), item))
+    }
+
+    fn count_ranked(&mut self, ledger: &Ledger<'_>, row: &RowId, effect: &Effect) {
+        let (Some(ranking), Effect::Add(delta)) = (Ranking::of(&ledger.views[row.view]), effect)
+        else {
+            return;
+        };
+        let table = ledger.view_tables[row.view].clone();
+        let item = self.ranked.entry((table, row.key.clone()));
+        ranking.count(item.or_insert_with(|| rows::key_item(&row.key)), delta);
+    }
+
     /// The keys of the first rows of a partition, or of the last ones from the end on.
     fn end_of(&self, partition: &str, (is_last, limit): (bool, usize)) -> Vec<Item> {
-        let Some(values) = self.0.get(partition) else { return Vec::new() };
+        let Some(values) = self.values.get(partition) else { return Vec::new() };
         let key = |(sort_key, _): (&String, &u64)| values::key_item(partition, sort_key);
         if is_last {
             values.iter().rev().take(limit).map(key).collect()
@@ -240,7 +269,7 @@ impl Values {
     }
 
     fn set(&mut self, partition: &Partition, key: &ValueKey, items: u64) {
-        let values = self.0.entry(partition.key.clone()).or_default();
+        let values = self.values.entry(partition.key.clone()).or_default();
         if items == 0 {
             values.remove(&key.sort_key);
         } else {

@@ -17,7 +17,7 @@
 //! has changed: no condition can be put on a row that nobody knows of. The extreme is wrong then
 //! until it changes or is mended; a verification tells of it.
 
-use super::{Chunk, Ledger};
+use super::{Chunk, Ledger, leaving::Left};
 use crate::{
     concurrent,
     record::Timestamp,
@@ -104,9 +104,14 @@ impl Ledger<'_> {
         deadline: Timestamp,
     ) -> Result<Vec<TransactWriteItem>, StoreError> {
         let mut changed = self.changed(chunk)?;
-        if !changed.is_empty() {
+        let leaving = self.leaving(chunk);
+        let mut left = Left::new();
+        if !changed.is_empty() || !leaving.is_empty() {
             let table = values::table_name(self.table);
-            let rows = self.store.read(&self.keys_of(&changed, &table), deadline).await?;
+            let mut keys = self.keys_of(&changed, &table);
+            self.join(&mut keys, &leaving);
+            let rows = self.store.read(&keys, deadline).await?;
+            left = self.left(leaving, &rows);
             self.take_values(&mut changed, rows)?;
             let wanted = self.wanted(&changed)?;
             let reads = wanted.iter().map(|next| {
@@ -116,25 +121,26 @@ impl Ledger<'_> {
             let found = concurrent::all_or_error(reads).await?;
             self.take_next(&mut changed, wanted.into_iter().zip(found))?;
         }
-        self.actions(chunk, &changed)
+        self.actions(chunk, (&changed, &left))
     }
 
     /// The actions of a transaction of which everything is known.
     pub(super) fn actions(
         &self,
         chunk: &Chunk,
-        changed: &[Changed<'_>],
+        (changed, left): (&[Changed<'_>], &Left),
     ) -> Result<Vec<TransactWriteItem>, StoreError> {
         let guards = chunk.changes.iter().map(|change| change.guard.action(self.table));
         let mut actions: Vec<TransactWriteItem> = guards.collect();
         for (row, effect) in chunk.effects.iter().filter(|(row, _)| row.value.is_none()) {
             if !changed.iter().any(|group| group.row == row) {
-                let table = &self.view_tables[row.view];
-                actions.push(rows::action(&self.views[row.view], table, &row.key, effect));
+                let place = (&*self.view_tables[row.view], &*row.key);
+                let view = &self.views[row.view];
+                actions.push(rows::action(view, place, effect, left.get(row)));
             }
         }
         for group in changed {
-            self.settle(group, &mut actions)?;
+            self.settle(group, left.get(group.row), &mut actions)?;
         }
         let joins = chunk.effects.iter();
         actions.extend(joins.filter_map(|(row, effect)| self.join_action(row, effect)));
@@ -275,6 +281,7 @@ impl Ledger<'_> {
     fn settle(
         &self,
         group: &Changed<'_>,
+        left: Option<&Item>,
         actions: &mut Vec<TransactWriteItem>,
     ) -> Result<(), StoreError> {
         let mut delta = group.delta.clone();
@@ -308,7 +315,7 @@ impl Ledger<'_> {
         }
         let RowId { view, key, .. } = group.row;
         let place = (&*self.view_tables[*view], &**key);
-        let update = rows::addition(&self.views[*view], place, &delta, &extremes);
+        let update = rows::addition(&self.views[*view], place, (&delta, left), &extremes);
         actions.push(TransactWriteItem::builder().update(update).build());
         let table = values::table_name(self.table);
         let counted = group

@@ -12,7 +12,7 @@
 //! Two who do not touch an extreme do not hinder each other. What it gives up: two who take the
 //! extremes of one group, one of whom has to read again.
 
-use super::{REVISION, attribute, scalar};
+use super::{Parts, REVISION, attribute, scalar};
 use crate::{
     store::Item,
     view::{
@@ -117,13 +117,8 @@ impl Extremes {
     }
 
     /// Adds what is set and removed to an update, and its condition.
-    pub(super) fn write(
-        &self,
-        mut update: UpdateBuilder,
-        set: &mut Vec<String>,
-        remove: &mut Vec<String>,
-    ) -> UpdateBuilder {
-        let mut conditions = Vec::new();
+    pub(super) fn write(&self, mut update: UpdateBuilder, parts: &mut Parts) -> UpdateBuilder {
+        let Parts { set, remove, conditions, .. } = parts;
         let mut is_as_read =
             |mut update: UpdateBuilder, name: String, read: &Option<AttributeValue>| {
                 conditions.push(match read {
@@ -155,17 +150,11 @@ impl Extremes {
             update = update.expression_attribute_names("#rev", REVISION);
             update = is_as_read(update, "#rev".to_owned(), read);
         }
-        if conditions.is_empty() {
-            update
-        } else {
-            update.condition_expression(conditions.join(" AND "))
-        }
+        update
     }
-}
 
-/// An update's expression, of its parts.
-pub(super) fn expression(set: &[String], remove: &[String], add: &[String]) -> String {
-    let parts = [("SET", set), ("REMOVE", remove), ("ADD", add)];
-    let parts = parts.into_iter().filter(|(_, parts)| !parts.is_empty());
-    parts.map(|(word, parts)| format!("{word} {}", parts.join(", "))).collect::<Vec<_>>().join(" ")
+    /// What a column shows from now on; none if that does not change.
+    pub(super) fn shown(&self, name: &str) -> Option<Option<&Scalar>> {
+        self.columns.iter().find(|it| it.name == name).map(|it| it.new.as_ref())
+    }
 }

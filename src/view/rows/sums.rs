@@ -7,7 +7,9 @@
 use super::{
     REVISION, ROW_KEY, ROWS, aggregate_columns, attribute, count_attribute,
     extremes::{ExtremeColumn, extreme_columns},
-    groups, key_columns, sum_attribute,
+    groups, key_columns,
+    ranked::Ranking,
+    sum_attribute,
 };
 use crate::{
     store::{
@@ -155,7 +157,8 @@ pub(crate) fn read(view: &View, aggregates: usize, item: &Item) -> Option<GroupR
             (None | Some(AttributeValue::Null(_)), Scalar::Null) => true,
             (found, value) => super::scalar(found) == Some(value),
         };
-        key_values(view, &keys).all(is_right).then_some(sums)
+        let is_ranked = Ranking::of(view).is_none_or(|ranking| ranking.is_right(item));
+        (is_ranked && key_values(view, &keys).all(is_right)).then_some(sums)
     };
     let revision = number_of(REVISION).and_then(|it| it.to_string().parse().ok());
     Some(GroupRow {
@@ -174,6 +177,9 @@ pub(crate) fn row(view: &View, key: &str, sums: &Sums, revision: u64) -> Item {
     let amounts = amounts(view, sums).into_iter();
     item.extend(amounts.map(|(name, value)| (name, AttributeValue::N(plain(value)))));
     item.extend(sums.shown(view).map(|(name, value)| (name.to_owned(), attribute(value))));
+    if let Some(ranking) = Ranking::of(view) {
+        ranking.show(&mut item);
+    }
     item
 }
 
@@ -185,6 +191,8 @@ pub(crate) fn attributes(view: &View, aggregates: usize) -> Vec<String> {
     names.extend(key_columns(view).into_iter().map(|(name, _)| name.to_owned()));
     let extremes = groups(view).into_iter().flat_map(extreme_columns);
     names.extend(extremes.map(|column| column.name.to_owned()));
+    let ranking = Ranking::of(view);
+    names.extend(ranking.iter().flat_map(Ranking::attributes).map(str::to_owned));
     names
 }
 

@@ -8,6 +8,7 @@ mod aggregate;
 mod call;
 mod condition;
 mod element;
+mod of_group;
 mod place;
 mod time;
 
@@ -19,6 +20,7 @@ use crate::view::{
 };
 use aggregate::aggregate_name;
 use bigdecimal::Zero;
+pub(super) use of_group::InHaving;
 pub(super) use place::without_parentheses;
 use place::{call_place, place};
 use sqlparser::{
@@ -39,6 +41,7 @@ pub(super) fn function_names() -> impl Iterator<Item = &'static str> {
 }
 
 /// What the names of one statement mean.
+#[derive(Clone)]
 pub(super) struct Scope {
     /// The alias of FROM, or its name.
     pub(super) qualifier: String,
@@ -48,6 +51,8 @@ pub(super) struct Scope {
     pub(super) list: Option<Path>,
     /// What the items of a joined table are called, if the statement joins one.
     pub(super) joined: Option<String>,
+    /// What can be asked of groups, in HAVING.
+    pub(super) having: Option<InHaving>,
 }
 
 /// What a SELECT column computes.
@@ -121,10 +126,8 @@ impl Scope {
                 Ok(Expression::Concat(self.chain(expr, operator, Type::Text, at, depth)?))
             }
             Expr::BinaryOp { left, op, right } => self.binary(left, op, right, at, depth),
-            Expr::Function(call) if aggregate_name(call).is_some() => {
-                let remedy = "make each aggregate a SELECT column of its own, and combine them \
-                              where you read";
-                Err(SqlError::new(at, "an aggregate has no place in an expression", remedy))
+            Expr::Function(call) if let Some(function) = aggregate_name(call) => {
+                self.aggregate_of_group(function, call, at)
             }
             Expr::Function(call) => self.call(call, depth),
             Expr::CompoundFieldAccess { root, access_chain } => {
@@ -161,7 +164,7 @@ impl Scope {
         };
         let mut names = parts.iter().map(|part| part.value.clone());
         let first = names.next().unwrap_or_default();
-        Ok(Expression::Path(Path::new(first, names)))
+        Ok(self.shown(Expression::Path(Path::new(first, names))))
     }
 
     fn typed(

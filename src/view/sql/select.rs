@@ -4,6 +4,8 @@
 //! BY means, what a column is called. Invariant: every column of a grouped view is one of its
 //! keys or one of its aggregates, so a row can be computed from key and totals alone.
 
+mod shown;
+
 use super::{
     SqlError,
     expression::{Computed, Scope},
@@ -39,20 +41,43 @@ struct Named {
     computed: Computed,
 }
 
+/// What stands behind GROUP BY.
+pub(super) struct Last {
+    pub(super) having: Option<Piece>,
+    pub(super) order: Option<Order>,
+}
+
+/// ORDER BY with LIMIT.
+pub(super) struct Order {
+    pub(super) at: Location,
+    pub(super) by: Vec<Sort>,
+    pub(super) limit: usize,
+}
+
+/// One entry of ORDER BY.
+pub(super) struct Sort {
+    pub(super) piece: Piece,
+    pub(super) is_descending: bool,
+}
+
 /// Compiles the clauses together.
 pub(super) fn compile(
     scope: &Scope,
     items: Vec<Item>,
     filter: Option<Piece>,
-    groups: Vec<Piece>,
+    (groups, last): (Vec<Piece>, Last),
 ) -> Result<(Option<Expression>, Shape), SqlError> {
     let columns = name_columns(scope, items)?;
     let filter = filter.map(|piece| scope.predicate(&piece.expression, piece.at)).transpose()?;
     let aggregates = columns.iter().any(|column| matches!(column.computed, Computed::Aggregate(_)));
     let shape = if aggregates || !groups.is_empty() {
         let keys = group_keys(scope, &columns, filter.as_ref(), groups)?;
-        Shape::Groups(grouped(columns, keys)?)
+        let aliases = shown::aliases(&columns, filter.as_ref(), &keys);
+        let mut groups = grouped(columns, keys)?;
+        shown::compile(scope, &mut groups, aliases, last)?;
+        Shape::Groups(groups)
     } else {
+        shown::refuse(last)?;
         Shape::Rows(columns.into_iter().filter_map(plain_column).collect())
     };
     Ok((filter, shape))
@@ -179,7 +204,8 @@ fn group_alias<'c>(
 }
 
 fn grouped(columns: Vec<Named>, keys: Vec<Expression>) -> Result<Groups, SqlError> {
-    let mut groups = Groups { keys, aggregates: Vec::new(), columns: Vec::new() };
+    let (aggregates, columns_of) = (Vec::new(), Vec::new());
+    let mut groups = Groups { keys, aggregates, columns: columns_of, having: None, top: None };
     for Named { name, at, computed, .. } in columns {
         let output = match computed {
             Computed::Aggregate(aggregate) => {

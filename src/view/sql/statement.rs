@@ -3,6 +3,8 @@
 //! Separate from the expressions because it knows no types: it cuts the statement into
 //! pieces, each with its place, and hands them on.
 
+mod last;
+
 use super::{
     FORM, SqlError, Subset,
     expression::{Scope, without_parentheses},
@@ -54,13 +56,14 @@ pub(super) fn read(mut tokens: Vec<TokenWithSpan>) -> Result<(View, Location), S
     reader.expect_word("FROM")?;
     let (from, _) = reader.name("the table or stream")?;
     let qualifier = reader.source_alias()?.unwrap_or_else(|| from.clone());
-    let mut scope = Scope { qualifier, element: None, list: None, joined: None };
+    let mut scope = Scope { qualifier, element: None, list: None, joined: None, having: None };
     let unnest = reader.unnest(&mut scope, &from)?;
     let join = reader.join(&mut scope, &from)?;
     let filter = if reader.accept_word("WHERE") { Some(reader.expression()?) } else { None };
     let groups = reader.group_by()?;
+    let last = reader.last_clauses()?;
     reader.finish()?;
-    let (filter, shape) = select::compile(&scope, items, filter, groups)?;
+    let (filter, shape) = select::compile(&scope, items, filter, (groups, last))?;
     if let (Some((_, at)), Shape::Rows(_)) = (&unnest, &shape) {
         let remedy = "write GROUP BY or aggregates; rows of single elements are not supported";
         return Err(SqlError::new(

@@ -16,12 +16,15 @@ use sqlparser::{
 const TOKENS_MAX: usize = 4000;
 
 /// The subset's own keywords, wherever they are not names.
-const KEYWORDS: [(&str, Keyword); 17] = [
+const KEYWORDS: [(&str, Keyword); 20] = [
     ("AS", Keyword::AS),
     ("SELECT", Keyword::SELECT),
     ("FROM", Keyword::FROM),
     ("WHERE", Keyword::WHERE),
     ("GROUP", Keyword::GROUP),
+    ("HAVING", Keyword::HAVING),
+    ("ORDER", Keyword::ORDER),
+    ("LIMIT", Keyword::LIMIT),
     ("AND", Keyword::AND),
     ("OR", Keyword::OR),
     ("NOT", Keyword::NOT),
@@ -46,14 +49,11 @@ const CASE_WORDS: [(&str, Keyword); 4] = [
 ];
 
 /// Words of SQL that are refused wherever they are not names, and what would work instead.
-const REFUSED: [(&str, &str); 21] = [
+const REFUSED: [(&str, &str); 18] = [
     (
         "JOIN",
         "it belongs behind FROM, as in FROM orders o LEFT JOIN customers c ON c.id = o.customer_id",
     ),
-    ("HAVING", "filter the groups where you read the view"),
-    ("ORDER", "rows print sorted by their key; sort otherwise where you read"),
-    ("LIMIT", "cut the rows where you read the view"),
     ("OFFSET", "cut the rows where you read the view"),
     ("FETCH", "cut the rows where you read the view"),
     ("UNION", "write one view for each SELECT"),

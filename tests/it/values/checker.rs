@@ -26,7 +26,7 @@ enum Contribution {
 }
 
 /// The aggregates of the views of the test: column, function, and where its values are.
-const COLUMNS: [(&str, &[Column]); 7] = [
+const COLUMNS: [(&str, &[Column]); 11] = [
     ("ends", &[("n", "count", 0), ("lo", "min", 1), ("hi", "max", 1), ("d", "count distinct", 1)]),
     (
         "numbers",
@@ -43,7 +43,15 @@ const COLUMNS: [(&str, &[Column]); 7] = [
     ("by_country", &[("n", "count", 0), ("total", "sum", 1), ("weighted", "sum", 2)]),
     ("countries", &[("lo", "min", 0), ("d", "count distinct", 1)]),
     ("sizes", &[("n", "count", 0), ("total", "sum", 1)]),
+    ("most", &[("n", "count", 0), ("with_y", "count", 1)]),
+    ("least", &[("n", "count", 0), ("total", "sum", 1)]),
+    ("largest", &[("lo", "min", 0), ("hi", "max", 1)]),
+    ("varied", &[("d", "count distinct", 0)]),
 ];
+
+/// By which column views tell their first groups.
+const FIRST_BY: [(&str, &str); 4] =
+    [("most", "n"), ("least", "total"), ("largest", "hi"), ("varied", "d")];
 
 type Rows = Vec<Map<String, Value>>;
 
@@ -130,8 +138,37 @@ pub(super) fn check(store: &Embedded) -> Result<(), String> {
             let group = groups.get(&(view.to_owned(), key.clone())).unwrap_or(&none);
             let row = rows.iter().find(|row| text(row, "_pk") == key);
             let row = row.ok_or_else(|| format!("{view} has no row {key}"))?;
-            check_row(row, columns, group).map_err(|what| format!("{view} {key}: {what}"))?;
+            let first_by = FIRST_BY.iter().find(|(of, _)| *of == view).map(|(_, column)| *column);
+            check_row(row, columns, group)
+                .and_then(|()| check_index(row, (columns, first_by), group))
+                .map_err(|what| format!("{view} {key}: {what}"))?;
         }
+    }
+    Ok(())
+}
+
+/// A row is in the index, by the attributes of its keys, exactly if the group has what it is by.
+fn check_index(
+    row: &Map<String, Value>,
+    (columns, first_by): (&[Column], Option<&str>),
+    group: &Group,
+) -> Result<(), String> {
+    let Some((name, function, at)) = columns.iter().find(|(name, ..)| Some(*name) == first_by)
+    else {
+        return Ok(());
+    };
+    let values = group.values.get(at);
+    let last = values.and_then(|values| values.keys().next_back()).map(encode_value);
+    let (sorts_by, is_expected) = match *function {
+        "max" => ("_by", last.is_some()),
+        "sum" => (*name, group.parts.get(at).is_some_and(|(count, _)| *count > 0)),
+        _ => (*name, group.items > 0),
+    };
+    let is_in = row.contains_key("_top") && row.contains_key(sorts_by);
+    let last = last.filter(|_| *function == "max");
+    if is_in != is_expected || last != row.get("_by").map(|it| it["S"].as_str().unwrap().to_owned())
+    {
+        return Err(format!("{row:?} is in the index: {is_in}, not {is_expected}, by {last:?}"));
     }
     Ok(())
 }

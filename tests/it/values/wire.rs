@@ -236,6 +236,9 @@ impl Wire {
         if actions.iter().filter_map(|it| it.get("Put")).any(is_part) {
             self.count("part");
         }
+        if actions.iter().filter_map(|it| it.get("Update")).any(leaves_index) {
+            self.count("leaves");
+        }
         let apart = self.tamper(&mut request);
         let before = checker::scan(&self.store, VALUES);
         let (status, answer) = self.store.answer(target, request.to_string().as_bytes());
@@ -349,6 +352,11 @@ impl Wire {
 
 fn is_part(put: &Value) -> bool {
     put["Item"].get("part").is_some()
+}
+
+fn leaves_index(update: &Value) -> bool {
+    let expression = update["UpdateExpression"].as_str();
+    expression.is_some_and(|it| it.contains("REMOVE #top"))
 }
 
 /// Takes the condition off an action, and what only that uses.

@@ -113,7 +113,12 @@ pub(super) async fn read(arguments: &ReadArgs) -> Result<Exit, Complaint> {
         RowFormat::Csv => print(&rows_csv(&columns, &found.rows)),
     }
     let (count, units) = (found.rows.len(), store.usage().read_units);
-    let how = if is_by_key { "by key" } else { "by a scan" };
+    let is_first = reader.definition().has_limit();
+    let how = match (is_by_key, is_first) {
+        (true, _) => "by key",
+        (_, true) => "from its index",
+        _ => "by a scan",
+    };
     let cut = if found.is_cut { ", and there may be more" } else { "" };
     let current = reader.current();
     talk(format_args!(
@@ -127,6 +132,11 @@ fn complaint(error: ReadError) -> Complaint {
     let hint = match &error {
         ReadError::Store(error) if error.code == "ResourceNotFoundException" => {
             Some("is the ledger's table named right? CHANGEFOLD_LEDGER_TABLE says its name")
+        }
+        ReadError::Store(error)
+            if error.operation == "Query" && error.code == "ValidationException" =>
+        {
+            Some("has the view's table its index `top`? docs/deploy.md, First groups, shows it")
         }
         _ => None,
     };

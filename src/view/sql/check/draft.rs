@@ -379,6 +379,11 @@ impl Draft {
         if is(at, "GROUP") {
             return Some(("GROUP", 1 + usize::from(is(at + 1, "BY"))));
         }
+        // LIMIT belongs to the ORDER BY before it.
+        let is_order = |token: &TokenWithSpan| is_word(token, "ORDER");
+        if is(at, "LIMIT") && self.tokens[..at].iter().any(is_order) {
+            return None;
+        }
         LAST.iter().any(|word| is(at, word)).then_some(("", 1))
     }
 
