@@ -29,7 +29,11 @@ use crate::{
     store::{BATCH_GET_KEYS_MAX, Item, Store, StoreError},
 };
 use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
-use std::{cmp::Reverse, collections::BTreeMap, sync::PoisonError};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    sync::PoisonError,
+};
 
 /// What the rows of the ledger are counted under.
 const LEDGER: &str = "ledger";
@@ -94,6 +98,8 @@ pub struct Model {
     sizes: BTreeMap<(String, String), usize>,
     /// Writes of each view's row and their units.
     writes: BTreeMap<RowId, (u64, u64)>,
+    /// The rows that are in the index of their table.
+    ranked: BTreeSet<(String, String)>,
     cost: Cost,
 }
 
@@ -119,9 +125,9 @@ impl Model {
         let served = Served::nothing(store, LEDGER, "plan").with(&registry, files)?;
         let views = views.iter().map(|view| (view.name.clone(), ViewCost::default()));
         let cost = Cost { views: views.collect(), ..Cost::default() };
-        let (sizes, writes) = (BTreeMap::new(), BTreeMap::new());
+        let (sizes, writes, ranked) = Default::default();
         let (known, values) = Default::default();
-        Ok(Self { served, known, values, sizes, writes, cost })
+        Ok(Self { served, known, values, sizes, writes, ranked, cost })
     }
 
     /// Takes a batch in, as the function would be given it. Records that no view can take are
@@ -203,7 +209,8 @@ impl Model {
     fn write_of_view(&mut self, action: &TransactWriteItem) {
         let (table, key, _) = sized(action);
         let view = self.served.view_tables.iter().position(|it| *it == table);
-        let ranking = view.and_then(|view| Ranking::of(&self.served.definitions[view]));
+        let definition = view.map(|view| self.served.definitions[view].clone());
+        let ranking = definition.as_ref().and_then(Ranking::of);
         let of_index = ranking.map_or(0, |ranking| self.written_to_index(ranking, action));
         let units = self.written(action) + of_index;
         let name = match view {
@@ -222,14 +229,20 @@ impl Model {
 
     /// The units that the index takes of what is written to a row: one for each KB, and as much
     /// again where the row has another place in it.
-    fn written_to_index(&self, ranking: Ranking<'_>, action: &TransactWriteItem) -> u64 {
+    fn written_to_index(&mut self, ranking: Ranking<'_>, action: &TransactWriteItem) -> u64 {
         let (table, key, bytes) = sized(action);
-        let before = self.sizes.get(&(table, key)).copied();
-        let larger = bytes.map_or(0, |(bytes, _)| bytes).max(before.unwrap_or_default());
-        let names = action.update().and_then(|it| it.expression_attribute_names.as_ref());
-        let moves =
-            names.is_some_and(|names| names.values().any(|name| name == ranking.sort_attribute()));
-        let writes = if moves && before.is_some() { 2 } else { 1 };
+        let place = (table, key);
+        let (enters, moves) = ranking.effect(action.update());
+        let was = self.ranked.contains(&place);
+        let is = enters.unwrap_or(was);
+        let before = self.sizes.get(&place).copied().unwrap_or_default();
+        if is {
+            self.ranked.insert(place);
+        } else {
+            self.ranked.remove(&place);
+        }
+        let writes = u64::from(was || is) + u64::from(was && is && moves);
+        let larger = bytes.map_or(before, |(bytes, _)| bytes.max(before));
         writes * larger.div_ceil(WRITE_BYTES).max(1) as u64
     }
 

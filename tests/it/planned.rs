@@ -36,7 +36,8 @@ impl Drop for Folder {
 }
 
 /// What differs between the plan and what was used. That the source has come is written down once
-/// in the life of a ledger and is no part of a load: a read, and a write of the registry's row.
+/// in the life of a ledger and is no part of a load: a read, and a write of the registry's row,
+/// which with the texts of ten views has more than the 4 KB of one read unit.
 fn differing(views: &str, fixture: &str, set: &[&str]) -> String {
     let through = [&["--views", views][..], set].concat();
     let plan = json(&[&["view", "plan", "--fixture", fixture][..], &through].concat());
@@ -49,7 +50,8 @@ fn differing(views: &str, fixture: &str, set: &[&str]) -> String {
     let (read, used_read) = of("read_units");
     let (calls, used_calls) = of("calls");
     let is_right = (0.95 * used_write..=used_write).contains(&write)
-        && (read, calls) == (used_read - 1.0, used_calls - 2.0);
+        && (1.0..=2.0).contains(&(used_read - read))
+        && (calls + 1.5..calls + 2.5).contains(&used_calls);
     if is_right {
         return String::new();
     }

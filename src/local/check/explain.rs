@@ -9,6 +9,7 @@ use crate::{
         definition::{Output, Shape, View},
         evaluate::ELEMENTS_MAX,
         plan::IN_TRANSACTION,
+        rows::ranked::{INDEX, Ranking},
         scalar::SHARED_KEY,
     },
 };
@@ -34,12 +35,18 @@ pub struct Explained {
     pub key: String,
     /// The attributes of an item that it looks at.
     pub attributes: Vec<String>,
+    /// Whether a row has all attributes of its item, these or others.
+    #[serde(skip)]
+    pub shows_all: bool,
     /// The rows of its table that one change writes: at least, where the item stays in its group,
     /// and at most.
     pub rows_per_change: [usize; 3],
     /// What is read before a change is written: rows of groups and values at most, and the next
     /// values in place of extremes at most.
     pub reads_per_change: [usize; 2],
+    /// The index that sorts the rows, and by what; none without LIMIT.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<String>,
     /// The views that share the ledger rows of the source, itself included.
     pub shares_ledger_with: Vec<String>,
     /// The actions of the transaction of one change, for all of these views: at least, and at
@@ -96,8 +103,10 @@ impl Explained {
             elements: view.unnest.as_ref().map(|unnest| unnest.list.to_string()),
             key,
             attributes: view.attributes().into_iter().map(str::to_owned).collect(),
+            shows_all: view.shows_all(),
             rows_per_change: touched(view),
             reads_per_change: read(view),
+            index: Ranking::of(view).map(|it| format!("{INDEX} by {}", it.sort_attribute())),
             shares_ledger_with: sharing.iter().map(|view| view.name.clone()).collect(),
             actions_per_change: [1, kept],
             write_units_per_change: [IN_TRANSACTION, IN_TRANSACTION * kept],
@@ -117,9 +126,14 @@ fn touched(view: &View) -> [usize; 3] {
     [0, 1, groups(view) + 2 * view.values_of_item()]
 }
 
-/// Rows that a change reads before: those of groups with extremes and of values, and next values.
+/// Rows that a change reads before: those of groups with extremes, of groups that lose items where
+/// there is an index, and of values, and next values.
 fn read(view: &View) -> [usize; 2] {
-    let shown = if view.extremes() > 0 { groups(view) } else { 0 };
+    let shown = match Ranking::of(view) {
+        _ if view.extremes() > 0 => groups(view),
+        Some(_) => 1,
+        None => 0,
+    };
     [shown + 2 * view.values_of_item(), view.extremes()]
 }
 
@@ -151,7 +165,9 @@ impl fmt::Display for Explained {
             )?;
         }
         line("row key", self.key.clone())?;
-        line("attributes", self.attributes.join(", "))?;
+        let attributes =
+            if self.shows_all { "all of the item".to_owned() } else { self.attributes.join(", ") };
+        line("attributes", attributes)?;
         line(
             "a change",
             match (most, reads) {
@@ -168,7 +184,11 @@ impl fmt::Display for Explained {
                 ),
             },
         )?;
-        if reads > 0 {
+        if let Some(index) = &self.index {
+            let what = "one write unit more for each row, two where its place is another";
+            line("index", format!("{index}; {what}, and a read of groups that lose items"))?;
+        }
+        if reads > usize::from(self.index.is_some()) {
             let next = match next {
                 0 => String::new(),
                 _ => format!(

@@ -153,8 +153,9 @@ impl Extremes {
         update
     }
 
-    /// What a column shows from now on; none if that does not change.
-    pub(super) fn shown(&self, name: &str) -> Option<Option<&Scalar>> {
-        self.columns.iter().find(|it| it.name == name).map(|it| it.new.as_ref())
+    /// What a column shows from now on, and whether it is told here: else it shows what it did.
+    pub(super) fn shown(&self, name: &str) -> (bool, Option<&Scalar>) {
+        let column = self.columns.iter().find(|it| it.name == name);
+        (column.is_some(), column.and_then(|it| it.new.as_ref()))
     }
 }

@@ -27,6 +27,8 @@ use crate::{
         scalar::{Scalar, encode_value},
     },
 };
+#[cfg(feature = "local")]
+use aws_sdk_dynamodb::types::Update;
 use aws_sdk_dynamodb::types::{AttributeValue, ScalarAttributeType, builders::UpdateBuilder};
 use std::cmp::Reverse;
 
@@ -124,7 +126,10 @@ impl<'v> Ranking<'v> {
                 .expression_attribute_values(":top", text(RANKED.1))
         };
         let Some(counted) = self.counted() else {
-            let Some(shown) = extremes.shown(self.column) else { return update };
+            let (is_told, shown) = extremes.shown(self.column);
+            if !is_told {
+                return update;
+            }
             update = update.expression_attribute_names("#by", BY);
             let Some(value) = shown else {
                 parts.remove.push("#by".to_owned());
@@ -157,6 +162,33 @@ impl<'v> Ranking<'v> {
                     .expression_attribute_values(":rows", bound)
             }
         }
+    }
+
+    /// What an update does in the index: whether the row is in it from then on, if that changes,
+    /// and whether its value does. What writes the whole row or removes it is not told.
+    #[cfg(feature = "local")]
+    pub(crate) fn effect(&self, update: Option<&Update>) -> (Option<bool>, bool) {
+        let Some(update) = update else { return (None, false) };
+        let enters = if self.is_of_extreme() { "#by = :by" } else { "#top = :top" };
+        let leaves = if self.is_of_extreme() { "#by" } else { "#top" };
+        let expression = &update.update_expression;
+        let removed = expression.split("REMOVE ").nth(1).unwrap_or_default();
+        let is_in = if expression.contains(enters) {
+            Some(true)
+        } else {
+            removed.contains(leaves).then_some(false)
+        };
+        let values = update.expression_attribute_values.as_ref();
+        let value = |place: String| values.and_then(|values| values.get(&place));
+        let names = update.expression_attribute_names.iter().flatten();
+        let place = names.filter(|(_, name)| *name == self.column).map(|(place, _)| &place[1..]);
+        let moves = place.filter(|place| !place.starts_with('k')).any(|place| {
+            match (value(format!(":{place}")), value(format!(":r{place}"))) {
+                (Some(AttributeValue::N(more)), None) if !self.is_of_extreme() => more != "0",
+                (new, read) => new != read,
+            }
+        });
+        (is_in, moves)
     }
 
     /// Counts in a row what a transaction adds to it.
