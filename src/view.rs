@@ -51,7 +51,7 @@ use crate::{
     store::{Store, StoreError},
     telemetry,
 };
-use definition::View;
+use definition::{Groups, Shape, View};
 use registry::{Owner, Place, RegistryError};
 use rows::ranked::Ranking;
 use serde_json::Value;
@@ -211,7 +211,12 @@ impl Views {
         for (table, view) in registry::tables(place, views, deadline).await? {
             let ranking = view.and_then(|view| Ranking::of(&views[view]));
             let index = ranking.map(|it| it.index());
-            let made = store.ensure_table_with(&table, &[rows::ROW_KEY], (None, index), deadline);
+            let retains = |groups: &Groups| groups.retain.is_some();
+            let goes = view.is_some_and(
+                |view| matches!(&views[view].shape, Shape::Groups(groups) if retains(groups)),
+            );
+            let ttl = goes.then_some(rows::retained::TTL);
+            let made = store.ensure_table_with(&table, &[rows::ROW_KEY], (ttl, index), deadline);
             made.await?;
         }
         if views.iter().any(View::needs_values_table) {

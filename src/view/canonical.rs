@@ -17,8 +17,13 @@ impl fmt::Display for View {
             write!(f, "key = {key}, ")?;
         }
         let hours = self.retention_hours;
-        write!(f, "retention_hours = {hours}, decimal = {}) AS SELECT ", self.decimal)?;
+        write!(f, "retention_hours = {hours}, decimal = {}", self.decimal)?;
+        if let Shape::Groups(Groups { retain: Some(retain), .. }) = &self.shape {
+            write!(f, ", retain = {retain}")?;
+        }
+        f.write_str(") AS SELECT ")?;
         match &self.shape {
+            Shape::Rows(columns) if columns.is_empty() => f.write_str("*")?,
             Shape::Rows(columns) => separated(f, columns, |f, column| {
                 write!(f, "{} AS {}", column.expression, Name(&column.name))
             })?,

@@ -15,7 +15,7 @@ pub use {
         Between, Call, Case, Comparison, Element, Expression, Field, Offset, Operation, Part,
         Pattern, Step, Target, Time, TimeUnit,
     },
-    shown::{OfGroup, Shown, Top},
+    shown::{OfGroup, Retain, Shown, Top},
     types::Type,
 };
 
@@ -81,7 +81,7 @@ pub struct Join {
 /// The two kinds of view.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Shape {
-    /// One row per item.
+    /// One row per item; without columns it has all attributes of the item.
     Rows(Vec<Column>),
     /// One row per group of items.
     Groups(Groups),
@@ -100,6 +100,8 @@ pub struct Groups {
     pub having: Option<Expression>,
     /// How many of them, by which column; without it all.
     pub top: Option<Top>,
+    /// How long the groups of a time are kept; without it for good.
+    pub retain: Option<Retain>,
 }
 
 /// A column of a projection.
@@ -263,6 +265,12 @@ impl View {
         matches!(self.shape, Shape::Groups(_))
     }
 
+    /// Whether a row has all attributes of its item (`SELECT *`).
+    #[must_use]
+    pub fn shows_all(&self) -> bool {
+        matches!(&self.shape, Shape::Rows(columns) if columns.is_empty())
+    }
+
     /// Whether it shows the first groups only.
     #[must_use]
     pub fn has_limit(&self) -> bool {
@@ -342,7 +350,7 @@ impl View {
         names
     }
 
-    /// The names of the output columns, in SELECT order.
+    /// The names of the output columns, in SELECT order; none of `SELECT *`.
     #[must_use]
     pub fn columns(&self) -> Vec<&str> {
         match &self.shape {
@@ -385,11 +393,16 @@ impl View {
         let has_newer_aggregates = match &self.shape {
             Shape::Groups(groups) => {
                 let is_filtered = groups.having.is_some() || groups.top.is_some();
-                is_filtered || groups.aggregates.iter().any(is_newer_function)
+                is_filtered
+                    || groups.retain.is_some()
+                    || groups.aggregates.iter().any(is_newer_function)
             }
             Shape::Rows(_) => false,
         };
-        let is_newer = has_newer_aggregates || self.unnest.is_some() || self.join.is_some();
+        let is_newer = has_newer_aggregates
+            || self.unnest.is_some()
+            || self.join.is_some()
+            || self.shows_all();
         is_newer || self.expressions().into_iter().any(Expression::is_newer)
     }
 

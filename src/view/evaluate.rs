@@ -23,7 +23,7 @@ use crate::{
     view::{
         definition::{
             Aggregate, Call, Comparison, DecimalBound, Expression, Function, Groups, Join,
-            Operation, Path, Shape, Type, View,
+            Operation, Path, Shape, TimeUnit, Type, View,
         },
         number,
         scalar::{Scalar, encode_key},
@@ -178,6 +178,12 @@ pub fn path_value(path: &Path, item: &Value<'_>) -> Result<Scalar, Poison> {
 /// As [`evaluate`].
 pub(crate) fn is_true(constant: &Expression) -> Result<bool, Poison> {
     Ok(Item { members: &[], element: None }.truth(constant)? == Some(true))
+}
+
+/// The seconds since 1970 of a time as `date_trunc` gives it.
+pub(crate) fn seconds_of(text: &str) -> Option<i64> {
+    let instant = time::read(TimeUnit::Iso, &Operand::Text(Cow::Borrowed(text)));
+    instant.ok().flatten().map(time::Instant::seconds)
 }
 
 /// A value on its way through an expression; what an item or a literal holds stays borrowed.

@@ -327,6 +327,7 @@ impl Ledger<'_> {
     ) -> Result<Option<StoreError>, StoreError> {
         let mut changes = Vec::new();
         let mut joined = BTreeMap::new();
+        let now = self.store.clock().now();
         for &index in pending {
             let candidate = &candidates[index];
             let entry = known.entry(&candidate.pk);
@@ -348,7 +349,7 @@ impl Ledger<'_> {
                 fates[index] = Some(Fate::AlreadyApplied);
             } else {
                 let candidate = self.joined(candidate, known)?;
-                changes.push(self.change(index, &candidate, (&entry, known)));
+                changes.push(self.change(index, &candidate, (&entry, known), now));
                 if let Cow::Owned(candidate) = candidate {
                     joined.insert(index, candidate);
                 }

@@ -50,6 +50,8 @@ impl Condition {
 /// Rows that were read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rows {
+    /// The names of the columns: those of the view, or of `SELECT *` all that the rows have.
+    pub columns: Vec<String>,
     /// The rows in the order of their keys, or of ORDER BY, each in SELECT order.
     pub rows: Vec<Vec<Scalar>>,
     /// Whether reading ended at the limit, so that there may be more.
@@ -148,7 +150,7 @@ impl Reader {
         &self.view
     }
 
-    /// The names of its columns, in SELECT order.
+    /// The names of its columns, in SELECT order; none of `SELECT *`, whose rows say them.
     #[must_use]
     pub fn columns(&self) -> Vec<&str> {
         self.view.columns()
@@ -177,7 +179,10 @@ impl Reader {
         looked_at: &mut impl FnMut(u64),
     ) -> Result<Rows, ReadError> {
         let columns = self.columns();
-        let is_known = |it: &&Condition| it.column == ROW_KEY || columns.contains(&&*it.column);
+        let is_known = |it: &&Condition| {
+            let is_any = it.column == ROW_KEY || self.view.shows_all();
+            is_any || columns.contains(&&*it.column)
+        };
         if let Some(other) = conditions.iter().find(|condition| !is_known(condition)) {
             return Err(ReadError::NoColumn {
                 view: self.view.name.clone(),
@@ -195,7 +200,8 @@ impl Reader {
             let is_cut = rows.len() > limit;
             rows.truncate(limit);
             let rows = rows.into_iter().map(|((_, row), _)| row).collect();
-            return Ok(Rows { rows, is_cut });
+            let (columns, rows) = rows::in_columns(&self.view, rows);
+            return Ok(Rows { columns, rows, is_cut });
         }
         let mut found = Vec::new();
         let (mut from, mut looked, mut is_cut) = (None, 0, false);
@@ -211,9 +217,7 @@ impl Reader {
             looked += items.len() as u64;
             looked_at(looked);
             for item in &items {
-                let Some(row) = rows::read_row(&self.view, table, item)? else {
-                    continue;
-                };
+                let Some(row) = self.row(item)? else { continue };
                 if !conditions.iter().all(|it| self.holds(it, &row, item)) {
                     continue;
                 }
@@ -238,7 +242,17 @@ impl Reader {
             }
         }
         found.sort_unstable_by(|one, other| one.0.cmp(&other.0));
-        Ok(Rows { rows: found.into_iter().map(|(_, row)| row).collect(), is_cut })
+        let found = found.into_iter().map(|(_, row)| row).collect();
+        let (columns, rows) = rows::in_columns(&self.view, found);
+        Ok(Rows { columns, rows, is_cut })
+    }
+
+    /// A row that is shown.
+    fn row(&self, item: &Item) -> Result<Option<rows::Read>, StoreError> {
+        if rows::retained::is_gone(item, self.store.clock().now()) {
+            return Ok(None);
+        }
+        rows::read_row(&self.view, &self.current.table, item)
     }
 
     /// Whether the conditions name the whole key, so that nothing is scanned.
@@ -252,6 +266,10 @@ impl Reader {
             let key = item.get(ROW_KEY).and_then(|key| key.as_s().ok());
             let is_key = |value: &Scalar| matches!(value, Scalar::Text(text) if key == Some(text));
             return condition.any_of.iter().any(is_key);
+        }
+        if self.view.shows_all() {
+            let value = rows::whole::member(&row.1, &condition.column).unwrap_or(&Scalar::Null);
+            return condition.any_of.contains(value);
         }
         let at = self.columns().iter().position(|name| *name == condition.column);
         at.and_then(|at| row.1.get(at)).is_some_and(|value| condition.any_of.contains(value))

@@ -18,9 +18,12 @@
 //! comes again has lost the revision by which a verification knows that nobody has changed it.
 
 pub(crate) mod extremes;
+pub(crate) mod having;
 pub(crate) mod ranked;
+pub(crate) mod retained;
 mod stored;
 pub(crate) mod sums;
+pub(crate) mod whole;
 
 pub(crate) use stored::{Added, Stored, contributions_from, contributions_text};
 
@@ -31,12 +34,13 @@ use crate::{
         definition::{Function, Groups, Output, Shape, View},
         number,
         scalar::{Scalar, decode_key, decode_value},
-        total::{Addend, Total, finish, holds},
+        total::{Addend, Total, finish},
     },
 };
 use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem, Update};
 use bigdecimal::BigDecimal;
 use extremes::{Extremes, extreme_columns};
+use having::holds;
 use ranked::{Rank, Ranking};
 use std::collections::BTreeMap;
 
@@ -261,6 +265,12 @@ pub(crate) fn addition(
             .expression_attribute_values(format!(":k{place}"), value);
         set.push(format!("#k{place} = :k{place}"));
     }
+    if let Some(at) = retained::ends_at(view, key) {
+        update = update
+            .expression_attribute_names("#ttl", retained::TTL)
+            .expression_attribute_values(":ttl", AttributeValue::N(at.to_string()));
+        set.push("#ttl = :ttl".to_owned());
+    }
     let one = (REVISION.to_owned(), "1".to_owned());
     for (name, amount) in amounts(view, delta).into_iter().chain([one]) {
         let place = add.len();
@@ -384,10 +394,14 @@ fn scalar(value: Option<&AttributeValue>) -> Option<Scalar> {
     })
 }
 
-/// The columns in which two rows of a projection differ.
-pub(crate) fn other_columns<'v>(view: &'v View, one: &Item, other: &Item) -> Vec<&'v str> {
-    let mut columns = view.columns();
-    columns.retain(|name| match (scalar(one.get(*name)), scalar(other.get(*name))) {
+/// The columns in which two rows of a projection differ; all of them where there is no other row.
+pub(crate) fn other_columns(view: &View, one: &Item, other: Option<&Item>) -> Vec<String> {
+    if view.shows_all() {
+        return whole::others(one, other);
+    }
+    let mut columns: Vec<String> = view.columns().into_iter().map(str::to_owned).collect();
+    let Some(other) = other else { return columns };
+    columns.retain(|name| match (scalar(one.get(name)), scalar(other.get(name))) {
         (Some(one), Some(other)) => one != other,
         _ => true,
     });
@@ -443,7 +457,10 @@ pub(crate) async fn list(
     loop {
         let page = store.scan(table, None, from, NO_DEADLINE).await?;
         for item in &page.items {
-            let Some((key, row)) = read_row(view, table, item)? else { continue };
+            let is_gone = retained::is_gone(item, store.clock().now());
+            let Some((key, row)) = read_row(view, table, item)?.filter(|_| !is_gone) else {
+                continue;
+            };
             total += 1;
             first.insert(key, row);
             if first.len() > limit {
@@ -459,11 +476,16 @@ pub(crate) async fn list(
         first.insert(Place::default(), row);
         total = 1;
     }
-    Ok(Listing {
-        columns: view.columns().into_iter().map(str::to_owned).collect(),
-        rows: first.into_values().collect(),
-        total: total.min(top),
-    })
+    let (columns, rows) = in_columns(view, first.into_values().collect());
+    Ok(Listing { columns, rows, total: total.min(top) })
+}
+
+/// The names of the columns, and the rows in their order.
+pub(crate) fn in_columns(view: &View, rows: Vec<Vec<Scalar>>) -> (Vec<String>, Vec<Vec<Scalar>>) {
+    if view.shows_all() {
+        return whole::in_columns(&rows);
+    }
+    (view.columns().into_iter().map(str::to_owned).collect(), rows)
 }
 
 /// The row that a view has over no item: SQL's aggregate without GROUP BY has exactly one.
@@ -499,6 +521,9 @@ pub(crate) fn read_row(view: &View, table: &str, item: &Item) -> Result<Option<R
     let text = item.get(ROW_KEY).and_then(|key| key.as_s().ok()).ok_or_else(unreadable)?;
     let key = decode_key(text).unwrap_or_else(|| vec![Scalar::Text(text.clone())]);
     let place = (None, key, text.clone());
+    if view.shows_all() {
+        return Ok(Some((place, whole::members(item))));
+    }
     let Some(groups) = groups(view) else {
         let values: Option<Vec<_>> =
             view.columns().into_iter().map(|name| scalar(item.get(name))).collect();
@@ -524,9 +549,13 @@ pub(crate) fn read_row(view: &View, table: &str, item: &Item) -> Result<Option<R
     for column in extreme_columns(groups) {
         totals[column.aggregate].extreme = column.read(Some(item)).map_err(|_| unreadable())?;
     }
+    // What it names can be a value of the row.
     let is_shown = holds(groups, &place.1, &totals).map_err(|poison| StoreError {
         code: "HavingUnfit".to_owned(),
-        message: format!("HAVING of view {} cannot be told of a row: {poison}", view.name),
+        message: format!(
+            "HAVING of view {} cannot be told of a row: expected {}, found {}",
+            view.name, poison.expected, poison.found
+        ),
         ..unreadable()
     })?;
     if !is_shown {

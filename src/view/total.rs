@@ -7,8 +7,7 @@
 //! (`values`); here they are taken from a row, or from all items at once.
 
 use crate::view::{
-    definition::{Expression, Function, GroupColumn, Groups, Output, Shape, View},
-    evaluate::{Poison, is_true},
+    definition::{Function, GroupColumn, Groups, Output, Shape, View},
     number,
     scalar::Scalar,
 };
@@ -97,7 +96,12 @@ pub fn finish(view: &View, key: &[Scalar], totals: &[Total]) -> Vec<Scalar> {
     groups.columns.iter().map(value).collect()
 }
 
-fn value_of(groups: &Groups, output: Output, (key, totals): (&[Scalar], &[Total])) -> Scalar {
+/// What a row shows in one place.
+pub(crate) fn value_of(
+    groups: &Groups,
+    output: Output,
+    (key, totals): (&[Scalar], &[Total]),
+) -> Scalar {
     match output {
         Output::Key(index) => key.get(index).cloned().unwrap_or(Scalar::Null),
         Output::Aggregate(index) => match (groups.aggregates.get(index), totals.get(index)) {
@@ -105,22 +109,6 @@ fn value_of(groups: &Groups, output: Output, (key, totals): (&[Scalar], &[Total]
             _ => Scalar::Null,
         },
     }
-}
-
-/// Whether HAVING is TRUE of a group with this key and these totals.
-///
-/// # Errors
-/// It asks for another type than a value has.
-pub fn holds(groups: &Groups, key: &[Scalar], totals: &[Total]) -> Result<bool, Poison> {
-    let Some(having) = &groups.having else { return Ok(true) };
-    let mut having = having.clone();
-    having.replace(&mut |part| match part {
-        Expression::OfGroup(it) => {
-            Some(Expression::Literal(value_of(groups, it.output, (key, totals))))
-        }
-        _ => None,
-    });
-    is_true(&having)
 }
 
 fn total_value(function: Function, total: &Total) -> Scalar {

@@ -137,7 +137,9 @@ impl Served {
         now: Timestamp,
     ) -> Result<Candidate, Unreadable> {
         let group = &self.groups[delivered.group];
-        let change = image::read(record, &group.attributes)?;
+        let is_whole = group.views.iter().any(|&view| self.definitions[view].shows_all());
+        let change =
+            if is_whole { record.values()? } else { image::read(record, &group.attributes)? };
         let removed = matches!(change, Change::Remove { .. });
         let item = match change {
             Change::Insert { new: Some(new) } | Change::Modify { new: Some(new), .. } => Some(new),
@@ -182,7 +184,7 @@ impl Served {
                     None => evaluate(&self.definitions[view], item),
                 },
             };
-            self.contribute(view, evaluated, record, &mut candidate);
+            self.contribute(view, (evaluated, item.as_ref()), record, &mut candidate);
         }
         for (&view, item) in group.joined.iter().flat_map(|view| item.as_ref().map(|it| (view, it)))
         {
@@ -233,14 +235,22 @@ impl Served {
     fn contribute(
         &self,
         view: usize,
-        evaluated: Result<Contribution, Poison>,
+        (evaluated, item): (Result<Contribution, Poison>, Option<&Value<'_>>),
         record: &Record<'_>,
         candidate: &mut Candidate,
     ) {
         match evaluated {
             Ok(Contribution::Nothing) => {}
             Ok(Contribution::Row(values)) => {
-                let row = rows::projected(&self.definitions[view], &candidate.row_key, &values);
+                let definition = &self.definitions[view];
+                let row = match item.filter(|_| definition.shows_all()) {
+                    Some(item) => rows::whole::row(&candidate.row_key, item),
+                    None => Ok(rows::projected(definition, &candidate.row_key, &values)),
+                };
+                let row = match row {
+                    Ok(row) => row,
+                    Err(poison) => return leave_out(view, poison, record, candidate),
+                };
                 candidate.projected.insert(view, row);
                 candidate.contributions.insert(view, Stored::Row);
             }

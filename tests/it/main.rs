@@ -73,6 +73,8 @@ mod runtime_api;
 mod secrets;
 mod shipped;
 #[cfg(feature = "local")]
+mod shown;
+#[cfg(feature = "local")]
 mod simulate;
 mod sql;
 #[cfg(feature = "local")]

@@ -95,9 +95,10 @@ fn same_rows(
 ) -> Result<(), String> {
     // The first rows are told by their order as well.
     let is_ordered = view.to_uppercase().contains("ORDER BY");
-    let (ours, theirs) = match is_ordered {
-        true => (ours.iter().collect(), theirs.iter().collect()),
-        false => (ordered(ours), ordered(theirs)),
+    let (ours, theirs) = if is_ordered {
+        (ours.iter().collect(), theirs.iter().collect())
+    } else {
+        (ordered(ours), ordered(theirs))
     };
     if ours.len() != theirs.len() {
         return Err(format!("{view}: {} rows, SQLite has {}", ours.len(), theirs.len()));

@@ -371,7 +371,9 @@ impl Expression {
                 right.replace(other);
             }
             Self::And(parts) | Self::Or(parts) | Self::Concat(parts) | Self::Call(_, parts) => {
-                parts.iter_mut().for_each(|part| part.replace(other));
+                for part in parts {
+                    part.replace(other);
+                }
             }
             Self::Negate(inner)
             | Self::Not(inner)
@@ -381,19 +383,27 @@ impl Expression {
             | Self::Cast(inner, _) => inner.replace(other),
             Self::In(value, list) => {
                 value.replace(other);
-                list.iter_mut().for_each(|one| one.replace(other));
+                for one in list {
+                    one.replace(other);
+                }
             }
             Self::Between(between) => {
                 let Between { value, low, high } = &mut **between;
-                [value, low, high].into_iter().for_each(|one| one.replace(other));
+                for operand in [value, low, high] {
+                    operand.replace(other);
+                }
             }
             Self::Case(case) => {
-                case.operand.iter_mut().for_each(|operand| operand.replace(other));
+                if let Some(operand) = &mut case.operand {
+                    operand.replace(other);
+                }
                 for (condition, value) in &mut case.branches {
                     condition.replace(other);
                     value.replace(other);
                 }
-                case.otherwise.iter_mut().for_each(|value| value.replace(other));
+                if let Some(value) = &mut case.otherwise {
+                    value.replace(other);
+                }
             }
             Self::Time(time) => time.of.replace(other),
         }

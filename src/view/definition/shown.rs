@@ -1,10 +1,11 @@
-//! Which groups readers are shown: HAVING, and ORDER BY with LIMIT.
+//! Which groups readers are shown: HAVING, ORDER BY with LIMIT, and for how long.
 //!
-//! Separate because nothing of it changes what is kept: the rows of all groups are exact, and
+//! Separate because nothing of it changes what a row says: the rows of all groups are exact, and
 //! what is said here is applied to them when they are read. Invariant: it asks nothing that a row
 //! does not say.
 
 use super::{Aggregate, Expression, Function, Output, Type};
+use std::fmt;
 
 /// Something that the row of a group says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +35,24 @@ pub struct Top {
     pub is_descending: bool,
     /// How many groups.
     pub limit: usize,
+}
+
+/// How long groups are kept after the end of their hour, day, ….
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retain {
+    /// The key that is the beginning of an hour, a day, ….
+    pub key: usize,
+    /// For how many hours.
+    pub hours: u32,
+}
+
+impl fmt::Display for Retain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.hours {
+            hours if hours.is_multiple_of(24) => write!(f, "'{} days'", hours / 24),
+            hours => write!(f, "'{hours} hours'"),
+        }
+    }
 }
 
 impl OfGroup {

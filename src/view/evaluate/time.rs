@@ -26,6 +26,12 @@ pub(super) struct Instant {
     nanoseconds: u32,
 }
 
+impl Instant {
+    pub(super) const fn seconds(self) -> i64 {
+        self.seconds
+    }
+}
+
 /// What a value should have been, and what it was.
 pub(super) type TimeFault = (&'static str, &'static str);
 

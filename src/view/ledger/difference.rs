@@ -14,6 +14,7 @@
 
 use super::{Candidate, Change, Entry, Guard, Known, Ledger};
 use crate::{
+    record::Timestamp,
     store::ACTIONS_MAX,
     view::rows::{self, Added, Delta, Effect, RowId, Stored, ValueKey},
     view::scalar::encode_value,
@@ -25,6 +26,8 @@ pub(super) struct Step<'s> {
     view: usize,
     sign: i64,
     added: &'s Added,
+    /// Whether nothing is written to the group any more.
+    is_over: bool,
 }
 
 /// Rows that change, and how many actions of a transaction they take.
@@ -43,8 +46,10 @@ impl Ledger<'_> {
         index: usize,
         candidate: &Candidate,
         (entry, known): (&Entry, &Known),
+        now: Timestamp,
     ) -> Change {
-        let steps = self.steps(candidate, entry);
+        let mut steps = self.steps(candidate, entry);
+        self.date(&mut steps, now);
         let mut effects = self.projected(candidate, entry);
         let mut taken = 0;
         for step in &steps {
@@ -70,6 +75,13 @@ impl Ledger<'_> {
         // What joins is among what always fits.
         self.set_lefts(candidate, &mut guard);
         Change { index, guard, effects: effects.finish(), is_part: true }
+    }
+
+    /// Says of each step whether its group is over by now.
+    pub(super) fn date(&self, steps: &mut [Step<'_>], now: Timestamp) {
+        for step in steps {
+            step.is_over = rows::retained::is_over(&self.views[step.view], &step.added.key, now);
+        }
     }
 
     /// What projections do, and who names which item.
@@ -149,7 +161,7 @@ pub(super) fn differing<'s>(
     }
     for (added, more) in balance {
         for _ in 0..more.unsigned_abs() {
-            steps.push(Step { view, sign: more.signum(), added });
+            steps.push(Step { view, sign: more.signum(), added, is_over: false });
         }
     }
 }
@@ -159,7 +171,10 @@ impl Effects {
         self.rows.insert(row, effect);
     }
 
-    pub(super) fn take(&mut self, Step { view, sign, added }: &Step<'_>, extremes: usize) {
+    pub(super) fn take(&mut self, Step { view, sign, added, is_over }: &Step<'_>, extremes: usize) {
+        if *is_over {
+            return;
+        }
         let Added { key, addends } = added;
         let row = RowId::new(*view, key.clone());
         if *sign < 0 && self.losing.insert(row.clone()) {

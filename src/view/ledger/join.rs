@@ -618,10 +618,11 @@ impl Ledger<'_> {
         let shown = if asks { Some(self.shown(&entries, views, deadline).await?) } else { None };
         // Behind those rows: whoever writes another mark later finds them as they are.
         let mirrors = self.mirrors(named, deadline).await?;
+        let now = self.store.clock().now();
         let mut done = BTreeSet::new();
         let mut changes = Vec::new();
         for (index, (item, entry)) in entries.into_iter().enumerate() {
-            match self.rejoined(index, item, (entry, views), (&mirrors, shown.as_ref()))? {
+            match self.rejoined(index, item, (entry, views, now), (&mirrors, shown.as_ref()))? {
                 Some(change) => changes.push(change),
                 None => {
                     done.insert(item.clone());
@@ -666,7 +667,7 @@ impl Ledger<'_> {
         &self,
         index: usize,
         item: &str,
-        (mut entry, views): (Entry, &[usize]),
+        (mut entry, views, now): (Entry, &[usize], Timestamp),
         (mirrors, shown): (&BTreeMap<Joined, Mirror>, Option<&BTreeSet<(String, String)>>),
     ) -> Result<Option<Change>, StoreError> {
         let mut effects = Effects::default();
@@ -702,6 +703,7 @@ impl Ledger<'_> {
             }
             let mut steps = Vec::new();
             differing(view, [former.as_ref(), stored.as_ref()], &mut steps);
+            self.date(&mut steps, now);
             for step in &steps {
                 effects.take(step, self.views[view].extremes());
             }

@@ -12,6 +12,7 @@ use super::{
     settle::Changed,
 };
 use crate::{
+    record::Timestamp,
     store::{BATCH_GET_KEYS_MAX, Item, StoreError, rows::RowKey},
     view::{
         registry,
@@ -21,6 +22,9 @@ use crate::{
 };
 use aws_sdk_dynamodb::types::TransactWriteItem;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// A plan is of changes that are new.
+const NO_TIME: Timestamp = Timestamp(0);
 
 /// A look at the ledger, and what follows from it.
 #[derive(Debug)]
@@ -86,7 +90,7 @@ impl Ledger<'_> {
                         if entry.version >= *version);
                     if !is_old {
                         let joined = self.joined(candidate, known)?;
-                        changes.push(self.change(index, &joined, (&entry, known)));
+                        changes.push(self.change(index, &joined, (&entry, known), NO_TIME));
                         written.push(candidate);
                     }
                 }
@@ -143,7 +147,7 @@ impl Ledger<'_> {
             reads.join(Reads { calls: 1, rows: vec![vec![self.mirror_key(joined)]] });
             let mut changes = Vec::new();
             for (index, item) in some.iter().enumerate() {
-                let of_view = (known.entry(item), std::slice::from_ref(view));
+                let of_view = (known.entry(item), std::slice::from_ref(view), NO_TIME);
                 if let Some(change) = self.rejoined(index, item, of_view, (&known.mirrors, None))? {
                     if let Some(entry) = known.entries.get_mut(item) {
                         entry.rejoined(&change.guard.item);

@@ -36,7 +36,7 @@ impl Reader {
             looked_at(looked);
             from = page.next;
             for item in page.items {
-                let Some(row) = rows::read_row(&self.view, table, &item)? else { continue };
+                let Some(row) = self.row(&item)? else { continue };
                 let last = found.get(top.limit.saturating_sub(1));
                 if last.is_some_and(|((place, _), _)| row.0.0 > place.0) {
                     from = None;

@@ -9,7 +9,7 @@ use super::{
     extremes::{ExtremeColumn, extreme_columns},
     groups, key_columns,
     ranked::Ranking,
-    sum_attribute,
+    retained, sum_attribute,
 };
 use crate::{
     store::{
@@ -177,6 +177,7 @@ pub(crate) fn row(view: &View, key: &str, sums: &Sums, revision: u64) -> Item {
     let amounts = amounts(view, sums).into_iter();
     item.extend(amounts.map(|(name, value)| (name, AttributeValue::N(plain(value)))));
     item.extend(sums.shown(view).map(|(name, value)| (name.to_owned(), attribute(value))));
+    item.extend(retained::ends_at(view, key).map(|at| (retained::TTL.to_owned(), number(at))));
     if let Some(ranking) = Ranking::of(view) {
         ranking.show(&mut item);
     }

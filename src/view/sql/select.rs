@@ -41,6 +41,8 @@ struct Named {
     computed: Computed,
 }
 
+pub(super) use shown::retain;
+
 /// What stands behind GROUP BY.
 pub(super) struct Last {
     pub(super) having: Option<Piece>,
@@ -67,6 +69,10 @@ pub(super) fn compile(
     filter: Option<Piece>,
     (groups, last): (Vec<Piece>, Last),
 ) -> Result<(Option<Expression>, Shape), SqlError> {
+    if let Some(Piece { at, .. }) = groups.first().filter(|_| items.is_empty()) {
+        let remedy = "name the keys and aggregates of the groups";
+        return Err(SqlError::new(*at, "SELECT * has no groups", remedy));
+    }
     let columns = name_columns(scope, items)?;
     let filter = filter.map(|piece| scope.predicate(&piece.expression, piece.at)).transpose()?;
     let aggregates = columns.iter().any(|column| matches!(column.computed, Computed::Aggregate(_)));
@@ -77,7 +83,7 @@ pub(super) fn compile(
         shown::compile(scope, &mut groups, aliases, last)?;
         Shape::Groups(groups)
     } else {
-        shown::refuse(last)?;
+        shown::refuse(&last)?;
         Shape::Rows(columns.into_iter().filter_map(plain_column).collect())
     };
     Ok((filter, shape))
@@ -205,7 +211,8 @@ fn group_alias<'c>(
 
 fn grouped(columns: Vec<Named>, keys: Vec<Expression>) -> Result<Groups, SqlError> {
     let (aggregates, columns_of) = (Vec::new(), Vec::new());
-    let mut groups = Groups { keys, aggregates, columns: columns_of, having: None, top: None };
+    let mut groups =
+        Groups { keys, aggregates, columns: columns_of, having: None, top: None, retain: None };
     for Named { name, at, computed, .. } in columns {
         let output = match computed {
             Computed::Aggregate(aggregate) => {

@@ -52,6 +52,7 @@ pub(super) fn read(mut tokens: Vec<TokenWithSpan>) -> Result<(View, Location), S
         options.read(&mut reader)?;
     }
     reader.expect_word("AS")?;
+    let selected_at = reader.at();
     let items = reader.select_list()?;
     reader.expect_word("FROM")?;
     let (from, _) = reader.name("the table or stream")?;
@@ -59,11 +60,18 @@ pub(super) fn read(mut tokens: Vec<TokenWithSpan>) -> Result<(View, Location), S
     let mut scope = Scope { qualifier, element: None, list: None, joined: None, having: None };
     let unnest = reader.unnest(&mut scope, &from)?;
     let join = reader.join(&mut scope, &from)?;
+    if items.is_empty() && join.is_some() {
+        let remedy = "name the columns of both";
+        return Err(SqlError::new(selected_at, "SELECT * of a join is not supported", remedy));
+    }
     let filter = if reader.accept_word("WHERE") { Some(reader.expression()?) } else { None };
     let groups = reader.group_by()?;
     let last = reader.last_clauses()?;
     reader.finish()?;
-    let (filter, shape) = select::compile(&scope, items, filter, (groups, last))?;
+    let (filter, mut shape) = select::compile(&scope, items, filter, (groups, last))?;
+    if let Some((hours, at)) = options.retain {
+        select::retain(&mut shape, hours, at)?;
+    }
     if let (Some((_, at)), Shape::Rows(_)) = (&unnest, &shape) {
         let remedy = "write GROUP BY or aggregates; rows of single elements are not supported";
         return Err(SqlError::new(
@@ -236,12 +244,15 @@ impl Reader<'_> {
         self.expect_word("SELECT")?;
         let mut items = Vec::new();
         loop {
-            if self.parser.peek_token().token == Token::Mul {
-                return Err(self.star());
+            let at = self.at();
+            if self.parser.consume_token(&Token::Mul) {
+                // All attributes: a list without columns.
+                let is_alone = items.is_empty() && self.next_is("FROM");
+                return if is_alone { Ok(items) } else { Err(star(at)) };
             }
             let piece = self.expression()?;
             if self.parser.peek_token().token == Token::Period {
-                return Err(self.star());
+                return Err(star(self.at()));
             }
             let alias = if self.accept_word("AS") { Some(self.name("the column")?) } else { None };
             items.push(Item { piece, alias });
@@ -257,10 +268,6 @@ impl Reader<'_> {
             }
             return Ok(items);
         }
-    }
-
-    fn star(&self) -> SqlError {
-        SqlError::new(self.at(), "SELECT * is not supported", "name the columns")
     }
 
     /// The alias of FROM; then nothing but WHERE, GROUP BY or the end may follow.
@@ -415,12 +422,19 @@ fn join_condition<'e>(on: &'e Expr, alias: &str) -> Option<(&'e str, &'e Expr)> 
     }
 }
 
+fn star(at: Location) -> SqlError {
+    let remedy = "write * alone for all attributes, or name the columns";
+    SqlError::new(at, "* beside other columns is not supported", remedy)
+}
+
 /// What stands in `WITH (…)`.
 #[derive(Default)]
 struct Options {
     key: Option<Path>,
     retention_hours: Option<u32>,
     decimal: Option<DecimalBound>,
+    /// In hours, and where that stands.
+    retain: Option<(u32, Location)>,
 }
 
 impl Options {
@@ -460,10 +474,16 @@ impl Options {
                 return fault("decimal is not digits in all and after the point", remedy);
             };
             self.decimal.replace(bound).is_some()
+        } else if is("retain") {
+            let Some(hours) = option_hours(&value.expression) else {
+                let remedy = "write retain = '90 days', or '36 hours'; up to 36500 days";
+                return fault("retain is no number of days or hours", remedy);
+            };
+            self.retain.replace((hours, value.at)).is_some()
         } else {
             let remedy = match suggestion(name) {
                 Some(meant) => format!("did you mean {meant}?"),
-                None => "the options are key, decimal and retention_hours".to_owned(),
+                None => "the options are key, decimal, retention_hours and retain".to_owned(),
             };
             return Err(SqlError::new(at, format!("there is no option {name}"), remedy));
         };
@@ -478,7 +498,14 @@ impl Options {
 /// The option that begins like this name, or that the name begins like.
 fn suggestion(name: &str) -> Option<&'static str> {
     let name = name.to_ascii_lowercase();
-    [("retention_hours", "ret"), ("decimal", "dec"), ("key", "key"), ("decimal", "num")]
+    let starts = [
+        ("retain", "retai"),
+        ("retention_hours", "ret"),
+        ("decimal", "dec"),
+        ("key", "key"),
+        ("decimal", "num"),
+    ];
+    starts
         .into_iter()
         .find(|(_, start)| name.starts_with(start) || name.ends_with(start))
         .map(|(option, _)| option)
@@ -495,6 +522,20 @@ fn option_path(value: &Expr) -> Option<Path> {
         return None;
     }
     names.next().map(|first| Path::new(first, names))
+}
+
+/// `'90 days'` or `'36 hours'`, in hours.
+fn option_hours(value: &Expr) -> Option<u32> {
+    let Expr::Value(value) = value else { return None };
+    let Value::SingleQuotedString(text) = &value.value else { return None };
+    let (number, unit) = text.trim().split_once(' ')?;
+    let number: u32 = number.parse().ok().filter(|number| *number > 0)?;
+    let hours = match unit.trim() {
+        "day" | "days" => number.checked_mul(24)?,
+        "hour" | "hours" => number,
+        _ => return None,
+    };
+    (hours <= 36_500 * 24).then_some(hours)
 }
 
 fn option_integer(value: &Expr) -> Option<u32> {

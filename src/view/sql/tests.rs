@@ -283,6 +283,7 @@ fn clauses_outside_the_subset_are_refused_at_their_word() {
         (1, 35),
         "a second JOIN is not supported",
     );
+    check("SELECT * FROM t JOIN u ON u.a = b", (1, 1), "SELECT * of a join is not supported");
     check("SELECT join FROM t", (1, 8), "JOIN is not supported");
     check("SELECT a FROM t, u", (1, 16), "several sources are not supported");
     check("SELECT a FROM (SELECT a FROM t) AS s", (1, 16), "subqueries are not supported");
@@ -299,8 +300,15 @@ fn clauses_outside_the_subset_are_refused_at_their_word() {
     check("SELECT sum(a) OVER () AS s FROM t", (1, 15), "OVER is not supported");
     check("SELECT unnest(l) AS x FROM t", (1, 8), "UNNEST is not supported");
     check("SELECT a, unnest(l) AS x FROM t", (1, 11), "UNNEST is not supported");
-    check("SELECT * FROM t", (1, 8), "SELECT * is not supported");
-    check("SELECT a, t.* FROM t", (1, 12), "SELECT * is not supported");
+    check("SELECT *, a FROM t", (1, 8), "* beside other columns is not supported");
+    check("SELECT a, * FROM t", (1, 11), "* beside other columns is not supported");
+    check("SELECT a, t.* FROM t", (1, 12), "* beside other columns is not supported");
+    check("SELECT * FROM t GROUP BY a", (1, 26), "SELECT * has no groups");
+    check(
+        "SELECT * FROM t, unnest(l) AS x",
+        (1, 18),
+        "elements of a list are neither grouped nor counted",
+    );
     check("SELECT ALL a FROM t", (1, 12), "expected FROM, found `a`");
     check("VALUES (1)", (1, 1), "expected SELECT, found `VALUES`");
     check("SELECT a FROM s.t", (1, 16), "the name of the table or stream has one part only");

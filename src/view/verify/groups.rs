@@ -29,7 +29,7 @@ use crate::{
         definition::{Groups, Shape},
         ledger::Entry,
         rows::{
-            Added, ROW_KEY, Stored, ValueKey,
+            Added, ROW_KEY, Stored, ValueKey, retained,
             sums::{self, GroupRow},
         },
         scalar::encode_value,
@@ -142,7 +142,7 @@ impl Walk<'_> {
                 for row in &page.0 {
                     let Some(row) = sums::read(definition, aggregates, row) else { continue };
                     let hash = hash(place.salt, definition, &row.key);
-                    if place.is_in(hash) {
+                    if place.is_in(hash) && self.is_checked(view, &row.key) {
                         pass.put(hash, Group::of(view, aggregates, row));
                         self.bound(place, pass);
                     }
@@ -217,6 +217,12 @@ impl Walk<'_> {
         }
     }
 
+    /// Whether a group is not about to go.
+    fn is_checked(&self, view: usize, key: &str) -> bool {
+        let now = self.store().clock().now();
+        !retained::is_unchecked(&self.views.definitions[view], key, now)
+    }
+
     /// Whether a group is one of the pass, which at first it joins.
     fn is_known(
         &self,
@@ -226,7 +232,8 @@ impl Walk<'_> {
         groups: &Groups,
     ) -> bool {
         let at = (*hash, *view, key.clone());
-        if !pass.groups.contains_key(&at) && place.is_in(*hash) {
+        let joins = !pass.groups.contains_key(&at) && place.is_in(*hash);
+        if joins && self.is_checked(*view, key) {
             let group = Group::without_row(*view, key.clone(), groups.aggregates.len());
             pass.put(*hash, group);
             self.bound(place, pass);

@@ -211,10 +211,7 @@ impl Walk<'_> {
             } else if expected == found {
                 let Some(row) = candidate.projected.get(&view) else { continue };
                 let place = (self.views.view_tables[view].clone(), candidate.row_key.clone());
-                let columns = match rows.get(&place) {
-                    Some(found) => rows::other_columns(definition, row, found),
-                    None => definition.columns(),
-                };
+                let columns = rows::other_columns(definition, row, rows.get(&place));
                 if columns.is_empty() {
                     continue;
                 }

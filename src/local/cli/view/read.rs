@@ -106,11 +106,11 @@ pub(super) async fn read(arguments: &ReadArgs) -> Result<Exit, Complaint> {
     let read = reader.rows(&arguments.conditions, arguments.limit, NO_DEADLINE, &mut looked_at);
     let found = read.await.map_err(complaint)?;
     bar.finish_and_clear();
-    let columns: Vec<String> = reader.columns().into_iter().map(str::to_owned).collect();
+    let columns = &found.columns;
     match arguments.format {
-        RowFormat::Table => print(&format!("{}\n", rows_table(&columns, &found.rows))),
-        RowFormat::Json => print(&(rows_json(&columns, &found.rows) + "\n")),
-        RowFormat::Csv => print(&rows_csv(&columns, &found.rows)),
+        RowFormat::Table => print(&format!("{}\n", rows_table(columns, &found.rows))),
+        RowFormat::Json => print(&(rows_json(columns, &found.rows) + "\n")),
+        RowFormat::Csv => print(&rows_csv(columns, &found.rows)),
     }
     let (count, units) = (found.rows.len(), store.usage().read_units);
     let is_first = reader.definition().has_limit();

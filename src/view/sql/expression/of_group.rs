@@ -77,7 +77,7 @@ impl Scope {
     pub(in crate::view::sql) fn having(
         &self,
         (expr, at): (&Expr, Location),
-        having: InHaving,
+        having: &InHaving,
     ) -> Result<Expression, SqlError> {
         let scope = Self { having: Some(having.clone()), ..self.clone() };
         let mut condition = scope.condition_of("HAVING", expr, at)?;

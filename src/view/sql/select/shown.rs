@@ -5,7 +5,7 @@
 
 use super::{Last, NOT_GROUPED, Named, Order, Piece, Sort, ordinal, used_paths};
 use crate::view::{
-    definition::{Expression, Function, Groups, Output, Path, Top},
+    definition::{Expression, Function, Groups, Output, Part, Path, Retain, Shape, Top},
     sql::{
         SqlError,
         expression::{Computed, InHaving, Scope},
@@ -34,13 +34,13 @@ pub(super) fn aliases(
 }
 
 /// Nothing but groups has these clauses.
-pub(super) fn refuse(last: Last) -> Result<(), SqlError> {
-    if let Some(Piece { at, .. }) = last.having {
-        return Err(SqlError::new(at, "HAVING needs GROUP BY or aggregates", "write WHERE"));
+pub(super) fn refuse(last: &Last) -> Result<(), SqlError> {
+    if let Some(Piece { at, .. }) = &last.having {
+        return Err(SqlError::new(*at, "HAVING needs GROUP BY or aggregates", "write WHERE"));
     }
-    if let Some(Order { at, .. }) = last.order {
+    if let Some(Order { at, .. }) = &last.order {
         let remedy = "rows of items print sorted by their key; sort otherwise where you read";
-        return Err(SqlError::new(at, "ORDER BY needs GROUP BY", remedy));
+        return Err(SqlError::new(*at, "ORDER BY needs GROUP BY", remedy));
     }
     Ok(())
 }
@@ -53,7 +53,7 @@ pub(super) fn compile(
 ) -> Result<(), SqlError> {
     if let Some(Piece { at, expression }) = last.having {
         let having = InHaving { groups: groups.clone(), aliases };
-        groups.having = Some(scope.having((&expression, at), having)?);
+        groups.having = Some(scope.having((&expression, at), &having)?);
     }
     if let Some(order) = last.order {
         groups.top = Some(top(scope, groups, order)?);
@@ -110,6 +110,38 @@ fn top(scope: &Scope, groups: &Groups, order: Order) -> Result<Top, SqlError> {
         }
     }
     Ok(Top { column, is_descending, limit })
+}
+
+/// Keeps groups for so long.
+pub(in crate::view::sql) fn retain(
+    shape: &mut Shape,
+    hours: u32,
+    at: Location,
+) -> Result<(), SqlError> {
+    let no_bucket = || {
+        let remedy = "group by one time that is cut, as in GROUP BY date_trunc('day', placed_at)";
+        SqlError::new(at, "retain needs a time to count from", remedy)
+    };
+    let Shape::Groups(groups) = shape else { return Err(no_bucket()) };
+    let is_time = |key: &Expression| match key {
+        Expression::Time(time) => matches!(time.part, Part::Start { .. }),
+        _ => false,
+    };
+    let key = groups.keys.iter().position(is_time).ok_or_else(no_bucket)?;
+    if groups.keys.iter().filter(|key| is_time(key)).count() > 1 {
+        return Err(no_bucket());
+    }
+    if groups.value_keepers().next().is_some() {
+        let remedy = "the values of groups that are gone would stay; take min, max and DISTINCT \
+                      into a view without it";
+        return Err(SqlError::new(
+            at,
+            "retain beside min, max and DISTINCT is not supported",
+            remedy,
+        ));
+    }
+    groups.retain = Some(Retain { key, hours });
+    Ok(())
 }
 
 /// The column that an entry of ORDER BY means.

@@ -3,8 +3,9 @@
 use super::{check, check_same, one, select};
 use crate::view::{
     definition::{Output, Shape, Top, View},
+    rows::having::holds,
     scalar::Scalar,
-    total::{Total, holds},
+    total::Total,
 };
 
 fn top(view: &View) -> Option<Top> {
@@ -41,7 +42,8 @@ fn a_definition_is_read_back_from_its_text() {
         "SELECT a AS limit_of, max(\"order\") AS \"having\" FROM t GROUP BY a ORDER BY 2 LIMIT 1",
         "SELECT a + 1 AS a, avg(x) AS m FROM t GROUP BY a + 1 HAVING m > 2 OR a + 1 < 5",
         "SELECT count(*) AS n FROM t HAVING count(*) > 0",
-        "SELECT a, every(x) AS e FROM t GROUP BY a HAVING CASE WHEN e THEN a ELSE \'b\' END = \'c\'",
+        "SELECT a, every(x) AS e FROM t GROUP BY a \
+         HAVING CASE WHEN e THEN a ELSE 'b' END = 'c'",
     ] {
         let view = select(text);
         let again = one(&view.to_string());
@@ -50,6 +52,49 @@ fn a_definition_is_read_back_from_its_text() {
     let view = select("SELECT a, count(*) AS n FROM t GROUP BY a ORDER BY n DESC, a LIMIT 10");
     assert_eq!(top(&view), Some(Top { column: 1, is_descending: true, limit: 10 }));
     assert!(view.to_string().ends_with(" GROUP BY a ORDER BY count(*) DESC LIMIT 10"), "{view}");
+}
+
+#[test]
+fn all_attributes_are_a_projection_without_columns() {
+    let view = select("select * from t where a > 1");
+    assert!(view.shows_all() && view.columns().is_empty());
+    assert!(view.to_string().ends_with(" AS SELECT * FROM t WHERE a > 1"), "{view}");
+    assert_eq!(one(&view.to_string()), view);
+}
+
+#[test]
+fn groups_of_a_time_can_be_kept_for_so_long() {
+    let with = |retain: &str, rest: &str| {
+        format!("CREATE MATERIALIZED VIEW v WITH (retain = {retain}) AS SELECT {rest}")
+    };
+    let days = "count(*) AS n, date_trunc('day', at) AS day FROM t GROUP BY 2, a";
+    let view = one(&with("'90 days'", days));
+    assert_eq!(one(&view.to_string()), view);
+    assert!(view.to_string().contains("decimal = decimal(28,9), retain = '90 days') AS"), "{view}");
+    assert_eq!(one(&with("'48 hours'", days)), one(&with("'2 day'", days)));
+    assert!(one(&with("'36 hours'", days)).to_string().contains("retain = '36 hours'"));
+    for (retain, rest, problem) in [
+        ("90", days, "retain is no number of days or hours"),
+        ("'0 days'", days, "retain is no number of days or hours"),
+        ("'3 months'", days, "retain is no number of days or hours"),
+        ("'40000 days'", days, "retain is no number of days or hours"),
+        ("'1 day'", "a FROM t", "retain needs a time to count from"),
+        ("'1 day'", "a, count(*) AS n FROM t GROUP BY a", "retain needs a time to count from"),
+        (
+            "'1 day'",
+            "date_trunc('day', at) AS d, min(a) AS lo FROM t GROUP BY 1",
+            "retain beside min, max and DISTINCT is not supported",
+        ),
+        (
+            "'1 day'",
+            "date_trunc('day', a) AS d, date_trunc('day', b) AS e, count(*) AS n FROM t \
+             GROUP BY 1, 2",
+            "retain needs a time to count from",
+        ),
+    ] {
+        let error = super::parse(&with(retain, rest)).unwrap_err();
+        assert_eq!((error.column, &*error.problem), (43, problem), "{retain} {rest}");
+    }
 }
 
 #[test]
@@ -79,12 +124,14 @@ fn having_is_told_of_key_and_totals() {
     // A sum of nothing is NULL, and so is what is compared with it.
     assert_eq!(told("a", total(0, 3)), Ok(false));
     let number = holds(groups, &[Scalar::Number(1.into())], &[total(2, 0), total(1, 3)]);
-    assert_eq!(number.unwrap_err().found, "N");
+    let poison = number.unwrap_err();
+    assert_eq!((&*poison.expected, &*poison.found), ("N", "S"));
 }
 
 #[test]
 fn what_no_row_says_is_refused() {
-    let a = "SELECT a, count(*) AS n, avg(x) AS m, every(x) AS e, sum(DISTINCT x) AS d FROM t GROUP BY a";
+    let a = "SELECT a, count(*) AS n, avg(x) AS m, every(x) AS e, sum(DISTINCT x) AS d FROM t \
+             GROUP BY a";
     let at = a.len() as u64 + 2;
     for (last, column, problem) in [
         ("HAVING sum(x) > 1", 7, "sum(x) is no column of the view"),
