@@ -31,6 +31,9 @@ pub struct Explained {
     pub rows: String,
     /// The list whose elements it reads; what is said of a change is said of one element then.
     pub elements: Option<String>,
+    /// The table whose items are joined, by which attribute, and what an item has of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub joined: Option<[String; 3]>,
     /// What the key of a row, `_pk`, is made of.
     pub key: String,
     /// The attributes of an item that it looks at.
@@ -100,6 +103,10 @@ impl Explained {
                 }
             },
             rows,
+            joined: view
+                .join
+                .as_ref()
+                .map(|join| [join.table.clone(), join.key.clone(), join.reference.to_string()]),
             elements: view.unnest.as_ref().map(|unnest| unnest.list.to_string()),
             key,
             attributes: view.attributes().into_iter().map(str::to_owned).collect(),
@@ -123,7 +130,8 @@ impl Explained {
 /// Rows that a change writes: where the view keeps nothing of the item, where it stays in its
 /// group with its values, and where both are others.
 fn touched(view: &View) -> [usize; 3] {
-    [0, 1, groups(view) + 2 * view.values_of_item()]
+    let references = if view.join.is_some() { 2 } else { 0 };
+    [0, 1, groups(view) + 2 * view.values_of_item() + references]
 }
 
 /// Rows that a change reads before: those of groups with extremes, of groups that lose items where
@@ -161,6 +169,16 @@ impl fmt::Display for Explained {
                 format!(
                     "those of {list}, at most {ELEMENTS_MAX} of an item; below a change is one of \
                      one element, and what a transaction does not hold is written in parts"
+                ),
+            )?;
+        }
+        if let Some([table, key, reference]) = &self.joined {
+            line(
+                "joined with",
+                format!(
+                    "the item of {table} whose {key} is {reference}; a change reads it before and \
+                     after, and where it names another one writes that in two rows more; a \
+                     change of {table} is one of every item that names it"
                 ),
             )?;
         }
