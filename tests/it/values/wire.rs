@@ -28,7 +28,7 @@ const THROTTLED: u32 = 40;
 const CONFLICT: u32 = 12;
 const LOST: u32 = 25;
 /// So many calls of all functions later a control does what belongs into a transaction.
-const LATE_CALLS: u32 = 12;
+const LATE_CALLS: u32 = 200;
 /// So many queries show what was deleted, where they meet it.
 const HALF_VISIBLE: u32 = 2;
 
