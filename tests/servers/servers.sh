@@ -181,7 +181,8 @@ start_kinesis_local() {
     port=$(free_port)
     start_server kinesis-local "$port" env -C "$KINESIS_LOCAL_HOME" \
         KINESIS_MOCK_PLAIN_PORT="$port" KINESIS_MOCK_TLS_PORT="$(free_port)" LOG_LEVEL=ERROR \
-        CREATE_STREAM_DURATION=10ms node main.js
+        CREATE_STREAM_DURATION=10ms SPLIT_SHARD_DURATION=10ms MERGE_SHARDS_DURATION=10ms \
+        node main.js
     # shellcheck disable=SC2034
     KINESIS_LOCAL_URL=http://127.0.0.1:$port
 }
