@@ -32,15 +32,23 @@ use crate::{
     record::{Source, Timestamp},
     recovery::{
         services::Services,
-        stream::{Clients, Position},
+        stream::{Clients, Position, Shard},
     },
 };
 use buffer::Buffers;
 use discovery::Discovery;
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use reader::Reader;
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+};
 use tokio::task::JoinSet;
+
+/// A call that opens a stream may take so long.
+const PATIENCE_MS: i64 = 10_000;
 
 /// Resolves after the next write to the stream's endpoint, counted from the call.
 pub type Written = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
@@ -87,6 +95,8 @@ pub struct Live {
     /// The shards that were there at the beginning; later ones are read from their horizon.
     initial: BTreeSet<String>,
     starting: Position,
+    /// Iterators of LATEST that stand at the beginning, of those that nobody reads yet.
+    latest: BTreeMap<String, (String, Timestamp)>,
     checkpoints: Checkpoints,
     read_ahead: usize,
     /// By the run's number.
@@ -96,8 +106,9 @@ pub struct Live {
 
 impl Live {
     /// Lists the stream's shards and begins to read it: each shard behind its checkpoint, and
-    /// without one at the mapping's starting position. Where that is LATEST, the checkpoints
-    /// keep the moment of the first beginning, and a later run begins there.
+    /// without one at the mapping's starting position. Where that is LATEST, every shard has its
+    /// place when this returns, also one that is read later; the checkpoints keep the moment of
+    /// the first beginning, and a later run begins there.
     ///
     /// # Errors
     /// The stream is not there, or cannot be reached.
@@ -110,7 +121,15 @@ impl Live {
         let clients = Arc::new(Clients::new(&reading.services));
         let discovery = Discovery::new(Arc::clone(&reading), Arc::clone(&clients));
         let listing = discovery.list().await?;
-        let starting = starting(parameters, checkpoints, clients.services.clock().now());
+        let now = clients.services.clock().now();
+        let starting = starting(parameters, checkpoints, now);
+        let (starting, latest) = match starting {
+            Position::Latest => {
+                let latest = latest(&reading, &clients, &listing, now).await?;
+                (Position::Since(now), latest)
+            }
+            starting => (starting, BTreeMap::new()),
+        };
         let buffers = Arc::new(Buffers::default());
         let mut tasks = JoinSet::new();
         tasks.spawn(discovery.repeat(Arc::clone(&buffers)));
@@ -123,6 +142,7 @@ impl Live {
             lineage: Lineage::default(),
             initial,
             starting,
+            latest,
             checkpoints: checkpoints.clone(),
             read_ahead: parameters.batch_size,
             begun: Vec::new(),
@@ -137,6 +157,30 @@ impl Live {
         }
         if self.initial.contains(shard_id) { self.starting.clone() } else { Position::Horizon }
     }
+}
+
+/// An iterator of LATEST for each shard, also for one that is read when its parents are.
+async fn latest(
+    reading: &Reading,
+    clients: &Clients,
+    listing: &[Listed],
+    now: Timestamp,
+) -> Result<BTreeMap<String, (String, Timestamp)>, LiveError> {
+    let deadline = Timestamp(now.0.saturating_add(PATIENCE_MS));
+    let mut latest = BTreeMap::new();
+    for Listed { shard_id, .. } in listing {
+        let shard = Shard::new(clients, reading.source, &reading.event_source_arn, shard_id);
+        match shard.iterator(&Position::Latest, deadline).await {
+            Ok(Some(iterator)) => {
+                latest.insert(shard_id.clone(), (iterator, now));
+            }
+            // One that has just been trimmed has nothing to read.
+            Ok(None) => {}
+            Err(error) if error.code == "ResourceNotFoundException" => {}
+            Err(error) => return Err(LiveError::Call { place: shard.place(), error }),
+        }
+    }
+    Ok(latest)
 }
 
 /// The starting position of shards that have no checkpoint.
@@ -172,6 +216,7 @@ impl Backlog for Live {
         }
         let begun = self.lineage.begin();
         for shard_id in &begun {
+            let has_checkpoint = self.checkpoints.of(shard_id).is_some();
             let position = self.position(shard_id);
             self.buffers.open(shard_id);
             let reader = Reader {
@@ -181,7 +226,19 @@ impl Backlog for Live {
                 shard_id: shard_id.clone(),
                 read_ahead: self.read_ahead,
             };
-            self.tasks.spawn(reader.read(position));
+            let (buffers, place) = (Arc::clone(&self.buffers), reader.place());
+            let latest = self.latest.remove(shard_id).filter(|_| !has_checkpoint);
+            let reading = async move {
+                match latest {
+                    Some(latest) => reader.read_latest(latest).await,
+                    None => reader.read(position).await,
+                }
+            };
+            self.tasks.spawn(async move {
+                if AssertUnwindSafe(reading).catch_unwind().await.is_err() {
+                    buffers.fail(LiveError::BrokenOff { place });
+                }
+            });
             (self.reading.tell)(&Notice::Begun { shard_id: shard_id.clone() });
         }
         self.begun.extend(begun.iter().cloned());

@@ -46,6 +46,12 @@ pub enum LiveError {
         /// What the service said.
         error: CallError,
     },
+    /// What reads has failed by itself.
+    #[error("{place}: the reading has broken off, by a fault of changefold; please report it")]
+    BrokenOff {
+        /// Stream and shard.
+        place: String,
+    },
     /// A record that cannot be delivered as Lambda would.
     #[error("{place}, record {sequence_number}: {what}; it blocks its shard until it can be read")]
     Unreadable {
@@ -92,6 +98,11 @@ pub enum Notice {
         /// What the service said.
         error: CallError,
     },
+    /// A record cannot be delivered, and nothing behind it in its shard; it is read again.
+    Blocked {
+        /// Which one, and why.
+        error: LiveError,
+    },
     /// Calls succeed again.
     Recovered {
         /// What was asked, and where.
@@ -117,6 +128,7 @@ impl fmt::Display for Notice {
             Self::Trouble { place, error } => {
                 write!(f, "{place}: {}; it is tried again", Told(error))
             }
+            Self::Blocked { error } => write!(f, "{error}"),
             Self::Recovered { place } => write!(f, "{place}: it goes on"),
         }
     }

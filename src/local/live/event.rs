@@ -10,27 +10,39 @@ use crate::{
     recovery::stream::{Page, Shard},
 };
 
-/// The entries of a page, without those from before a moment where DynamoDB has no iterator for
-/// one.
+/// What a page brings.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    pub(super) entries: Vec<Entry>,
+    /// The last record that could be read, also one from before the moment.
+    pub(super) last: Option<SequenceNumber<'static>>,
+    /// Why what is behind it cannot be.
+    pub(super) blocked: Option<LiveError>,
+}
+
+/// The entries of a page up to one that cannot be read, without those from before a moment where
+/// DynamoDB has no iterator for one.
 pub(super) fn entries(
     page: Page,
     shard: &Shard<'_>,
     reading: &Reading,
     since: Option<Timestamp>,
-) -> Result<Vec<Entry>, LiveError> {
-    let mut entries = Vec::with_capacity(page.records.len());
+) -> Read {
+    let mut read = Read::default();
     for (number, record) in page.records {
-        let entry = entry(&number, &record.text(shard, Some(&reading.invoked_as)), reading)
-            .map_err(|what| LiveError::Unreadable {
-                place: shard.place(),
-                sequence_number: number.to_string(),
-                what,
-            })?;
-        if begins(&entry, since, reading.source) {
-            entries.push(entry);
+        match entry(&number, &record.text(shard, Some(&reading.invoked_as)), reading) {
+            Ok(entry) if begins(&entry, since, reading.source) => read.entries.push(entry),
+            Ok(_) => {}
+            Err(what) => {
+                let sequence_number = number.to_string();
+                let place = shard.place();
+                read.blocked = Some(LiveError::Unreadable { place, sequence_number, what });
+                break;
+            }
         }
+        read.last = Some(number);
     }
-    Ok(entries)
+    read
 }
 
 fn entry(

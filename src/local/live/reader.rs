@@ -7,7 +7,12 @@
 //! says when it was written to is asked then. While there is more, a shard is read up to five
 //! times a second, which is all that AWS allows.
 
-use super::{LiveError, Notice, Reading, buffer::Buffers, discovery::Discovery, event::entries};
+use super::{
+    LiveError, Notice, Reading,
+    buffer::Buffers,
+    discovery::Discovery,
+    event::{Read, entries},
+};
 use crate::{
     record::{SequenceNumber, Source, Timestamp},
     recovery::{
@@ -47,8 +52,13 @@ struct Place {
     /// Records from before are not handed over: the iterator began before this moment, as
     /// DynamoDB has none for it. Once a record is handed over, all are.
     since: Option<Timestamp>,
-    /// The last record that was handed over: it and those before it are not handed over again.
+    /// The last record that was handed over, now or before the checkpoint: it and those before
+    /// it are not handed over again.
     passed: Option<SequenceNumber<'static>>,
+    /// Whether the iterator is of a stream that was there before: another of its name may have
+    /// taken its place.
+    may_be_anew: bool,
+    has_read: bool,
 }
 
 /// What one call came to.
@@ -64,12 +74,23 @@ enum Step {
 enum Failed {
     /// The same call may succeed later.
     ForNow(CallError),
+    /// A record cannot be delivered, so what is behind it is not either.
+    Blocked(LiveError),
     ForGood(LiveError),
 }
 
 impl Reader {
     pub(super) async fn read(self, position: Position) {
-        let mut place = Place { position, iterator: None, since: None, passed: None };
+        self.go_on(Place::at(position)).await;
+    }
+
+    /// Reads on from an iterator of LATEST that was asked for at this moment.
+    pub(super) async fn read_latest(self, (iterator, asked): (String, Timestamp)) {
+        let place = Place { iterator: Some(iterator), ..Place::at(Position::Since(asked)) };
+        self.go_on(place).await;
+    }
+
+    async fn go_on(self, mut place: Place) {
         let mut is_troubled = false;
         loop {
             self.buffers.room(&self.shard_id, self.read_ahead).await;
@@ -95,6 +116,12 @@ impl Reader {
                 Err(Failed::ForNow(error)) => {
                     if !std::mem::replace(&mut is_troubled, true) {
                         self.tell(&Notice::Trouble { place: self.place(), error });
+                    }
+                    self.sleep(PAUSE).await;
+                }
+                Err(Failed::Blocked(error)) => {
+                    if !std::mem::replace(&mut is_troubled, true) {
+                        self.tell(&Notice::Blocked { error });
                     }
                     self.sleep(PAUSE).await;
                 }
@@ -137,7 +164,7 @@ impl Reader {
     async fn move_place(&self, place: &mut Place, error: CallError) -> Result<Step, Failed> {
         let (shard_id, after) = (self.shard_id.clone(), place.position.name());
         let is_after = matches!(place.position, Position::After(_));
-        let is_first = place.iterator.is_none() && place.passed.is_none();
+        let is_first = place.iterator.is_none() && (!place.has_read || place.may_be_anew);
         match error.code.as_str() {
             "TrimmedDataAccessException" if is_after => {
                 self.tell(&Notice::Trimmed { shard_id, after });
@@ -147,24 +174,27 @@ impl Reader {
             "TrimmedDataAccessException" => {}
             "InvalidArgumentException" | "ValidationException" if is_after && is_first => {
                 self.tell(&Notice::UnknownPosition { shard_id, after });
-                place.position = Position::Horizon;
+                *place = Place::at(Position::Horizon);
             }
-            "ResourceNotFoundException" => return self.miss(after, error).await,
+            "ResourceNotFoundException" => return self.miss(place, error).await,
             _ => return Err(Failed::ForNow(error)),
         }
         self.sleep(BETWEEN_READS).await;
         Ok(Step::Ready)
     }
 
-    /// Nothing is there: either the stream is gone, or the shard was trimmed with all its
-    /// records, which ends it.
-    async fn miss(&self, after: String, error: CallError) -> Result<Step, Failed> {
+    /// Nothing is there: the stream is gone, or it was made anew under its name, or the shard was
+    /// trimmed with all its records, which ends it.
+    async fn miss(&self, place: &mut Place, error: CallError) -> Result<Step, Failed> {
         let discovery = Discovery::new(Arc::clone(&self.reading), Arc::clone(&self.clients));
         match discovery.list().await {
             Ok(listing) if listing.iter().any(|shard| shard.shard_id == self.shard_id) => {
+                place.iterator = None;
+                place.may_be_anew = true;
                 Err(Failed::ForNow(error))
             }
             Ok(_) => {
+                let after = place.position.name();
                 self.tell(&Notice::Trimmed { shard_id: self.shard_id.clone(), after });
                 Ok(Step::End)
             }
@@ -175,10 +205,7 @@ impl Reader {
 
     fn hand_over(&self, page: Page, shard: &Shard<'_>, place: &mut Place) -> Result<Step, Failed> {
         let next = page.next.clone();
-        let last: Option<SequenceNumber<'static>> =
-            page.records.last().map(|(number, _)| number.clone());
-        let mut entries =
-            entries(page, shard, &self.reading, place.since).map_err(Failed::ForGood)?;
+        let Read { mut entries, last, blocked } = entries(page, shard, &self.reading, place.since);
         // At the horizon, where a trimmed place is left for, they may still be there.
         entries.retain(|it| place.passed.as_ref().is_none_or(|last| it.sequence_number > *last));
         if !entries.is_empty() {
@@ -189,6 +216,10 @@ impl Reader {
         if let Some(last) = last {
             place.passed = place.passed.take().max(Some(last.clone()));
             place.position = Position::After(last);
+            (place.has_read, place.may_be_anew) = (true, false);
+        }
+        if let Some(error) = blocked {
+            return Err(Failed::Blocked(error));
         }
         place.iterator = next;
         Ok(match (&place.iterator, has_records) {
@@ -203,7 +234,7 @@ impl Reader {
         Shard::new(&self.clients, *source, event_source_arn, &self.shard_id)
     }
 
-    fn place(&self) -> String {
+    pub(super) fn place(&self) -> String {
         self.shard().place()
     }
 
@@ -221,6 +252,14 @@ impl Reader {
 }
 
 impl Place {
+    fn at(position: Position) -> Self {
+        let passed = match &position {
+            Position::After(number) => Some(number.clone()),
+            _ => None,
+        };
+        Self { position, iterator: None, since: None, passed, may_be_anew: false, has_read: false }
+    }
+
     /// An iterator of LATEST that expires before the first record came is renewed at the moment
     /// of the first. What the first one brings came after it, whatever our clock says.
     fn take_iterator(&mut self, iterator: Option<String>, asked: Timestamp) {

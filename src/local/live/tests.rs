@@ -217,6 +217,65 @@ fn a_stream_made_anew_is_read_from_its_beginning() {
     assert!(matches!(ran.told[0], Notice::UnknownPosition { .. }));
 }
 
+/// Its iterators are those of a stream that is gone, and no sequence number of before is its own.
+#[test]
+fn a_stream_made_anew_while_it_is_read_is_read_from_its_beginning() {
+    let same = ok(r#"{"Shards":[{"ShardId":"shardId-000000000000","HashKeyRange":{
+        "StartingHashKey":"0","EndingHashKey":"1"},"SequenceNumberRange":{
+        "StartingSequenceNumber":"1"}}]}"#);
+    let ran = read(
+        Source::Kinesis,
+        Position::Horizon,
+        vec![
+            iterator(),
+            page(Source::Kinesis, &[7], Some("j")),
+            error(400, "ResourceNotFoundException"),
+            same,
+            error(400, "InvalidArgumentException"),
+            iterator(),
+            page(Source::Kinesis, &[8, 9], None),
+        ],
+    );
+    assert_eq!(ran.numbers(), ["7", "8", "9"]);
+    assert_eq!(ran.requests[4].1["ShardIteratorType"], "AFTER_SEQUENCE_NUMBER");
+    assert_eq!(ran.requests[5].1["ShardIteratorType"], "TRIM_HORIZON");
+    assert!(ran.told.iter().any(|it| matches!(it, Notice::UnknownPosition { .. })));
+}
+
+/// What the checkpoint has passed is not delivered again, though the horizon still has it.
+#[test]
+fn a_trimmed_checkpoint_repeats_nothing_of_before() {
+    let ran = read(
+        Source::DynamoDb,
+        Position::After(number(7)),
+        vec![
+            error(400, "TrimmedDataAccessException"),
+            iterator(),
+            page(Source::DynamoDb, &[6, 7, 9], None),
+        ],
+    );
+    assert_eq!(ran.numbers(), ["9"]);
+}
+
+#[test]
+fn a_record_that_cannot_be_read_blocks_its_shard_until_it_can_be() {
+    let source = Source::DynamoDb;
+    let change = |number: &str, key: &Value| {
+        json!({"eventID": "e", "eventName": "INSERT", "dynamodb": {
+            "SequenceNumber": number, "Keys": {"id": key}, "ApproximateCreationDateTime": 1}})
+    };
+    // A type that DynamoDB did not have when this was written.
+    let records = [change("1", &json!({"S": "k"})), change("2", &json!({"NEW": "k"}))];
+    let broken = json!({"Records": records, "NextShardIterator": "j"});
+    let answers = vec![iterator(), ok(&broken.to_string()), iterator(), page(source, &[2], None)];
+    let ran = read(source, Position::Horizon, answers);
+    assert_eq!((ran.numbers(), &ran.failure), (vec!["1", "2"], &None));
+    assert_eq!(ran.requests[2].1["ShardIteratorType"], "AFTER_SEQUENCE_NUMBER");
+    let told: Vec<String> = ran.told.iter().map(ToString::to_string).collect();
+    assert!(told[0].contains("record 2") && told[0].contains("blocks its shard"), "{told:?}");
+    assert!(told[1].ends_with("it goes on"), "{told:?}");
+}
+
 /// A laptop sleeps with an iterator of LATEST that nothing has come through yet.
 #[test]
 fn an_iterator_of_latest_that_expired_loses_nothing_since_it_was_asked_for() {

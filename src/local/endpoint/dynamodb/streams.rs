@@ -203,10 +203,12 @@ fn iterator(changes: &Changes, now: i64, request: &Value) -> Result<Value> {
             let position = position.ok_or_else(|| {
                 invalid(format!("Invalid SequenceNumber: {number:.40} is none of the shard's"))
             })?;
-            if position <= stream.trimmed {
+            let next = if kind == "AT_SEQUENCE_NUMBER" { position } else { position + 1 };
+            // Behind the last one that was trimmed nothing is missing.
+            if next <= stream.trimmed {
                 return Err(trimmed());
             }
-            if kind == "AT_SEQUENCE_NUMBER" { position } else { position + 1 }
+            next
         }
         kind => {
             return Err(invalid(format!(
