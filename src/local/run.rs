@@ -194,7 +194,7 @@ impl<'t, T: Target, B: Backlog> Run<'t, T, B> {
                 continue;
             }
             if let Some(shard) = outlook.reads {
-                self.read(shard)?;
+                self.read(shard, observer)?;
                 continue;
             }
             let next = [outlook.wake, self.replies.first_key_value().map(|(key, _)| key.0)];
@@ -252,14 +252,26 @@ impl<'t, T: Target, B: Backlog> Run<'t, T, B> {
         let now = self.clock.elapsed();
         for shard in 0..self.lanes.len() {
             let has_more = self.backlog.has_more(shard);
-            let is_fed = has_more && (!self.backlog.is_live() || self.lanes[shard].takes_more());
+            let mut is_fed = has_more
+                && !self.lanes[shard].is_cut()
+                && (!self.backlog.is_live() || self.lanes[shard].takes_more());
             self.lanes[shard].machine.at_tip(!is_fed);
             loop {
                 match self.lanes[shard].machine.poll(now) {
-                    Step::Invoke(invocation) => self.start(shard, invocation),
+                    Step::Invoke(invocation) => {
+                        self.lanes[shard].sends(&invocation.records);
+                        observer.begun(&self.lanes[shard].name, &invocation.records);
+                        self.start(shard, invocation);
+                    }
                     Step::Deliver(on_failure) => {
                         self.deliver(&on_failure);
                         observer.discarded(&on_failure);
+                    }
+                    // The last of the recorded batch went into none: a filter took it, or it came
+                    // before the starting position.
+                    Step::Read if self.lanes[shard].forget_cut() => {
+                        is_fed = has_more;
+                        self.lanes[shard].machine.at_tip(!is_fed);
                     }
                     Step::Read => {
                         let wake = match self.waits_before_reading(shard, now) {
@@ -289,7 +301,7 @@ impl<'t, T: Target, B: Backlog> Run<'t, T, B> {
                     }
                 }
             }
-            self.note_checkpoint(shard);
+            self.note_checkpoint(shard, observer);
         }
         outlook
     }
@@ -339,7 +351,7 @@ impl<'t, T: Target, B: Backlog> Run<'t, T, B> {
         }
     }
 
-    fn note_checkpoint(&mut self, shard: usize) {
+    fn note_checkpoint(&mut self, shard: usize, observer: &mut dyn Observer) {
         let lane = &mut self.lanes[shard];
         if !lane.forget_finished() {
             return;
@@ -349,6 +361,7 @@ impl<'t, T: Target, B: Backlog> Run<'t, T, B> {
             faults.forget(shard, checkpoint);
         }
         self.setting.checkpoints.advance(&lane.name, checkpoint);
+        observer.passed(&lane.name, checkpoint);
         self.saves.is_due = true;
     }
 
@@ -458,6 +471,7 @@ impl<'t, T: Target, B: Backlog> Run<'t, T, B> {
             let Arriving { shard, id, reply, records, started, error } = first.remove();
             let lane = &mut self.lanes[shard];
             let outcome = lane.machine.reply(id, now, reply);
+            let age = records.last().map(|last| started.saturating_sub_signed(last.present_since));
             observer.invoked(&Invoked {
                 shard: &lane.name,
                 records: records.len(),
@@ -466,6 +480,7 @@ impl<'t, T: Target, B: Backlog> Run<'t, T, B> {
                 at: now,
                 outcome,
                 took: now.saturating_sub(started),
+                age,
                 error: error.as_deref(),
             });
         }
@@ -473,15 +488,24 @@ impl<'t, T: Target, B: Backlog> Run<'t, T, B> {
 
     /// One read: up to `BatchSize` records of this shard, and what stands between them for
     /// shards that keep pace.
-    fn read(&mut self, shard: usize) -> Result<(), RunError> {
+    fn read(&mut self, shard: usize, observer: &mut dyn Observer) -> Result<(), RunError> {
         let mut wanted = self.setting.parameters.batch_size;
         while wanted > 0 {
             let lanes = &self.lanes;
-            match self.backlog.next(shard, &|other| lanes[other].takes_more())? {
-                Next::Record(of, entry) => {
+            let next = self.backlog.next(shard, &|other| lanes[other].takes_more())?;
+            let is_last = matches!(next, Next::LastOfBatch(..));
+            match next {
+                Next::Record(of, entry) | Next::LastOfBatch(of, entry) => {
+                    observer.came(&self.lanes[of].name, &entry);
                     if self.lanes[of].offer(entry) {
                         self.summary.records += 1;
                         wanted -= usize::from(of == shard);
+                        if is_last {
+                            self.lanes[of].cut();
+                        }
+                        if is_last && of == shard {
+                            break;
+                        }
                     }
                 }
                 Next::Nothing => break,
@@ -531,7 +555,7 @@ impl<'t, T: Target, B: Backlog> Run<'t, T, B> {
         }
         // Calls that ended after the run was told to stop.
         for shard in 0..self.lanes.len() {
-            self.note_checkpoint(shard);
+            self.note_checkpoint(shard, observer);
         }
         self.setting.checkpoints.save()?;
         self.summary.bisects = self.lanes.iter().map(|lane| lane.machine.bisects()).sum();

@@ -15,9 +15,9 @@ mod fixture;
 use crate::record::{SequenceNumber, Source, Timestamp};
 pub use archive::{Archive, Archived};
 use envelope::Envelope;
-pub use feed::Feed;
 #[cfg(feature = "dev")]
 pub(in crate::local) use feed::delivered;
+pub use feed::{Fed, Feed};
 use fixture::Reader;
 use std::{
     collections::BTreeMap,

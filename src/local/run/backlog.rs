@@ -8,7 +8,7 @@ use super::RunError;
 use crate::{
     local::{
         mapping::Entry,
-        source::{Feed, Fixtures},
+        source::{Fed, Feed, Fixtures},
     },
     record::{Source, Timestamp},
 };
@@ -31,6 +31,8 @@ pub struct Stream {
 pub enum Next {
     /// A record, with the number of its shard; perhaps another shard than the one asked for.
     Record(usize, Entry),
+    /// The same, and with it ended a batch when it was recorded.
+    LastOfBatch(usize, Entry),
     /// Nothing at this moment.
     Nothing,
     /// The shard has ended.
@@ -103,8 +105,11 @@ impl Backlog for Recorded {
     }
 
     fn next(&mut self, shard: usize, accepts: &dyn Fn(usize) -> bool) -> Result<Next, RunError> {
-        let found = self.feed.next(shard, accepts)?;
-        Ok(found.map_or(Next::End, |(of, entry)| Next::Record(of, entry)))
+        Ok(match self.feed.next(shard, accepts)? {
+            Some(Fed { shard, entry, ends_batch: false }) => Next::Record(shard, entry),
+            Some(Fed { shard, entry, ends_batch: true }) => Next::LastOfBatch(shard, entry),
+            None => Next::End,
+        })
     }
 
     fn finish(&mut self, _: usize) {}

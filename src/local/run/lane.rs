@@ -2,7 +2,7 @@
 
 use super::{Setting, backlog::Stream};
 use crate::{
-    local::mapping::{Entry, Shard, ShardIdentity},
+    local::mapping::{Entry, Records, Shard, ShardIdentity},
     record::SequenceNumber,
 };
 use std::collections::VecDeque;
@@ -20,6 +20,9 @@ pub(super) struct Lane {
     skip_through: Option<SequenceNumber<'static>>,
     /// Positions handed to the machine and not passed by its checkpoint yet.
     unfinished: VecDeque<SequenceNumber<'static>>,
+    /// The last record of a batch that is to be sent as it was recorded, full or not. Until then
+    /// nothing is read behind it.
+    cut: Option<SequenceNumber<'static>>,
     /// Whether the backlog was told that every record has met its fate.
     is_over: bool,
 }
@@ -40,6 +43,7 @@ impl Lane {
             machine: Shard::new(identity, setting.parameters.clone()),
             skip_through,
             unfinished: VecDeque::new(),
+            cut: None,
             is_over: false,
         }
     }
@@ -54,8 +58,32 @@ impl Lane {
         true
     }
 
+    /// The newest record was the last of its batch when it was recorded.
+    pub(super) fn cut(&mut self) {
+        self.cut = self.unfinished.back().cloned();
+    }
+
+    /// Whether a batch is to be sent as it was recorded.
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut.is_some()
+    }
+
+    /// Nothing of a recorded batch is left to be sent; tells whether that is new.
+    pub(super) fn forget_cut(&mut self) -> bool {
+        self.cut.take().is_some()
+    }
+
+    /// A call begins, perhaps that of the recorded batch.
+    pub(super) fn sends(&mut self, records: &Records) {
+        let last = records.last().map(|last| &last.sequence_number);
+        self.cut.take_if(|cut| last == Some(&*cut));
+    }
+
     /// Whether it has not read ahead too far yet.
     pub(super) fn takes_more(&self) -> bool {
+        if self.is_cut() {
+            return false;
+        }
         let parameters = self.machine.parameters();
         let batches = 2 * parameters.parallelization_factor * parameters.batch_size;
         self.unfinished.len() < READ_AHEAD_MAX + batches

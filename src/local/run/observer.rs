@@ -1,7 +1,7 @@
 //! What a run tells whoever watches it.
 
 use crate::{
-    local::mapping::{Millis, OnFailure, Outcome},
+    local::mapping::{Entry, Millis, OnFailure, Outcome, Records},
     record::SequenceNumber,
 };
 
@@ -22,6 +22,9 @@ pub struct Invoked<'a> {
     pub outcome: Outcome,
     /// How long it took, in milliseconds.
     pub took: Millis,
+    /// The age of the last of them when the call began, in milliseconds: what AWS calls the
+    /// iterator's age.
+    pub age: Option<Millis>,
     /// What the function said, where it ended without a reply.
     pub error: Option<&'a str>,
 }
@@ -36,6 +39,15 @@ pub trait Observer {
 
     /// The mapping has given up records.
     fn discarded(&mut self, on_failure: &OnFailure);
+
+    /// A record of a shard was handed to the mapping.
+    fn came(&mut self, _shard: &str, _entry: &Entry) {}
+
+    /// A call of the function begins.
+    fn begun(&mut self, _shard: &str, _records: &Records) {}
+
+    /// Every record of a shard up to here has met its fate.
+    fn passed(&mut self, _shard: &str, _checkpoint: &SequenceNumber<'_>) {}
 }
 
 /// Hears of records alone.

@@ -20,6 +20,8 @@ pub(super) struct Envelope<'a> {
     key: Key<'a>,
     text: &'a [u8],
     shard_member: Option<Range<usize>>,
+    /// The record without the fixture's own members, where it has one beside `shardId`.
+    bare: Option<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -32,6 +34,8 @@ enum Key<'a> {
 struct Outside<'a> {
     #[serde(borrow, rename = "shardId")]
     shard_id: Option<&'a RawValue>,
+    #[serde(borrow, rename = "endsBatch")]
+    ends_batch: Option<&'a RawValue>,
     #[serde(borrow, rename = "eventID")]
     event_id: Option<Cow<'a, str>>,
     #[serde(borrow, rename = "eventSource")]
@@ -91,6 +95,14 @@ impl<'a> Envelope<'a> {
         }
         let number = number.ok_or(EnvelopeError::NoSequenceNumber)?;
         let member = outside.shard_id.map(|raw| shard_member(text, raw)).transpose()?;
+        let mark = outside.ends_batch.filter(|raw| raw.get() == "true");
+        let bare = match mark.and_then(|raw| member_of(text, raw, b"\"endsBatch\"")) {
+            Some(mark) => {
+                let rest = [&text[..mark.start], &text[mark.end..]].concat();
+                Some(Envelope::read(&rest)?.body())
+            }
+            None => None,
+        };
         let of_event_id = match (source, &outside.event_id) {
             (Source::Kinesis, Some(id)) => id.split_once(':').map(|(shard, _)| shard.to_owned()),
             _ => None,
@@ -105,6 +117,7 @@ impl<'a> Envelope<'a> {
             key,
             text,
             shard_member,
+            bare,
         })
     }
 
@@ -113,12 +126,18 @@ impl<'a> Envelope<'a> {
         self.shard.as_deref()
     }
 
-    /// The record as it is delivered: without the fixture's own member `shardId`, else byte
-    /// for byte.
+    /// Whether a recorded batch ended with it: the fixture's own member `endsBatch` is `true`.
+    pub(super) fn ends_batch(&self) -> bool {
+        self.bare.is_some()
+    }
+
+    /// The record as it is delivered: without the fixture's own members `shardId` and
+    /// `endsBatch`, else byte for byte.
     pub(super) fn body(&self) -> Vec<u8> {
-        match &self.shard_member {
-            None => self.text.to_vec(),
-            Some(member) => [&self.text[..member.start], &self.text[member.end..]].concat(),
+        match (&self.bare, &self.shard_member) {
+            (Some(bare), _) => bare.clone(),
+            (None, None) => self.text.to_vec(),
+            (None, Some(member)) => [&self.text[..member.start], &self.text[member.end..]].concat(),
         }
     }
 
@@ -153,19 +172,25 @@ fn milliseconds(seconds: f64) -> Timestamp {
 /// The shard a record names in the fixture's own member, and the bytes the member takes up
 /// with the comma that joins it.
 fn shard_member(text: &[u8], raw: &RawValue) -> Result<(String, Range<usize>), EnvelopeError> {
-    const NAME: &[u8] = b"\"shardId\"";
     let shard: String = serde_json::from_str(raw.get()).map_err(|_| EnvelopeError::ShardId)?;
     if shard.is_empty() {
         return Err(EnvelopeError::ShardId);
     }
+    let member = member_of(text, raw, b"\"shardId\"").ok_or(EnvelopeError::ShardId)?;
+    Ok((shard, member))
+}
+
+/// The bytes that a member takes up with the comma that joins it; none if its name is written
+/// with escapes.
+fn member_of(text: &[u8], raw: &RawValue, name: &[u8]) -> Option<Range<usize>> {
     // The raw value borrows from the text, so its address tells where it stands.
     let value = raw.get().as_ptr().addr() - text.as_ptr().addr();
     let mut start = text[..value].trim_ascii_end().len().saturating_sub(1); // the colon
     start = text[..start].trim_ascii_end().len();
-    if !text[..start].ends_with(NAME) {
-        return Err(EnvelopeError::ShardId); // the name is written with escapes
+    if !text[..start].ends_with(name) {
+        return None;
     }
-    start -= NAME.len();
+    start -= name.len();
     let mut end = value + raw.get().len();
     let after = text[end..].trim_ascii_start();
     if let Some(rest) = after.strip_prefix(b",") {
@@ -174,7 +199,7 @@ fn shard_member(text: &[u8], raw: &RawValue) -> Result<(String, Range<usize>), E
         start = text[..start].trim_ascii_end().len() - 1;
         start = text[..start].trim_ascii_end().len();
     }
-    Ok((shard, start..end))
+    Some(start..end)
 }
 
 /// Says where JSON breaks; `serde_json` itself adds a line number, which in one line is 1.
@@ -228,6 +253,21 @@ mod tests {
             "s",
             &format!(r#"{{ "x": "\"shardId\":1,", {REST} }}"#),
         );
+    }
+
+    #[test]
+    fn a_mark_of_a_batchs_end_is_taken_off_too() {
+        let whole = format!("{{{REST}}}");
+        for text in [
+            format!(r#"{{"shardId":"s","endsBatch":true,{REST}}}"#),
+            format!(r#"{{"endsBatch": true , "shardId":"s", {REST}}}"#),
+            format!(r#"{{{REST},"shardId":"s","endsBatch":true}}"#),
+            format!(r#"{{"shardId":"s",{REST}, "endsBatch" : true}}"#),
+        ] {
+            check_body(&text, "s", &whole);
+            assert!(Envelope::read(text.as_bytes()).unwrap().ends_batch());
+        }
+        assert!(!Envelope::read(whole.as_bytes()).unwrap().ends_batch());
     }
 
     #[test]

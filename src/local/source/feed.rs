@@ -13,6 +13,17 @@ use std::{
     path::PathBuf,
 };
 
+/// A record of a fixture.
+#[derive(Debug, Clone)]
+pub struct Fed {
+    /// The number of its shard in [`Fixtures::shards`](super::Fixtures::shards).
+    pub shard: usize,
+    /// The record.
+    pub entry: Entry,
+    /// Whether a batch ended with it when it was recorded.
+    pub ends_batch: bool,
+}
+
 /// Hands over the records of checked fixtures, in the order of each shard.
 #[derive(Debug)]
 pub struct Feed {
@@ -39,8 +50,7 @@ impl Feed {
     }
 
     /// Reads on towards the next record of the shard `wanted` and returns the first record
-    /// met of a shard that `accepts`, with the number of its shard in
-    /// [`Fixtures::shards`](super::Fixtures::shards). None means that `wanted` has no more.
+    /// met of a shard that `accepts`. None means that `wanted` has no more.
     ///
     /// # Errors
     /// A file cannot be read any more or differs from the first pass.
@@ -48,7 +58,7 @@ impl Feed {
         &mut self,
         wanted: usize,
         accepts: impl Fn(usize) -> bool,
-    ) -> Result<Option<(usize, Entry)>, FixtureError> {
+    ) -> Result<Option<Fed>, FixtureError> {
         let Some(at) = self.cursors.iter().position(|cursor| cursor.shards.contains(&wanted))
         else {
             return Ok(None);
@@ -64,7 +74,8 @@ impl Feed {
             let shard = shard.filter(|shard| cursor.shards.contains(shard));
             if let Some(shard) = shard {
                 if shard == wanted || accepts(shard) {
-                    found = Some((shard, entry(&envelope)));
+                    let (entry, ends_batch) = (entry(&envelope), envelope.ends_batch());
+                    found = Some(Fed { shard, entry, ends_batch });
                     cursor.position += 1;
                     break;
                 }
