@@ -7,11 +7,15 @@
 //! intrinsic functions other than `Ref`, `GetAtt` and `Sub` are not.
 
 mod document;
+mod environment;
 mod resources;
 
 use self::document::Document;
 pub(super) use self::document::{ACCOUNT, REGION};
-pub use self::resources::{Index, StreamOfKinesis, Table};
+pub use self::{
+    environment::Environment,
+    resources::{Index, StreamOfKinesis, Table},
+};
 use super::mapping::{ParameterError, Parameters};
 use crate::{encoding, record::Source};
 use serde_json::{Map, Value};

@@ -157,7 +157,7 @@ fn fill<'t>(text: &'t str, known: impl Fn(&'t str) -> Option<&'t str>) -> Option
 }
 
 /// The ARN of what is on the desk.
-fn here(service: &str, resource: impl std::fmt::Display) -> String {
+pub(super) fn here(service: &str, resource: impl std::fmt::Display) -> String {
     format!("arn:aws:{service}:{REGION}:{ACCOUNT}:{resource}")
 }
 
