@@ -1,17 +1,16 @@
 #!/usr/bin/env bash
 # The pages of `replay --report` and `dev` in headless Chromium: what they draw, by keyboard alone,
-# in light and dark, without a word on the console or a request elsewhere. Installs what it needs.
+# in light and dark, without a word on the console or a request elsewhere; and what one can do from
+# the page of `dev`, also with a function in Python. Installs what it needs.
 #
 #   tests/page.sh          # screenshots are target/page/*.png
-set -euo pipefail
-cd "$(dirname "$0")/.."
+source "$(dirname "$0")/servers/servers.sh"
+cd "$ROOT"
 readonly playwright=1.65.1
 
+install_python_tools
 if ! command -v chromium >/dev/null; then
-    as_root=()
-    ((EUID == 0)) || as_root=(sudo)
-    "${as_root[@]}" apt-get update -qq
-    "${as_root[@]}" apt-get install -y -qq --no-install-recommends chromium
+    apt_install chromium
 fi
 folder=target/page
 mkdir -p "$folder"
@@ -20,7 +19,9 @@ if [[ ! -d $folder/node_modules/playwright-core ]]; then
 fi
 # As the tests have it: by itself the program would be built with other features of the SDK.
 cargo test --quiet --locked --all-features --test it --no-run
+cargo build --quiet --locked --all-features --example orders
 program=${CARGO_TARGET_DIR:-target}/debug/changefold
+orders=${CARGO_TARGET_DIR:-target}/debug/examples/orders
 # Faults fail batches, which are halved.
 status=0
 "$program" replay fixtures/flights-600.jsonl.gz --views views/flights.sql --faults 7 \
@@ -28,3 +29,4 @@ status=0
 ((status == 0 || status == 3)) || exit "$status"
 node tests/page/report.mjs "$folder" "$folder/report.html" "$folder/report.png"
 node tests/page/live.mjs "$folder" "$program" "$folder/live.png"
+node tests/page/actions.mjs "$folder" "$program" "$orders" "$PYTHON" "$folder"

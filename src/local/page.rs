@@ -6,8 +6,14 @@
 //! into it as data and is drawn as text. What it gives up: of a long run the oldest calls, which
 //! are counted and not drawn.
 
+mod action;
+mod control;
 mod server;
+#[cfg(test)]
+mod tests;
 
+pub use action::{Action, Actions, Asked, CallFault};
+pub use control::{Control, FAULTS_MAX, Permit};
 pub use server::{Demand, PageServer, Shared};
 
 use super::{
@@ -15,7 +21,7 @@ use super::{
     report::{Report, ViewRows},
     run::{Invoked, LISTED_MAX, Observer},
 };
-use crate::{record::SequenceNumber, view::scalar::Scalar};
+use crate::{operation::Listed, record::SequenceNumber, view::scalar::Scalar};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
@@ -26,8 +32,13 @@ pub const CALLS_MAX: usize = 5_000;
 /// Characters that are kept of what a function said.
 const MESSAGE_MAX: usize = 1_000;
 
+/// Notices that are kept of a run: the newest.
+const NOTICES_MAX: usize = 50;
+
 /// Where the data goes.
 const PLACE: &str = "/*DATA*/";
+/// Where the script goes that only a live page has.
+const LIVE_PLACE: &str = "/*LIVE*/";
 
 /// What a run has done, as far as it is kept.
 #[derive(Debug, Default)]
@@ -36,7 +47,29 @@ pub struct Journal {
     older: BTreeMap<String, Older>,
     given_up: Vec<GivenUp>,
     views: Vec<Value>,
+    /// Tells this run from others, so that a page of another one is not taken for its own.
+    run: String,
+    standing: BTreeMap<String, Standing>,
+    desk: Desk,
     totals: Totals,
+}
+
+/// Where a shard stands.
+#[derive(Debug, Default, Serialize)]
+struct Standing {
+    /// The position up to which every record has met its fate.
+    checkpoint: String,
+    /// The age of the last record of the last call when the call began, in milliseconds.
+    age: Option<Millis>,
+}
+
+/// What a person can change.
+#[derive(Debug, Default, Serialize)]
+struct Desk {
+    control: Value,
+    /// None where nothing is ever parked.
+    parked: Option<Vec<Listed>>,
+    notices: VecDeque<String>,
 }
 
 /// What has been done so far.
@@ -46,8 +79,12 @@ struct Totals {
     failed: u64,
     finished: u64,
     given_up: u64,
-    /// How often the rows of the views were read.
+    /// How often the rows of the views were others.
     views: u64,
+    /// How often a shard moved on.
+    standing: u64,
+    /// How often the rest changed.
+    desk: u64,
 }
 
 /// A call of the function.
@@ -99,6 +136,12 @@ impl Observer for Journal {
 }
 
 impl Journal {
+    /// That of a run of this name.
+    #[must_use]
+    pub fn new(run: String) -> Self {
+        Self { run, ..Self::default() }
+    }
+
     /// Writes a call down, under a name of its shard.
     pub fn call(&mut self, shard: String, invoked: &Invoked<'_>) {
         let (outcome, finished) = match invoked.outcome {
@@ -110,6 +153,9 @@ impl Journal {
         let position = |number: Option<&SequenceNumber<'static>>| {
             number.map(ToString::to_string).unwrap_or_default()
         };
+        if let Some(age) = invoked.age {
+            self.standing.entry(shard.clone()).or_default().age = Some(age);
+        }
         self.totals.calls += 1;
         self.totals.failed += u64::from(invoked.outcome == Outcome::Failed);
         self.totals.finished += finished as u64;
@@ -148,15 +194,40 @@ impl Journal {
         }
     }
 
-    /// Takes in the rows of the views as they are now; tells whether they are others.
-    fn rows(&mut self, views: &[ViewRows]) -> bool {
+    /// Writes down how far a shard is, under a name of its own.
+    pub fn passed(&mut self, shard: String, checkpoint: &SequenceNumber<'_>) {
+        self.standing.entry(shard).or_default().checkpoint = checkpoint.to_string();
+        self.totals.standing += 1;
+    }
+
+    /// Writes down something that a person should know.
+    pub fn notice(&mut self, notice: String) {
+        self.desk.notices.push_back(notice);
+        if self.desk.notices.len() > NOTICES_MAX {
+            self.desk.notices.pop_front();
+        }
+        self.totals.desk += 1;
+    }
+
+    fn control(&mut self, control: Value) {
+        self.desk.control = control;
+        self.totals.desk += 1;
+    }
+
+    /// Takes in the rows of the views and what is parked as they are now; tells whether they are
+    /// others.
+    fn rows(&mut self, views: &[ViewRows], parked: Option<&[Listed]>) -> bool {
         let views: Vec<Value> = views.iter().map(shown).collect();
-        let is_other = views != self.views;
-        if is_other {
+        let is_other = (views != self.views, parked != self.desk.parked.as_deref());
+        if is_other.0 {
             self.views = views;
             self.totals.views += 1;
         }
-        is_other
+        if is_other.1 {
+            self.desk.parked = parked.map(<[_]>::to_vec);
+            self.totals.desk += 1;
+        }
+        is_other.0 || is_other.1
     }
 
     /// The page of a run that is over.
@@ -180,14 +251,17 @@ impl Journal {
             None => "The run is over.".to_owned(),
         };
         let views = report.results.views.iter().map(shown).collect();
-        page(&self.data(title, &state, (figures, views)))
+        page(&self.data(title, &state, (figures, views)), "")
     }
 
     /// The page of a run that goes on.
-    fn live(&self, title: &str) -> String {
+    fn live(&self, title: &str, sources: &Value) -> String {
         let mut data = self.data(title, "Live.", (self.figures(), self.views.clone()));
         data["after"] = self.number().into();
-        page(&data)
+        data["sources"] = sources.clone();
+        data["standing"] = json!(self.standing);
+        data["desk"] = json!(self.desk);
+        page(&data, include_str!("page/live.js"))
     }
 
     fn data(&self, title: &str, state: &str, (figures, views): (Value, Vec<Value>)) -> Value {
@@ -216,35 +290,44 @@ impl Journal {
             "given up": given_up })
     }
 
-    /// How far the journal is: calls, what was given up, and readings of the views.
+    /// How far the journal is: the run, calls, what was given up, and what changed otherwise.
     fn number(&self) -> String {
-        format!("{}-{}-{}", self.totals.calls, self.given_up.len(), self.totals.views)
+        let Totals { calls, views, standing, desk, .. } = self.totals;
+        format!("{}-{calls}-{}-{views}-{standing}-{desk}", self.run, self.given_up.len())
     }
 
     /// What has happened after such a number, as a server-sent event with the next one.
     fn events(&self, after: &str) -> Option<String> {
-        let mut numbers = after.split('-').map(|number| number.parse::<u64>().unwrap_or_default());
-        let [calls, given_up, views] = std::array::from_fn(|_| numbers.next().unwrap_or_default());
+        let mut numbers = after.split('-');
+        if numbers.next().is_some_and(|run| run != self.run) {
+            // A page of an earlier run at this address: it has to begin again.
+            return Some(format!("id: {}\nevent: other\ndata: {{}}\n\n", self.number()));
+        }
+        let mut numbers = numbers.map(|number| number.parse::<u64>().unwrap_or_default());
+        let [calls, given_up, views, standing, desk] =
+            std::array::from_fn(|_| numbers.next().unwrap_or_default());
         let new_calls = self.totals.calls.saturating_sub(calls);
         let new_calls = usize::try_from(new_calls).unwrap_or(usize::MAX).min(self.calls.len());
         let calls: Vec<&Called> = self.calls.iter().skip(self.calls.len() - new_calls).collect();
         let given_up = usize::try_from(given_up).unwrap_or(usize::MAX);
         let given_up = self.given_up.get(given_up..).unwrap_or_default();
         let views = (self.totals.views != views).then_some(&self.views);
-        if calls.is_empty() && given_up.is_empty() && views.is_none() {
+        let desk = (self.totals.desk != desk).then_some(&self.desk);
+        let has_moved = !calls.is_empty() || self.totals.standing != standing;
+        if !has_moved && given_up.is_empty() && views.is_none() && desk.is_none() {
             return None;
         }
-        let news = json!({ "calls": calls, "discarded": given_up, "views": views,
-            "figures": self.figures() });
+        let news = json!({ "calls": calls, "discarded": given_up, "views": views, "desk": desk,
+            "standing": self.standing, "figures": self.figures() });
         // JSON has no line ends of its own.
         Some(format!("retry: 250\nid: {}\nevent: news\ndata: {news}\n\n", self.number()))
     }
 }
 
-/// The page with its data.
-fn page(data: &Value) -> String {
-    let (head, rest) =
-        include_str!("page/page.html").split_once(PLACE).expect("the page has a place");
+/// The page with its data, and with a script for a live one.
+fn page(data: &Value, script: &str) -> String {
+    let page = include_str!("page/page.html").replace(LIVE_PLACE, script);
+    let (head, rest) = page.split_once(PLACE).expect("the page has a place");
     // The text of a script ends at the first `</script`, whatever it stands in.
     format!("{head}{}{rest}", data.to_string().replace('<', "\\u003c"))
 }
@@ -274,58 +357,4 @@ fn cell(value: &Scalar) -> Value {
 #[expect(clippy::cast_precision_loss, reason = "for people")]
 fn seconds(elapsed: Millis) -> f64 {
     elapsed as f64 / 1_000.0
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::local::report::Results;
-
-    #[test]
-    fn what_a_producer_has_said_cannot_end_the_script() {
-        let rows = vec![vec![Scalar::Text("</script><script>alert(1)</script>".to_owned())]];
-        let view = ViewRows { name: "v".into(), columns: vec!["c".into()], rows, total: 1 };
-        let results = Results { views: vec![view], ..Results::default() };
-        let report = Report { results, ..Report::default() };
-        let page = Journal::default().page("<b>", &report);
-        assert_eq!(page.matches("</script>").count(), 2, "its own two");
-        let data = page.split_once(r#"type="application/json">"#).unwrap().1;
-        let data: Value = serde_json::from_str(data.split_once("</script>").unwrap().0).unwrap();
-        assert_eq!(data["views"][0]["rows"][0][0], "</script><script>alert(1)</script>");
-        assert_eq!(data["title"], "<b>");
-    }
-
-    #[test]
-    fn events_are_what_came_after_a_number() {
-        let mut journal = Journal::default();
-        assert_eq!(journal.events("0-0-0"), None);
-        let call = |journal: &mut Journal, records| {
-            journal.invoked(&Invoked {
-                shard: "s",
-                records,
-                first: None,
-                last: None,
-                at: 1,
-                outcome: Outcome::Succeeded,
-                took: 1,
-                error: None,
-            });
-        };
-        call(&mut journal, 5);
-        let first = journal.events("").unwrap();
-        assert!(first.starts_with("retry: 250\nid: 1-0-0\nevent: news\ndata: {"), "{first}");
-        assert_eq!(first.lines().count(), 5, "{first}");
-        assert_eq!(journal.events("1-0-0"), None);
-        call(&mut journal, 6);
-        let next = journal.events("1-0-0").unwrap();
-        let news: Value = serde_json::from_str(next.split("data: ").nth(1).unwrap()).unwrap();
-        assert_eq!((&news["calls"][0]["records"], &news["calls"][1]), (&6.into(), &Value::Null));
-        assert_eq!(news["figures"]["records finished"], 11);
-        for _ in 0..=CALLS_MAX {
-            call(&mut journal, 1);
-        }
-        let news = journal.events("2-0-0").unwrap();
-        assert_eq!(news.matches("succeeded").count(), CALLS_MAX, "those that are kept");
-        assert_eq!(journal.older["s"].calls, 3);
-    }
 }

@@ -2,46 +2,21 @@
 //
 //   node tests/page/live.mjs PLAYWRIGHT_DIR PROGRAM SCREENSHOT.png
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { createRequire } from 'node:module';
-import { pathToFileURL } from 'node:url';
-import { resolve } from 'node:path';
+import { playwright, start, tab as open } from './dev.mjs';
 
 const [directory, program, screenshot] = process.argv.slice(2);
-const { chromium } = createRequire(pathToFileURL(resolve(directory, 'x.js')))('playwright-core');
-
-const dev = spawn(program, ['dev', '--port', '0', '--views', 'views/orders.sql', '--table', 'orders=order_id']);
-let told = '';
-dev.stderr.on('data', data => { told += data; });
-const found = async pattern => {
-  for (let wait = 0; wait < 300; wait += 1) {
-    const match = told.match(pattern);
-    if (match) return match[1];
-    await new Promise(done => setTimeout(done, 100));
-  }
-  throw new Error(`not told: ${pattern}\n${told}`);
-};
-const endpoint = await found(/AWS_ENDPOINT_URL=(\S+)/);
-const page = await found(/the page is (\S+)/);
+const dev = await start(program, ['--views', 'views/orders.sql', '--table', 'orders=order_id']);
+const page = new URL(dev.page).origin;
 
 async function put(number, status, amount) {
   const item = { order_id: { S: `o-${number}` }, status: { S: status }, amount };
-  const answer = await fetch(endpoint, {
-    method: 'POST',
-    headers: { 'x-amz-target': 'DynamoDB_20120810.PutItem', 'content-type': 'application/x-amz-json-1.0' },
-    body: JSON.stringify({ TableName: 'orders', Item: item }),
-  });
-  assert.equal(answer.status, 200, await answer.text());
+  await dev.put('orders', item);
 }
 
-const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: ['--no-sandbox'] });
-const tab = await browser.newPage({ viewport: { width: 1200, height: 900 } });
-const errors = [], requests = [];
-tab.on('console', message => errors.push(message.text()));
-tab.on('pageerror', error => errors.push(String(error)));
-tab.on('request', request => requests.push(request.url()));
+const browser = await playwright(directory).launch({ executablePath: '/usr/bin/chromium', args: ['--no-sandbox'] });
+const tab = await open(browser);
 await put(0, 'PAID', { N: '5' });
-await tab.goto(page);
+await tab.goto(dev.page);
 const row = text => tab.locator('#views tr', { hasText: text }).first();
 await row('PAID').waitFor({ timeout: 20000 });
 for (let number = 1; number < 5; number += 1) await put(number, 'SHIPPED', { N: '2.50' });
@@ -59,9 +34,7 @@ const other = await new Promise((done, failed) => {
 });
 assert.equal(other, 403);
 await browser.close();
-dev.kill('SIGTERM');
-const code = await new Promise(done => dev.on('exit', done));
-assert.equal(code, 0, told);
-assert.deepEqual(errors, [], 'nothing on the console');
-assert.ok(requests.every(url => url.startsWith(page) || url.startsWith('data:')), `asked: ${requests}`);
+assert.equal(await dev.stop(), 0, dev.said);
+assert.deepEqual(tab.errors, [], 'nothing on the console');
+assert.ok(tab.asked.every(url => url.startsWith(page) || url.startsWith('data:')), `asked: ${tab.asked}`);
 console.log('items put while the page is open: their calls and rows appear');
