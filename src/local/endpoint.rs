@@ -16,7 +16,7 @@ mod dynamodb;
 mod state;
 pub(super) mod wire;
 
-pub(super) use state::TABLES_FILE;
+pub(super) use state::{State, TABLES_FILE};
 
 use super::{
     http::Server,
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{clock::Clock, record::Timestamp, store::embedded::EmbeddedError};
 use dynamodb::Tables;
-use state::{STREAMS_FILE, State, StateError};
+use state::{STREAMS_FILE, StateError};
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
@@ -180,7 +180,8 @@ impl Endpoint {
     }
 }
 
-fn take(directory: PathBuf) -> Result<State, EndpointError> {
+/// Takes a state directory for this process alone, and makes it if it is not there.
+pub(super) fn take(directory: PathBuf) -> Result<State, EndpointError> {
     State::take(&directory).map_err(|error| match error {
         StateError::Io(source) => EndpointError::Directory { directory, source },
         StateError::InUse(holder) => {

@@ -4,6 +4,8 @@ mod desk;
 mod kills;
 mod streams;
 
+pub(crate) use desk::{Desk, Scratch};
+
 use crate::{oracle, support};
 use aws_sdk_dynamodb::{
     Client,
@@ -26,7 +28,7 @@ CREATE MATERIALIZED VIEW open_orders AS
 SELECT order_id, amount FROM orders WHERE status = 'PLACED';
 ";
 
-fn dynamodb(url: &str) -> Client {
+pub(crate) fn dynamodb(url: &str) -> Client {
     let config = aws_sdk_dynamodb::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(aws_sdk_dynamodb::config::Region::new("us-east-1"))

@@ -9,6 +9,7 @@ mod backfill;
 mod backlog;
 mod consumers;
 mod crashes;
+mod dev;
 mod healthy;
 mod kills;
 mod memory;

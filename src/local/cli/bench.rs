@@ -28,6 +28,7 @@ use crate::{
     view::{Views, definition::View, load::load, rows::NO_DEADLINE},
 };
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use serde_json::Value;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -68,6 +69,8 @@ pub(super) struct Stage<'a> {
     pub(super) parallelization_factor: usize,
     /// The seed of the faults, if there are to be any.
     pub(super) seed: Option<u64>,
+    /// What a program finds in its environment beside what Lambda and the desk tell it.
+    pub(super) variables: &'a [(String, String)],
 }
 
 impl Stage<'_> {
@@ -113,6 +116,19 @@ pub(super) trait Bench {
         self.pace() == Pace::Real && !self.keeps_views()
     }
 
+    /// The same once more, for a function that is made anew; none where it cannot be.
+    fn again(&self) -> Option<Self>
+    where
+        Self: Sized,
+    {
+        None
+    }
+
+    /// The files that the function is made of.
+    fn files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
     /// What takes real time. Where calls leave this process, pauses have to; a function that runs
     /// elsewhere has real time altogether.
     fn pace(&self) -> Pace {
@@ -133,9 +149,24 @@ pub(super) trait Piece {
 
     /// Reads what the function has made.
     async fn results(&self) -> Result<Results, Complaint>;
+
+    /// Has an operation carried out on what the function keeps.
+    async fn operate(&self, operation: Operation) -> Result<Value, Complaint>;
+}
+
+/// Has a function in this process carry out an operation.
+async fn operate<W: Work>(
+    function: &Function<W>,
+    operation: &Operation,
+) -> Result<Value, Complaint> {
+    let Timestamp(now) = SystemClock.now();
+    let deadline = Timestamp(now.saturating_add_unsigned(SETUP_MS));
+    let call = Call::new(format!("desk-{}-{now}", std::process::id()), deadline);
+    Ok(function.work().operate(operation, &call).await?)
 }
 
 /// The views of `.sql` files, in the embedded store or at an endpoint.
+#[derive(Debug, Clone)]
 pub(super) struct ViewBench {
     pub(super) paths: Vec<PathBuf>,
     pub(super) endpoint_url: Option<String>,
@@ -260,6 +291,14 @@ impl Bench for ViewBench {
         true
     }
 
+    fn again(&self) -> Option<Self> {
+        Some(self.clone())
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        if self.paths.is_empty() { vec![VIEWS_DEFAULT.into()] } else { self.paths.clone() }
+    }
+
     fn pace(&self) -> Pace {
         if self.is_remote() { Pace::RealSleep } else { Pace::Virtual }
     }
@@ -301,6 +340,10 @@ impl Piece for ViewPiece {
         }
         let quarantined = views.quarantined(LISTED_MAX).await?;
         Ok(Results { views: listed, quarantined, store, ..Results::default() })
+    }
+
+    async fn operate(&self, operation: Operation) -> Result<Value, Complaint> {
+        operate(&self.function, &operation).await
     }
 }
 
@@ -531,5 +574,9 @@ impl<W: Work> Piece for ProcessorPiece<W> {
         let listing = self.function.work().operate(&list, &call).await?;
         let listing: Listing = serde_json::from_value(listing)?;
         Ok(Results { parked: Some(listing.parked), store, ..Results::default() })
+    }
+
+    async fn operate(&self, operation: Operation) -> Result<Value, Complaint> {
+        operate(&self.function, &operation).await
     }
 }

@@ -25,6 +25,7 @@ use crate::{
         runtime_api::{Program, RuntimeApi},
         store_server::StoreServer,
     },
+    operation::Operation,
     processor::{Context, Failure, Processor},
     record::Change,
     store::Usage,
@@ -32,12 +33,21 @@ use crate::{
 use aws_credential_types::provider::ProvideCredentials as _;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use serde::de::IgnoredAny;
-use std::{ffi::OsString, path::PathBuf, sync::Arc};
+use serde_json::Value;
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// What the file of a module ends in, where an argument names a function of it.
+const MODULE_ENDS: [&str; 4] = ["py", "js", "mjs", "cjs"];
 
 /// What the environment may say itself; an SDK needs all of them, whatever they are.
 const CREDENTIALS: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
 
 /// A program, the views it is said to keep, and where.
+#[derive(Debug, Clone)]
 pub(super) struct ExecBench {
     program: PathBuf,
     arguments: Vec<OsString>,
@@ -84,7 +94,10 @@ impl ExecBench {
         endpoint_url: &str,
         account: &Account,
     ) -> Result<Program, Complaint> {
-        let mut program = Program::new(&self.program, stage.function_arn)
+        let program = Program::new(&self.program, stage.function_arn);
+        let variables = stage.variables.iter();
+        let mut program = variables
+            .fold(program, |program, (name, value)| program.with_variable(name, value))
             .with_variable(DYNAMODB_URL, endpoint_url);
         for argument in &self.arguments {
             program = program.with_argument(argument);
@@ -143,6 +156,25 @@ impl Bench for ExecBench {
 
     fn keeps_views(&self) -> bool {
         !self.views.paths.is_empty()
+    }
+
+    fn again(&self) -> Option<Self> {
+        Some(self.clone())
+    }
+
+    /// The program, the views, and what an argument names: a file, or a module of Python or
+    /// JavaScript with a function of it (`app.handler`).
+    fn files(&self) -> Vec<PathBuf> {
+        let mut files = self.views.paths.clone();
+        let of_path = self.program.components().count() > 1;
+        files.extend(of_path.then(|| self.program.clone()));
+        for argument in &self.arguments {
+            let path = Path::new(argument);
+            let modules = MODULE_ENDS.iter().map(|end| path.with_extension(end));
+            let named = [path.to_owned()].into_iter().chain(modules);
+            files.extend(named.filter(|path| path.is_file()));
+        }
+        files
     }
 
     fn pace(&self) -> Pace {
@@ -206,5 +238,13 @@ impl Piece for ExecPiece {
         };
         results.store = usage.since(self.before);
         Ok(results)
+    }
+
+    async fn operate(&self, operation: Operation) -> Result<Value, Complaint> {
+        match &self.tables {
+            Tables::OfViews(views) => views.operate(operation).await,
+            Tables::OfProcessor(processor) => processor.operate(operation).await,
+            Tables::Unknown => Err(Complaint::new("what the program keeps is not known here")),
+        }
     }
 }

@@ -17,8 +17,10 @@ use crate::{
         invoke_url::{InvokeUrl, RemoteFunction},
         report::Results,
     },
+    operation::Operation,
 };
-use std::{sync::Arc, time::Duration};
+use serde_json::Value;
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::net::TcpStream;
 
 /// The setting that says where Lambda's API is.
@@ -27,6 +29,7 @@ const LAMBDA_URL: &str = "AWS_ENDPOINT_URL_LAMBDA";
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// A function by its URL, and the views it is said to keep.
+#[derive(Debug, Clone)]
 pub(super) struct InvokeUrlBench {
     url: InvokeUrl,
     views: ViewBench,
@@ -81,6 +84,14 @@ impl Bench for InvokeUrlBench {
         !self.views.paths.is_empty()
     }
 
+    fn again(&self) -> Option<Self> {
+        Some(self.clone())
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        self.views.paths.clone()
+    }
+
     fn pace(&self) -> Pace {
         Pace::Real
     }
@@ -123,6 +134,13 @@ impl Piece for InvokeUrlPiece {
         match &self.views {
             Some(views) => views.results().await,
             None => Ok(Results::default()),
+        }
+    }
+
+    async fn operate(&self, operation: Operation) -> Result<Value, Complaint> {
+        match &self.views {
+            Some(views) => views.operate(operation).await,
+            None => Err(Complaint::new("what the function keeps is not known here")),
         }
     }
 }

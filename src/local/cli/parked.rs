@@ -128,7 +128,7 @@ async fn show<W: Work>(asked: &Asked<W>, arguments: &ShowArgs) -> Result<Exit, C
 }
 
 /// A record for reading, not for hashing: its payload as JSON, which it is.
-fn readable(mut record: ShownRecord) -> Result<Value, Complaint> {
+pub(super) fn readable(mut record: ShownRecord) -> Result<Value, Complaint> {
     let text = record.envelope.record_text()?.into_owned();
     record.envelope.record_encoding = None;
     let payload = serde_json::from_str(&text).ok();

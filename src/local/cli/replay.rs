@@ -9,6 +9,7 @@ use crate::{
     local::{
         checkpoint::Checkpoints,
         clock::{Pace, VirtualClock},
+        endpoint::{self, EndpointError, State},
         faults::Faults,
         filter::HIDES_FROM_VIEWS,
         mapping::{Millis, OnFailure, Parameters, StartingPosition},
@@ -23,7 +24,7 @@ use crate::{
 };
 use indicatif::ProgressBar;
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Shorter runs are over before anybody looks at a bar.
 const LONG_RUN_RECORDS: u64 = 10_000;
@@ -48,6 +49,7 @@ async fn run_once<B: Bench>(arguments: &ReplayArgs, bench: B) -> Result<Report, 
     let (parameters, timeout, function) = mapping(arguments, &fixtures)?;
     check_windows(&parameters, bench.takes_windows())?;
     warn_of_filters(&parameters, fixtures.source(), bench.keeps_views());
+    let _alone = arguments.state.clone().map(take).transpose()?;
     let checkpoints = checkpoints(arguments.state.as_deref(), &fixtures)?;
     let clock = VirtualClock::new(fixtures.time_zero(), bench.pace());
     let function_arn = function_arn(fixtures.stream_arn(), &function);
@@ -59,6 +61,7 @@ async fn run_once<B: Bench>(arguments: &ReplayArgs, bench: B) -> Result<Report, 
         endpoint_url: None,
         parallelization_factor: parameters.parallelization_factor,
         seed: arguments.faults,
+        variables: &[],
     };
     let piece = bench.set_up(&stage).await?;
     let faults = arguments.faults.map(|seed| Faults::new(seed, &parameters, timeout));
@@ -213,12 +216,17 @@ fn event_source(arguments: &ReplayArgs, kind: Source) -> Result<EventSource, Com
     }
 }
 
+/// The state directory, for this process alone.
+pub(super) fn take(directory: PathBuf) -> Result<State, Complaint> {
+    endpoint::take(directory).map_err(|error| match error {
+        EndpointError::InUse { .. } => error.into(),
+        error => Complaint::new(with_sources(&error))
+            .with_hint("--state names a directory, which is made if it is not there"),
+    })
+}
+
 fn checkpoints(state: Option<&Path>, fixtures: &Fixtures) -> Result<Checkpoints, Complaint> {
     let Some(directory) = state else { return Ok(Checkpoints::forgotten()) };
-    std::fs::create_dir_all(directory).map_err(|error| {
-        Complaint::new(format!("{}: {error}", directory.display()))
-            .with_hint("--state names a directory, which is made if it is not there")
-    })?;
     Ok(Checkpoints::read(directory, fixtures.stream_arn())?)
 }
 

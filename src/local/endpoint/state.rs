@@ -18,7 +18,7 @@ const LOCK_FILE: &str = "dev.lock";
 
 /// A directory that this process alone writes to, until it is dropped.
 #[derive(Debug)]
-pub(super) struct State {
+pub(in crate::local) struct State {
     directory: PathBuf,
     _lock: File,
 }

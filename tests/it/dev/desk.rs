@@ -11,10 +11,10 @@ use std::{
 };
 
 /// A directory of its own, gone at the end.
-pub(super) struct Scratch(pub(super) PathBuf);
+pub(crate) struct Scratch(pub(crate) PathBuf);
 
 impl Scratch {
-    pub(super) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let path =
             std::env::temp_dir().join(format!("changefold-dev-{}-{name}", std::process::id()));
         drop(std::fs::remove_dir_all(&path));
@@ -31,14 +31,14 @@ impl Drop for Scratch {
 }
 
 /// The process, and what it has said on stderr.
-pub(super) struct Desk {
+pub(crate) struct Desk {
     process: Child,
-    pub(super) url: String,
+    pub(crate) url: String,
     pub(super) said: Arc<Mutex<String>>,
 }
 
 impl Desk {
-    pub(super) fn start(scratch: &Path, arguments: &[&str]) -> Self {
+    pub(crate) fn start(scratch: &Path, arguments: &[&str]) -> Self {
         let mut process = program()
             .current_dir(scratch)
             .args(["dev", "--port", "0", "--views", "views.sql"])
@@ -68,6 +68,11 @@ impl Desk {
         Self { process, url, said }
     }
 
+    /// The system's id of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     pub(super) fn said(&self) -> String {
         self.said.lock().unwrap().clone()
     }
@@ -79,7 +84,7 @@ impl Desk {
     }
 
     /// Ends it as Ctrl-C does; what it says at the end, and its exit status.
-    pub(super) fn stop(mut self) -> (String, Option<i32>) {
+    pub(crate) fn stop(mut self) -> (String, Option<i32>) {
         let id = self.process.id().to_string();
         let told = Command::new("kill").args(["-INT", &id]).status().unwrap();
         assert!(told.success());

@@ -41,12 +41,25 @@ pub(in crate::local::cli) struct DevArgs {
     /// function keeps is kept on this machine.
     #[arg(long, conflicts_with_all = ["endpoint_url", "kinesis_endpoint_url"])]
     pub(super) aws: bool,
+    /// Writes every record that comes through into this file, which `replay` plays again; of
+    /// several event sources each into one of its own, which is named.
+    #[arg(long, value_name = "FILE.jsonl", value_parser = fixture)]
+    pub(super) record: Option<PathBuf>,
+    /// Beside the views, the template and the program: a file or directory whose change lets the
+    /// function begin anew.
+    #[arg(long, value_name = "PATH")]
+    pub(super) watch: Vec<PathBuf>,
     /// Serves no page of what happens.
     #[arg(long)]
     pub(super) no_page: bool,
     /// Tells of no invocation.
     #[arg(long)]
     pub(super) quiet: bool,
+}
+
+fn fixture(text: &str) -> Result<PathBuf, String> {
+    let is_one = text.ends_with(".jsonl");
+    is_one.then(|| PathBuf::from(text)).ok_or("expected a name that ends in .jsonl".to_owned())
 }
 
 /// `orders=customer,placed_at:N`.

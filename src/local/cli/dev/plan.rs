@@ -4,7 +4,7 @@ use super::{Complaint, DevArgs};
 use crate::{
     local::{
         source::stream_name,
-        template::{EventSource, StreamOfKinesis, TEMPLATE_DEFAULT, Table, Template},
+        template::{Environment, EventSource, StreamOfKinesis, TEMPLATE_DEFAULT, Table, Template},
     },
     record::Source,
 };
@@ -12,11 +12,13 @@ use serde_json::Value;
 use std::path::Path;
 
 /// The event sources, with all tables and streams of the template.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Plan {
     pub(super) wanted: Vec<Wanted>,
     pub(super) tables: Vec<Table>,
     pub(super) streams: Vec<StreamOfKinesis>,
+    /// What the template gives the function in its environment.
+    pub(super) environment: Environment,
 }
 
 /// An event source, and what it reads by its physical name.
@@ -28,7 +30,7 @@ pub(super) struct Wanted {
 
 impl Plan {
     pub(super) fn read(arguments: &DevArgs) -> Result<Self, Complaint> {
-        let mut plan = Self { wanted: Vec::new(), tables: Vec::new(), streams: Vec::new() };
+        let mut plan = Self::default();
         if let Some(template) = template(arguments)? {
             plan.take(&template)?;
         }
@@ -62,6 +64,10 @@ impl Plan {
             let name = self.name(&event_source)?;
             self.wanted.push(Wanted { event_source, name });
         }
+        // One program is all the functions of the template: it is started as the first.
+        if let Some(first) = self.wanted.first() {
+            self.environment = template.environment(&first.event_source.function_logical_id);
+        }
         Ok(())
     }
 
@@ -93,14 +99,18 @@ impl Wanted {
     }
 }
 
+/// Where the template is; none where tables or streams are given instead.
+pub(super) fn template_path(arguments: &DevArgs) -> Option<&Path> {
+    let has_own = !arguments.tables.is_empty() || !arguments.streams.is_empty();
+    let default = (!has_own).then(|| Path::new(TEMPLATE_DEFAULT));
+    arguments.template.as_deref().or(default)
+}
+
 /// The template, or none where tables or streams are given instead.
 fn template(arguments: &DevArgs) -> Result<Option<Template>, Complaint> {
     let path = arguments.template.as_deref();
-    let has_own = !arguments.tables.is_empty() || !arguments.streams.is_empty();
-    if path.is_none() && has_own {
-        return Ok(None);
-    }
-    match Template::read(path.unwrap_or(Path::new(TEMPLATE_DEFAULT))) {
+    let Some(read) = template_path(arguments) else { return Ok(None) };
+    match Template::read(read) {
         Ok(template) => Ok(Some(match &arguments.function {
             Some(function) => template.of_function(function)?,
             None => template,

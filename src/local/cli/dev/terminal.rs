@@ -3,19 +3,25 @@
 //! Names, numbers and outcomes; of a record nothing but its position. More than a few a second
 //! are counted and told together.
 
-use super::talk;
+use super::{recorder::Recorder, talk};
 use crate::{
     clock::{Clock as _, SystemClock},
     local::{
         live::Tell,
-        mapping::{OnFailure, Outcome},
+        mapping::{Entry, OnFailure, Outcome, Records},
         page::Shared,
         run::{Invoked, Observer},
     },
-    record::Timestamp,
+    record::{SequenceNumber, Timestamp},
 };
 use aws_smithy_types::date_time::{DateTime, Format};
-use std::{cell::RefCell, fmt, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    rc::Rc,
+    sync::Arc,
+};
 
 /// So many lines are written in a second.
 const LINES_A_SECOND: u32 = 10;
@@ -39,12 +45,17 @@ struct Untold {
     failed: u64,
 }
 
+/// Of each shard the records that have not met their fate: position, and when they came.
+pub(super) type Behind = Rc<RefCell<BTreeMap<String, VecDeque<(SequenceNumber<'static>, i64)>>>>;
+
 /// One mapping of them.
 #[derive(Debug)]
 pub(super) struct Mapping {
     name: String,
     terminal: Rc<RefCell<Terminal>>,
     page: Option<Shared>,
+    recorder: Option<Recorder>,
+    behind: Behind,
 }
 
 impl Terminal {
@@ -76,8 +87,34 @@ impl Terminal {
 }
 
 impl Mapping {
-    pub(super) fn new(name: &str, terminal: Rc<RefCell<Terminal>>, page: Option<Shared>) -> Self {
-        Self { name: name.to_owned(), terminal, page }
+    pub(super) fn new(
+        name: &str,
+        terminal: Rc<RefCell<Terminal>>,
+        page: Option<Shared>,
+        recorder: Option<Recorder>,
+    ) -> Self {
+        let behind = Behind::default();
+        Self { name: name.to_owned(), terminal, page, recorder, behind }
+    }
+
+    /// When the oldest record came that has not met its fate, in milliseconds of the run.
+    pub(super) fn behind(&self) -> Behind {
+        Rc::clone(&self.behind)
+    }
+
+    /// What goes on writing records down.
+    pub(super) fn into_recorder(self) -> Option<Recorder> {
+        self.recorder
+    }
+
+    /// What cannot be written down is told once; the run goes on.
+    fn record(&mut self, write: impl FnOnce(&mut Recorder) -> std::io::Result<()>) {
+        if let Some(recorder) = &mut self.recorder
+            && let Err(error) = write(recorder)
+        {
+            talk(format_args!("{} is recorded no further: {error}", self.name));
+            self.recorder = None;
+        }
     }
 
     /// A shard's name among those of all streams.
@@ -103,6 +140,7 @@ impl Observer for Mapping {
     fn invoked(&mut self, invoked: &Invoked<'_>) {
         if let Some(page) = &self.page {
             page.write(|journal| journal.call(self.shard(invoked.shard), invoked));
+            page.has_worked();
         }
         let mut terminal = self.terminal.borrow_mut();
         if terminal.is_quiet {
@@ -115,6 +153,31 @@ impl Observer for Mapping {
             terminal.untold.invocations += 1;
             terminal.untold.records += invoked.records as u64;
             terminal.untold.failed += u64::from(invoked.outcome != Outcome::Succeeded);
+        }
+    }
+
+    fn came(&mut self, shard: &str, entry: &Entry) {
+        let place = (entry.sequence_number.clone(), entry.present_since);
+        self.behind.borrow_mut().entry(shard.to_owned()).or_default().push_back(place);
+        self.record(|recorder| {
+            recorder.came(shard, entry);
+            Ok(())
+        });
+    }
+
+    fn begun(&mut self, shard: &str, records: &Records) {
+        self.record(|recorder| recorder.begun(shard, records));
+    }
+
+    fn passed(&mut self, shard: &str, checkpoint: &SequenceNumber<'_>) {
+        self.record(|recorder| recorder.passed(shard, checkpoint));
+        if let Some(behind) = self.behind.borrow_mut().get_mut(shard) {
+            while behind.front().is_some_and(|(number, _)| number <= checkpoint) {
+                behind.pop_front();
+            }
+        }
+        if let Some(page) = &self.page {
+            page.write(|journal| journal.passed(self.shard(shard), checkpoint));
         }
     }
 

@@ -1,0 +1,128 @@
+//! Views whose definition has changed, built anew from the tables that are there.
+//!
+//! As a deployed function does it: the changed definition is a generation of its own, beside the
+//! one that readers are given; a backfill reads the table, a minute after it was registered, while
+//! the stream goes on; then the generation is switched to. What it gives up: a view over a stream
+//! of Kinesis, which has no table to be read.
+
+use super::{Complaint, Piece, session::Desk, terminal::Behind};
+use crate::{
+    local::page::Shared,
+    operation::{
+        Operation,
+        backfill::{
+            Backfill, Begin, Begun, Finish, Portion, Status, Stopped, ViewStatus, Which, Worked,
+        },
+        generations::Switch,
+    },
+    view::building::{RunState, ViewState},
+};
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+
+/// Between two looks at what is under way.
+const PAUSE: Duration = Duration::from_secs(1);
+/// A record is read so soon after it came, in milliseconds: a shard is polled once a second.
+const AGE_MIN_MS: u64 = 5_000;
+/// So often in a row a run may come to nothing.
+const IDLE_MAX: u32 = 60;
+
+/// Builds what is not built, and makes it current; then there is nothing more to do.
+pub(super) async fn rebuild<P: Piece>(
+    desk: &Desk<'_>,
+    piece: &P,
+    tables: &[&str],
+    behind: &[Behind],
+) {
+    for table in tables {
+        if let Err(complaint) = of_table(desk, piece, table, behind).await {
+            desk.tell(&format!("the views of {table} are not rebuilt: {complaint}"));
+        }
+    }
+}
+
+async fn ask<P: Piece, T: DeserializeOwned>(piece: &P, step: Backfill) -> Result<T, Complaint> {
+    Ok(serde_json::from_value(piece.operate(Operation::Backfill(step)).await?)?)
+}
+
+/// The generations of views that are newer than what readers are given.
+async fn unfinished<P: Piece>(piece: &P) -> Result<Vec<ViewStatus>, Complaint> {
+    let status: Status = ask(piece, Backfill::Status(Which::default())).await?;
+    let newest = |it: &ViewStatus| {
+        let mut others = status.views.iter().filter(|other| other.view == it.view);
+        others.all(|other| other.generation <= it.generation)
+    };
+    let is_wanted = |it: &&ViewStatus| newest(it) && !it.is_current;
+    Ok(status.views.iter().filter(is_wanted).cloned().collect())
+}
+
+/// How old the oldest record is that has not met its fate, in milliseconds; one that nobody has
+/// read yet is not older than the least.
+fn iterator_age_ms(desk: &Desk<'_>, behind: &[Behind]) -> u64 {
+    let now = desk.clock.elapsed();
+    let oldest = behind.iter().filter_map(|of_one| {
+        let shards = of_one.borrow();
+        shards.values().filter_map(|shard| shard.front()).map(|(_, came)| *came).min()
+    });
+    let ages = oldest.map(|came| now.saturating_sub_signed(came));
+    ages.max().unwrap_or_default().max(AGE_MIN_MS)
+}
+
+async fn of_table<P: Piece>(
+    desk: &Desk<'_>,
+    piece: &P,
+    table: &str,
+    behind: &[Behind],
+) -> Result<(), Complaint> {
+    if unfinished(piece).await?.is_empty() {
+        return Ok(());
+    }
+    let begin = Begin { table: table.to_owned(), segments: Some(1), ..Begin::default() };
+    let begun: Begun = ask(piece, Backfill::Begin(begin)).await?;
+    let mut wanted = unfinished(piece).await?;
+    wanted.retain(|view| view.source.as_ref() == Some(&begun.source));
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = wanted.iter().map(|view| &*view.view).collect();
+    desk.tell(&format!(
+        "{} changed: built anew from table {table} in {} s, and shown as before until then",
+        names.join(", "),
+        begun.wait_ms.div_ceil(1_000)
+    ));
+    let mut idle = 0;
+    while begun.state != RunState::CatchingUp {
+        let portion =
+            Portion { table: table.to_owned(), run: begun.run.clone(), ..Portion::default() };
+        let worked: Worked = ask(piece, Backfill::Work(portion)).await?;
+        if worked.stopped == Some(Stopped::AllDone) {
+            break;
+        }
+        idle = if worked.counts.scanned > 0 || worked.wait_ms > 0 { 0 } else { idle + 1 };
+        if idle == IDLE_MAX {
+            return Err(Complaint::new("the table is not read, call after call"));
+        }
+        tokio::time::sleep(Duration::from_millis(worked.wait_ms)).await;
+    }
+    loop {
+        let iterator_age_ms = Some(iterator_age_ms(desk, behind));
+        let finish = Finish { table: table.to_owned(), iterator_age_ms };
+        let status: Status = ask(piece, Backfill::Finish(finish)).await?;
+        let is_ready = |it: &ViewStatus| {
+            let same =
+                |other: &&ViewStatus| (&other.view, other.generation) == (&it.view, it.generation);
+            status.views.iter().find(same).is_some_and(|it| it.state == Some(ViewState::Ready))
+        };
+        if wanted.iter().all(is_ready) {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    for ViewStatus { view, generation, .. } in &wanted {
+        let switch = Switch { view: view.clone(), generation: Some(*generation) };
+        piece.operate(Operation::Switch(switch)).await?;
+    }
+    desk.tell(&format!("{} as changed: shown from now on", names.join(", ")));
+    desk.page.iter().for_each(Shared::has_worked);
+    Ok(())
+}
