@@ -62,9 +62,14 @@ def write_items(tables):
 
     put([item(number) for number in range(ITEMS)])
     put([item(number, True) for number in range(0, ITEMS, ITEMS // CHANGED)])
-    for number in range(5, ITEMS, ITEMS // DELETED):
-        tables.delete_item(TableName="things", Key={"id": {"S": f"id-{number}"}})
-        del left[f"id-{number}"]
+    gone = [f"id-{number}" for number in range(5, ITEMS, ITEMS // DELETED)]
+    for first in range(0, len(gone), 25):
+        requests = [{"DeleteRequest": {"Key": {"id": {"S": it}}}} for it in gone[first : first + 25]]
+        while requests:
+            answer = tables.batch_write_item(RequestItems={"things": requests})
+            requests = answer["UnprocessedItems"].get("things")
+    for it in gone:
+        del left[it]
     return left
 
 

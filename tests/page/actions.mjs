@@ -132,7 +132,7 @@ async function poison() {
     await page.emulateMedia({ colorScheme });
     await page.screenshot({ path: join(screenshots, `actions-${colorScheme}.png`), fullPage: true });
     // That of the README.
-    if (colorScheme === 'light') await page.screenshot({ path: join(screenshots, 'readme.png'), clip: { x: 0, y: 0, width: 1000, height: 890 } });
+    if (colorScheme === 'light') await page.screenshot({ path: join(screenshots, 'readme.png'), clip: { x: 0, y: 0, width: 1200, height: 890 } });
   }
 
   // What happens to the next call is said beforehand; a lone record is given up then.

@@ -5,7 +5,7 @@
 //! grow older in a pause, as in a function that is busy.
 
 use super::{CallFault, Shared};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -66,38 +66,38 @@ impl Control {
         self.0.page.write(|journal| journal.control(told));
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) -> Value {
+    fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.lock();
         change(&mut state);
         self.tell(&state);
         self.0.changed.notify_waiters();
-        Value::Null
     }
 
     /// No call begins from now on.
-    pub fn pause(&self) -> Value {
-        self.change(|state| state.is_paused = true)
+    pub fn pause(&self) {
+        self.change(|state| state.is_paused = true);
     }
 
     /// Calls begin by themselves again.
-    pub fn resume(&self) -> Value {
-        self.change(|state| (state.is_paused, state.steps) = (false, 0))
+    pub fn resume(&self) {
+        self.change(|state| (state.is_paused, state.steps) = (false, 0));
     }
 
     /// Lets one call begin, in a pause: who waits, or the next who comes.
-    pub fn step(&self) -> Value {
-        self.change(|state| (state.is_paused, state.steps) = (true, state.steps + 1))
+    pub fn step(&self) {
+        self.change(|state| (state.is_paused, state.steps) = (true, state.steps + 1));
     }
 
     /// Says what happens to the next call for which nothing is said yet.
     ///
     /// # Errors
     /// [`FAULTS_MAX`] wait already.
-    pub fn arm(&self, fault: CallFault) -> Result<Value, String> {
+    pub fn arm(&self, fault: CallFault) -> Result<(), String> {
         if self.lock().faults.len() >= FAULTS_MAX {
             return Err(format!("{FAULTS_MAX} faults wait for their calls already"));
         }
-        Ok(self.change(|state| state.faults.push_back(fault)))
+        self.change(|state| state.faults.push_back(fault));
+        Ok(())
     }
 
     /// Turns away whoever waits, and whoever comes.

@@ -152,10 +152,10 @@ impl PageServer {
         actions: Actions,
     ) -> io::Result<Self> {
         let token = actions.token.clone();
-        let served = Arc::new(Served { title: title.to_owned(), sources, shared, actions });
+        let page = Arc::new(Served { title: title.to_owned(), sources, shared, actions });
         let answer = move |request: Request<Bytes>| {
-            let served = Arc::clone(&served);
-            async move { served.answer(&request).await }
+            let page = Arc::clone(&page);
+            async move { page.answer(&request).await }
         };
         let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let server = match Server::start_at(at(port), answer.clone()).await {

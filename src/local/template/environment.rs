@@ -102,11 +102,10 @@ impl Template {
         match (attribute, self.physical_name(logical_id)) {
             ("Arn", Some(name)) if is_table() => Some(here("dynamodb", format!("table/{name}"))),
             ("Arn", Some(name)) => Some(here("kinesis", format!("stream/{name}"))),
-            // A stream's label is known when the table is made, which is later.
-            (_, Some(_)) => None,
             ("Arn" | "TopicArn", None) => {
                 self.document.arn(&serde_json::json!({ "Fn::GetAtt": [logical_id, attribute] }))
             }
+            // Among others a stream's label, which is known when the table is made.
             _ => None,
         }
     }
@@ -118,14 +117,15 @@ impl Template {
         while let Some((before, after)) = rest.split_once("${") {
             let (name, behind) = after.split_once('}')?;
             filled.push_str(before);
-            filled.push_str(&match (name.strip_prefix('!'), own.get(name)) {
+            let part = match (name.strip_prefix('!'), own.get(name)) {
                 (Some(literal), _) => format!("${{{literal}}}"),
                 (None, Some(value)) => self.deployed(value)?,
                 (None, None) => match name.split_once('.') {
                     Some(path) => self.attribute(path)?,
                     None => self.reference(name)?,
                 },
-            });
+            };
+            filled.push_str(&part);
             rest = behind;
         }
         filled.push_str(rest);

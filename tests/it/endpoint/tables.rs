@@ -179,9 +179,12 @@ fn changes_are_gone_after_a_day_and_who_stood_there_is_told() {
         assert_eq!(clients.changes(&arn).await, []);
         let shard = clients.shard(&arn).await.shard_id.unwrap();
         let begin = clients.streams.get_shard_iterator().stream_arn(&arn).shard_id(&shard);
-        let begin = begin.shard_iterator_type(ShardIteratorType::AfterSequenceNumber);
-        let begin = begin.set_sequence_number(first.sequence_number).send().await;
-        assert!(begin.unwrap_err().into_service_error().is_trimmed_data_access_exception());
+        let begin = begin.set_sequence_number(first.sequence_number);
+        let at = begin.clone().shard_iterator_type(ShardIteratorType::AtSequenceNumber);
+        let at = at.send().await.unwrap_err();
+        assert!(at.into_service_error().is_trimmed_data_access_exception());
+        // Behind it nothing is missing.
+        begin.shard_iterator_type(ShardIteratorType::AfterSequenceNumber).send().await.unwrap();
         let iterator = clients.begin(&arn, ShardIteratorType::Latest).await;
         clock.by(15 * 60_000 + 1);
         let old = clients.streams.get_records().shard_iterator(iterator).send().await.unwrap_err();

@@ -58,8 +58,9 @@ pub(in crate::local::cli) struct DevArgs {
 }
 
 fn fixture(text: &str) -> Result<PathBuf, String> {
-    let is_one = text.ends_with(".jsonl");
-    is_one.then(|| PathBuf::from(text)).ok_or("expected a name that ends in .jsonl".to_owned())
+    let path = PathBuf::from(text);
+    let is_one = path.extension().is_some_and(|end| end == "jsonl");
+    is_one.then_some(path).ok_or("expected a name that ends in .jsonl".to_owned())
 }
 
 /// `orders=customer,placed_at:N`.

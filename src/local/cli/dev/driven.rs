@@ -42,7 +42,7 @@ impl<T: Target> Target for Driven<'_, T> {
                 return Err(FunctionError::not_invoked("the desk was told to stop"));
             };
             // A pause is none of the function's time.
-            let call = if permit.has_waited { self.from_now(call) } else { call };
+            let call = if permit.has_waited { self.renewed(call) } else { call };
             match permit.fault {
                 None => self.call(payload, call).await,
                 Some(fault) => self.struck(fault, payload, call).await,
@@ -53,7 +53,7 @@ impl<T: Target> Target for Driven<'_, T> {
 }
 
 impl<T: Target> Driven<'_, T> {
-    fn from_now(&self, call: Call) -> Call {
+    fn renewed(&self, call: Call) -> Call {
         let timeout_ms = i64::try_from(self.timeout.as_millis()).unwrap_or(i64::MAX);
         let deadline = Timestamp(SystemClock.now().0.saturating_add(timeout_ms));
         Call { deadline, ..call }
@@ -93,7 +93,7 @@ impl<T: Target> Driven<'_, T> {
             }
             CallFault::Twice => {
                 let first = self.call(payload.clone(), call.clone()).await;
-                drop(self.call(payload, self.from_now(call)).await);
+                drop(self.call(payload, self.renewed(call)).await);
                 first
             }
         }

@@ -46,10 +46,19 @@ impl<P: Piece> Hands<'_, P> {
             ..Selection::default()
         };
         match action {
-            Action::Pause => Ok(self.control.pause()),
-            Action::Resume => Ok(self.control.resume()),
-            Action::Step => Ok(self.control.step()),
-            Action::Fault { fault } => self.control.arm(fault),
+            Action::Pause => {
+                self.control.pause();
+                Ok(Value::Null)
+            }
+            Action::Resume => {
+                self.control.resume();
+                Ok(Value::Null)
+            }
+            Action::Step => {
+                self.control.step();
+                Ok(Value::Null)
+            }
+            Action::Fault { fault } => self.control.arm(fault).map(|()| Value::Null),
             Action::PutItem { table, item } => self.put_item(&table, &item).await,
             Action::PutRecord { stream, key, data } => self.put_record(&stream, key, data).await,
             Action::Show { key, source } => {

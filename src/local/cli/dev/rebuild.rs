@@ -5,9 +5,9 @@
 //! the stream goes on; then the generation is switched to. What it gives up: a view over a stream
 //! of Kinesis, which has no table to be read.
 
-use super::{Complaint, Piece, session::Desk, terminal::Behind};
+use super::{Complaint, Piece, terminal::Behind};
 use crate::{
-    local::page::Shared,
+    local::{clock::VirtualClock, page::Shared},
     operation::{
         Operation,
         backfill::{
@@ -27,17 +27,91 @@ const AGE_MIN_MS: u64 = 5_000;
 /// So often in a row a run may come to nothing.
 const IDLE_MAX: u32 = 60;
 
-/// Builds what is not built, and makes it current; then there is nothing more to do.
-pub(super) async fn rebuild<P: Piece>(
-    desk: &Desk<'_>,
-    piece: &P,
-    tables: &[&str],
-    behind: &[Behind],
-) {
-    for table in tables {
-        if let Err(complaint) = of_table(desk, piece, table, behind).await {
-            desk.tell(&format!("the views of {table} are not rebuilt: {complaint}"));
+/// What is rebuilt, and who is told.
+pub(super) struct Rebuild<'a, P> {
+    pub(super) piece: &'a P,
+    pub(super) clock: &'a VirtualClock,
+    /// Of each mapping what it has not finished.
+    pub(super) behind: &'a [Behind],
+    pub(super) tell: &'a dyn Fn(&str),
+    pub(super) page: Option<&'a Shared>,
+}
+
+impl<P: Piece> Rebuild<'_, P> {
+    /// Builds what is not built, and makes it current; then there is nothing more to do.
+    pub(super) async fn tables(&self, tables: &[&str]) {
+        for table in tables {
+            if let Err(complaint) = self.table(table).await {
+                (self.tell)(&format!("the views of {table} are not rebuilt: {complaint}"));
+            }
         }
+    }
+
+    /// How old the oldest record is that has not met its fate, in milliseconds; one that nobody has
+    /// read yet is not older than the least.
+    fn iterator_age_ms(&self) -> u64 {
+        let now = self.clock.elapsed();
+        let oldest = self.behind.iter().filter_map(|of_one| {
+            let shards = of_one.borrow();
+            shards.values().filter_map(|shard| shard.front()).map(|(_, came)| *came).min()
+        });
+        let ages = oldest.map(|came| now.saturating_sub_signed(came));
+        ages.max().unwrap_or_default().max(AGE_MIN_MS)
+    }
+
+    async fn table(&self, table: &str) -> Result<(), Complaint> {
+        let piece = self.piece;
+        if unfinished(piece).await?.is_empty() {
+            return Ok(());
+        }
+        let order = Begin { table: table.to_owned(), segments: Some(1), ..Begin::default() };
+        let begun: Begun = ask(piece, Backfill::Begin(order)).await?;
+        let mut wanted = unfinished(piece).await?;
+        wanted.retain(|view| view.source.as_ref() == Some(&begun.source));
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&str> = wanted.iter().map(|view| &*view.view).collect();
+        (self.tell)(&format!(
+            "{} changed: built anew from table {table} in {} s, and shown as before until then",
+            names.join(", "),
+            begun.wait_ms.div_ceil(1_000)
+        ));
+        let mut idle = 0;
+        let mut is_read = begun.state == RunState::CatchingUp;
+        while !is_read {
+            let portion =
+                Portion { table: table.to_owned(), run: begun.run.clone(), ..Portion::default() };
+            let worked: Worked = ask(piece, Backfill::Work(portion)).await?;
+            is_read = worked.stopped == Some(Stopped::AllDone);
+            idle = if worked.counts.scanned > 0 || worked.wait_ms > 0 { 0 } else { idle + 1 };
+            if idle == IDLE_MAX {
+                return Err(Complaint::new("the table is not read, call after call"));
+            }
+            tokio::time::sleep(Duration::from_millis(worked.wait_ms)).await;
+        }
+        loop {
+            let iterator_age_ms = Some(self.iterator_age_ms());
+            let finish = Finish { table: table.to_owned(), iterator_age_ms };
+            let status: Status = ask(piece, Backfill::Finish(finish)).await?;
+            let is_ready = |it: &ViewStatus| {
+                let same = |other: &&ViewStatus| {
+                    (&other.view, other.generation) == (&it.view, it.generation)
+                };
+                status.views.iter().find(same).is_some_and(|it| it.state == Some(ViewState::Ready))
+            };
+            if wanted.iter().all(is_ready) {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        for ViewStatus { view, generation, .. } in &wanted {
+            let switch = Switch { view: view.clone(), generation: Some(*generation) };
+            piece.operate(Operation::Switch(switch)).await?;
+        }
+        (self.tell)(&format!("{} as changed: shown from now on", names.join(", ")));
+        self.page.into_iter().for_each(Shared::has_worked);
+        Ok(())
     }
 }
 
@@ -54,75 +128,4 @@ async fn unfinished<P: Piece>(piece: &P) -> Result<Vec<ViewStatus>, Complaint> {
     };
     let is_wanted = |it: &&ViewStatus| newest(it) && !it.is_current;
     Ok(status.views.iter().filter(is_wanted).cloned().collect())
-}
-
-/// How old the oldest record is that has not met its fate, in milliseconds; one that nobody has
-/// read yet is not older than the least.
-fn iterator_age_ms(desk: &Desk<'_>, behind: &[Behind]) -> u64 {
-    let now = desk.clock.elapsed();
-    let oldest = behind.iter().filter_map(|of_one| {
-        let shards = of_one.borrow();
-        shards.values().filter_map(|shard| shard.front()).map(|(_, came)| *came).min()
-    });
-    let ages = oldest.map(|came| now.saturating_sub_signed(came));
-    ages.max().unwrap_or_default().max(AGE_MIN_MS)
-}
-
-async fn of_table<P: Piece>(
-    desk: &Desk<'_>,
-    piece: &P,
-    table: &str,
-    behind: &[Behind],
-) -> Result<(), Complaint> {
-    if unfinished(piece).await?.is_empty() {
-        return Ok(());
-    }
-    let begin = Begin { table: table.to_owned(), segments: Some(1), ..Begin::default() };
-    let begun: Begun = ask(piece, Backfill::Begin(begin)).await?;
-    let mut wanted = unfinished(piece).await?;
-    wanted.retain(|view| view.source.as_ref() == Some(&begun.source));
-    if wanted.is_empty() {
-        return Ok(());
-    }
-    let names: Vec<&str> = wanted.iter().map(|view| &*view.view).collect();
-    desk.tell(&format!(
-        "{} changed: built anew from table {table} in {} s, and shown as before until then",
-        names.join(", "),
-        begun.wait_ms.div_ceil(1_000)
-    ));
-    let mut idle = 0;
-    while begun.state != RunState::CatchingUp {
-        let portion =
-            Portion { table: table.to_owned(), run: begun.run.clone(), ..Portion::default() };
-        let worked: Worked = ask(piece, Backfill::Work(portion)).await?;
-        if worked.stopped == Some(Stopped::AllDone) {
-            break;
-        }
-        idle = if worked.counts.scanned > 0 || worked.wait_ms > 0 { 0 } else { idle + 1 };
-        if idle == IDLE_MAX {
-            return Err(Complaint::new("the table is not read, call after call"));
-        }
-        tokio::time::sleep(Duration::from_millis(worked.wait_ms)).await;
-    }
-    loop {
-        let iterator_age_ms = Some(iterator_age_ms(desk, behind));
-        let finish = Finish { table: table.to_owned(), iterator_age_ms };
-        let status: Status = ask(piece, Backfill::Finish(finish)).await?;
-        let is_ready = |it: &ViewStatus| {
-            let same =
-                |other: &&ViewStatus| (&other.view, other.generation) == (&it.view, it.generation);
-            status.views.iter().find(same).is_some_and(|it| it.state == Some(ViewState::Ready))
-        };
-        if wanted.iter().all(is_ready) {
-            break;
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-    for ViewStatus { view, generation, .. } in &wanted {
-        let switch = Switch { view: view.clone(), generation: Some(*generation) };
-        piece.operate(Operation::Switch(switch)).await?;
-    }
-    desk.tell(&format!("{} as changed: shown from now on", names.join(", ")));
-    desk.page.iter().for_each(Shared::has_worked);
-    Ok(())
 }

@@ -11,7 +11,7 @@ use super::{
     make, named,
     place::Place,
     plan::{Plan, Wanted},
-    rebuild::rebuild,
+    rebuild::Rebuild,
     recorder::Recorder,
     terminal::{Behind, Mapping, Terminal},
     variables,
@@ -96,25 +96,36 @@ pub(super) struct Opened {
     mapping: Mapping,
 }
 
-/// What the event sources came to, over all sessions.
+/// What the event sources came to, over all sessions, in the order of the plan.
 #[derive(Debug, Default)]
-pub(super) struct Totals(BTreeMap<PathBuf, (String, [u64; 5])>);
+pub(super) struct Totals(Vec<Total>);
+
+#[derive(Debug)]
+struct Total {
+    directory: PathBuf,
+    name: String,
+    counts: [u64; 5],
+}
 
 impl Totals {
     fn add(&mut self, wanted: &Wanted, summary: &Summary) {
         let Summary { records, invocations, failed_invocations, bisects, discards, .. } = summary;
-        let (_, counts) = self
-            .0
-            .entry(mapping_directory(wanted))
-            .or_insert_with(|| (wanted.name.clone(), [0; 5]));
         let more = [records, invocations, failed_invocations, bisects, discards];
-        counts.iter_mut().zip(more).for_each(|(count, more)| *count += more);
+        let directory = mapping_directory(wanted);
+        if !self.0.iter().any(|total| total.directory == directory) {
+            let (directory, name) = (directory.clone(), wanted.name.clone());
+            self.0.push(Total { directory, name, counts: [0; 5] });
+        }
+        for total in self.0.iter_mut().filter(|total| total.directory == directory) {
+            total.counts.iter_mut().zip(more).for_each(|(count, more)| *count += more);
+        }
     }
 
     /// Says it all.
     pub(super) fn print(&self) -> Exit {
         let mut exit = Exit::Done;
-        for (name, [records, invocations, failed, bisects, discards]) in self.0.values() {
+        for Total { name, counts, .. } in &self.0 {
+            let [records, invocations, failed, bisects, discards] = counts;
             print(&format!(
                 "{name}: {records} records in {invocations} invocations, {failed} failed, \
                  {bisects} bisects, {discards} discards\n"
@@ -255,7 +266,9 @@ impl Desk<'_> {
         let tables: Vec<&str> = of_tables.map(|wanted| &*wanted.name).collect();
         let rebuilding = async {
             if session.keeps_views && !self.place.is_aws() {
-                rebuild(self, piece, &tables, &behind).await;
+                let (clock, page) = (&*self.clock, self.page.as_ref());
+                let tell = &|notice: &str| self.tell(notice);
+                Rebuild { piece, clock, behind: &behind, tell, page }.tables(&tables).await;
             }
             std::future::pending::<Infallible>().await
         };
