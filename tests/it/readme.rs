@@ -25,6 +25,7 @@ fn root() -> &'static Path {
 fn pages() -> Vec<PathBuf> {
     let docs = fs::read_dir(root().join("docs")).unwrap();
     let mut pages: Vec<PathBuf> = docs.map(|entry| entry.unwrap().path()).collect();
+    pages.retain(|path| path.extension().is_some_and(|end| end == "md"));
     pages.extend(["CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"].map(|it| root().join(it)));
     pages.sort();
     pages.insert(0, root().join("README.md"));
