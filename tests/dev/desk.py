@@ -1,5 +1,6 @@
 """`changefold dev` as a process, for the scripts beside this file."""
 
+import atexit
 import os
 import re
 import signal
@@ -23,6 +24,8 @@ class Desk:
             stderr=subprocess.PIPE,
             text=True,
         )
+        # A script that fails leaves none behind.
+        atexit.register(self.process.kill)
         threading.Thread(target=self._listen, daemon=True).start()
         self.url = self.told(r"export AWS_ENDPOINT_URL=(\S+)")
 

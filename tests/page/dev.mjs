@@ -12,6 +12,8 @@ export function playwright(directory) {
 export async function start(program, args, options = {}) {
   const env = { ...process.env, ...options.env };
   const process_ = spawn(resolve(program), ['dev', '--port', '0', ...args], { cwd: options.cwd, env });
+  // A script that fails leaves none behind.
+  process.on('exit', () => process_.kill('SIGKILL'));
   const dev = { said: '', summary: '' };
   process_.stderr.on('data', data => { dev.said += data; });
   process_.stdout.on('data', data => { dev.summary += data; });
