@@ -40,9 +40,9 @@ impl fmt::Display for View {
             write!(f, ", unnest({list}) AS {}", Name(element))?;
         }
         if let Some(Join { table, alias, key, reference, is_inner }) = &self.join {
-            let (kind, table) = (if *is_inner { "" } else { "LEFT " }, Name(table));
+            let (kind, table) = (if *is_inner { "INNER" } else { "LEFT" }, Name(table));
             let (alias, key) = (Name(alias), Name(key));
-            write!(f, " {kind}JOIN {table} AS {alias} ON {alias}.{key} = {reference}")?;
+            write!(f, " {kind} JOIN {table} AS {alias} ON {alias}.{key} = {reference}")?;
         }
         if let Some(filter) = &self.filter {
             write!(f, " WHERE {filter}")?;

@@ -24,7 +24,7 @@ mod pack;
 mod settle;
 
 pub(crate) use entry::{Entry, GONE};
-pub(crate) use join::{IMAGE_BYTES_MAX, Left};
+pub(crate) use join::{IMAGE_BYTES_MAX, Left, mark_of};
 
 use crate::{
     backoff::REPLY_MS,

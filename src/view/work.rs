@@ -11,7 +11,7 @@ use super::{
     image,
     ledger::{
         Basis, Candidate, Expiry, Fate, IMAGE_BYTES_MAX, Ledger, Left, fence::fence_key,
-        ledger_unread,
+        ledger_unread, mark_of,
     },
     quarantine::Quarantine,
     registry::RegistryError,
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     call::{Call, Halt, Measures},
-    event::{DecodeError, Record, RecordKey, Value},
+    event::{self, DecodeError, Record, RecordKey, Value},
     outcome::Outcome,
     record::{Change, Source, Timestamp},
     store::Trouble,
@@ -73,7 +73,7 @@ impl Served {
         (index, filing): (usize, &Filing),
     ) -> Result<Delivered, Unreadable> {
         let Group { key, attributes, kind, joined, .. } = &self.groups[group];
-        if let Some(&view) = joined.first() {
+        for &view in joined {
             self.check_joined(&self.definitions[view], record, filing)?;
         }
         let (mut item, unkeyed) = match (key, record.source()) {
@@ -188,16 +188,17 @@ impl Served {
         }
         for (&view, item) in group.joined.iter().flat_map(|view| item.as_ref().map(|it| (view, it)))
         {
-            match image_of(item, &self.definitions[view].joined_attributes()) {
+            match image_of(item, &self.definitions[view].joined_attributes(), 0) {
                 Ok(image) => {
+                    candidate.contributions.insert(view, Stored::Joined(mark_of(&image)));
                     candidate.rights.insert(view, image);
-                    candidate.contributions.insert(view, Stored::Joined);
                 }
                 Err(poison) => leave_out(view, poison, record, &mut candidate),
             }
         }
         if !candidate.quarantine.is_empty() {
-            if record.raw().len() + self.bytes_of_elements(&candidate) <= RECORD_BYTES_MAX {
+            let kept = self.bytes_of_elements(&candidate) + images_bytes(&candidate);
+            if record.raw().len() + kept <= RECORD_BYTES_MAX {
                 candidate.record = Some(record.raw().to_owned());
             } else if record.source() == Source::Kinesis {
                 return Err(Unreadable::TooLargeToKeep);
@@ -226,7 +227,7 @@ impl Served {
         let reference = reference(join, item)?;
         Ok(Left {
             reference: reference.map(|key| bounded(encode_key(&[key]))),
-            image: image_of(item, &definition.attributes())?,
+            image: image_of(item, &definition.attributes(), images_bytes(candidate))?,
             taken: None,
             row_key: (!definition.has_groups()).then(|| candidate.row_key.clone()),
         })
@@ -396,17 +397,27 @@ impl Served {
     }
 }
 
-/// The attributes of an item that a view with a join looks at.
-fn image_of(item: &Value<'_>, names: &BTreeSet<&str>) -> Result<String, Poison> {
+/// The attributes of an item that a view with a join looks at, beside so many bytes of others.
+fn image_of(item: &Value<'_>, names: &BTreeSet<&str>, beside: usize) -> Result<String, Poison> {
     let image = item.to_image(names);
-    if image.len() <= IMAGE_BYTES_MAX {
-        return Ok(image);
-    }
+    let found = match image.len() + beside {
+        ..=IMAGE_BYTES_MAX if event::image(&image).is_ok() => return Ok(image),
+        ..=IMAGE_BYTES_MAX => "values that are nested too deeply".to_owned(),
+        bytes => format!("{bytes} bytes"),
+    };
     Err(Poison {
         attribute: names.iter().copied().collect::<Vec<_>>().join(", "),
-        expected: format!("attributes that take at most {IMAGE_BYTES_MAX} bytes of the ledger"),
-        found: format!("{} bytes", image.len()),
+        expected: format!(
+            "attributes that take at most {IMAGE_BYTES_MAX} bytes of the ledger, for all views that \
+             join"
+        ),
+        found,
     })
+}
+
+/// What an item's ledger row has of it for views that join.
+fn images_bytes(candidate: &Candidate) -> usize {
+    candidate.lefts.values().map(|left| left.image.len()).sum()
 }
 
 /// Puts the item into quarantine for one view.

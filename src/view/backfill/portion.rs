@@ -305,6 +305,7 @@ impl Work<'_> {
                             return Err(error.clone());
                         }
                     }
+                    self.views.tell_joined(&ledger, self.call);
                     applied.extend(part);
                     all_fates.extend(fates);
                 }

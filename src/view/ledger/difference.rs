@@ -12,7 +12,7 @@
 //! is one effect. What it gives up: between two parts a group may have some elements of the item as
 //! they were and others as they are.
 
-use super::{Candidate, Change, Entry, Guard, Known, Ledger};
+use super::{Candidate, Change, Entry, Guard, Known, Ledger, mark_of};
 use crate::{
     record::Timestamp,
     store::ACTIONS_MAX,
@@ -139,8 +139,8 @@ impl Ledger<'_> {
                 after.insert(name.clone(), Stored::Groups(added));
             }
         }
-        for view in candidate.rights.keys() {
-            after.insert(self.views[*view].name.clone(), Stored::Joined);
+        for (view, image) in &candidate.rights {
+            after.insert(self.views[*view].name.clone(), Stored::Joined(mark_of(image)));
         }
         after
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! pk   <view>~<generation>#j#<key of the joined item>     the table beside the ledger (`values`)
-//! sk   =                          m  mark of the item, other with each write   r  its attributes
+//! sk   =                          m  mark of the item: a hash of r    r  its attributes
 //! sk   <ledger key of an item>    an item that names it; i: that key, where sk has a hash
 //! ```
 //!
@@ -21,6 +21,9 @@
 //!   who reads the rows behind the new mark finds it. The read after the write is needed for this:
 //!   `DynamoDB` shows the writes of a transaction row by row, but all of them once it is answered.
 //!
+//! So who meets a joined item's record that is in already waits until the mark is the one that its
+//! ledger row has.
+//!
 //! Neither record is finished before that is done, and whoever meets a record that is in already
 //! does it again: an invocation that dies in between loses nothing. It asks for the row that says
 //! which item is named before it reads the mark, for that may not be shown yet, and writes it where
@@ -32,7 +35,7 @@
 //! mark are only read then.
 
 use super::{
-    CALLS_AT_ONCE, Candidate, Change, Entry, Fate, Guard, Known, LARGE_AT_ONCE, Ledger,
+    Basis, CALLS_AT_ONCE, Candidate, Change, Entry, Fate, Guard, Known, LARGE_AT_ONCE, Ledger,
     difference::{Effects, differing},
 };
 use crate::{
@@ -335,10 +338,12 @@ impl Ledger<'_> {
             let reference = |left: Option<&Left>| left.and_then(|left| left.reference.clone());
             let old = reference(entry.lefts.get(&self.views[view].name));
             let new = reference(candidate.lefts.get(&view));
-            if old == new {
+            // What is brought from its source is written whatever the ledger says.
+            let is_again = matches!(candidate.basis, Basis::Source { .. });
+            if old == new && !is_again {
                 continue;
             }
-            if let Some(old) = old {
+            if let Some(old) = old.filter(|old| Some(old) != new.as_ref()) {
                 let (row, _) = self.reference_row(view, &old, &candidate.pk);
                 effects.insert(row, Effect::Delete);
             }
@@ -354,10 +359,8 @@ impl Ledger<'_> {
                 Some(image) => {
                     let partition = self.partition(&(view, reference.clone()));
                     let mut item = values::key_item(&partition, MIRROR);
-                    // Another one with each write, also of a row that was gone in between.
-                    let mark = format!("{}:{}", entry.revision + 1, candidate.basis.version(entry));
                     item.extend([
-                        (MARK.to_owned(), text(mark)),
+                        (MARK.to_owned(), text(mark_of(image))),
                         (IMAGE.to_owned(), text(image.clone())),
                     ]);
                     Effect::Put(item)
@@ -382,7 +385,7 @@ impl Ledger<'_> {
 
     /// The part of a transaction that writes a row of a join; none for another row.
     pub(super) fn join_action(&self, row: &RowId, effect: &Effect) -> Option<TransactWriteItem> {
-        let value = row.value.as_ref().filter(|value| value.keeper == JOIN_KEEPER)?;
+        let value = row.value.as_ref().filter(|_| is_of_join(row))?;
         let table = values::table_name(self.table);
         let built = "table and key are set";
         let action = TransactWriteItem::builder();
@@ -453,6 +456,9 @@ impl Ledger<'_> {
         let is_in =
             |index: &usize| matches!(fates[*index], Some(Fate::Applied | Fate::AlreadyApplied));
         let all: Vec<usize> = (0..candidates.len()).filter(is_in).collect();
+        let is_answered: Vec<bool> =
+            fates.iter().map(|fate| matches!(fate, Some(Fate::Applied))).collect();
+        let is_answered = &is_answered;
         let group = |index: usize| candidates[index].group;
         let (mut lefts, mut rights) = (Vec::new(), Vec::new());
         for index in all {
@@ -471,13 +477,17 @@ impl Ledger<'_> {
         }
         let mut spreads = stream::iter(rights)
             .map(|index| async move {
-                let mut ended = Ok(None);
+                let mut ended = if is_answered[index] {
+                    Ok(None)
+                } else {
+                    self.waits_for_marks(&candidates[index], deadline).await
+                };
                 for &view in &self.groups[group(index)].joined {
-                    let joined = (view, candidates[index].row_key.clone());
-                    ended = self.spread(&joined, deadline).await;
                     if !matches!(ended, Ok(None)) {
                         break;
                     }
+                    let joined = (view, candidates[index].row_key.clone());
+                    ended = self.spread(&joined, deadline).await;
                 }
                 (index, ended)
             })
@@ -523,6 +533,59 @@ impl Ledger<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Waits until a joined item is shown as its ledger row says it is; or why it is not.
+    async fn waits_for_marks(
+        &self,
+        candidate: &Candidate,
+        deadline: Timestamp,
+    ) -> Result<Option<StoreError>, StoreError> {
+        let mut tries = Tries::new(deadline);
+        loop {
+            let error = match self.is_shown(candidate, deadline).await {
+                Ok(true) => return Ok(None),
+                Ok(false) => self.not_shown(),
+                Err(error) if error.trouble == Trouble::Rejected => return Err(error),
+                Err(error) => error,
+            };
+            if !self.store.back_off(&mut tries).await {
+                return Ok(Some(error));
+            }
+        }
+    }
+
+    async fn is_shown(
+        &self,
+        candidate: &Candidate,
+        deadline: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let known = self.read([candidate.pk.clone()].into(), deadline).await?;
+        let entry = known.entry(&candidate.pk);
+        let views = self.groups[candidate.group].joined.iter();
+        let named: BTreeSet<Joined> =
+            views.map(|&view| (view, candidate.row_key.clone())).collect();
+        let mirrors = self.mirrors(named.clone(), deadline).await?;
+        Ok(named.iter().all(|joined| {
+            let said = match entry.contributions.get(&self.views[joined.0].name) {
+                Some(Stored::Joined(mark)) => Some(mark),
+                _ => None,
+            };
+            mirrors.get(joined).map(|mirror| &mirror.mark) == said
+        }))
+    }
+
+    /// A row of a join is not as the ledger says.
+    fn not_shown(&self) -> StoreError {
+        StoreError {
+            operation: "BatchGetItem",
+            endpoint: values::table_name(self.table),
+            trouble: Trouble::Unknown,
+            code: "JoinedItemNotShown".to_owned(),
+            message: "a joined item is not as its ledger row says; if it stays so, the table was \
+                      written by something else: reconcile the item"
+                .to_owned(),
+        }
     }
 
     /// Joins all items again that name one.
@@ -621,8 +684,11 @@ impl Ledger<'_> {
         let now = self.store.clock().now();
         let mut done = BTreeSet::new();
         let mut changes = Vec::new();
+        let mut told: BTreeMap<usize, Vec<(usize, Quarantine)>> = BTreeMap::new();
         for (index, (item, entry)) in entries.into_iter().enumerate() {
-            match self.rejoined(index, item, (entry, views, now), (&mirrors, shown.as_ref()))? {
+            let (of_item, rows) = ((entry, views, now), (&mirrors, shown.as_ref()));
+            let quarantined = told.entry(index).or_default();
+            match self.rejoined(index, item, of_item, rows, quarantined)? {
                 Some(change) => changes.push(change),
                 None => {
                     done.insert(item.clone());
@@ -630,7 +696,11 @@ impl Ledger<'_> {
             }
         }
         let written = |change: &Change| {
-            done.extend(items.get(change.index).cloned());
+            let quarantined = told.remove(&change.index).unwrap_or_default();
+            self.join_log().quarantined.extend(quarantined);
+            // One whose row was not there is looked at again: the mark is to be read behind it.
+            let is_shown = !change.effects.keys().any(is_of_join);
+            done.extend(items.get(change.index).filter(|_| is_shown).cloned());
         };
         let error = self.run(changes, written, deadline).await?;
         Ok((done, error))
@@ -669,6 +739,7 @@ impl Ledger<'_> {
         item: &str,
         (mut entry, views, now): (Entry, &[usize], Timestamp),
         (mirrors, shown): (&BTreeMap<Joined, Mirror>, Option<&BTreeSet<(String, String)>>),
+        quarantined: &mut Vec<(usize, Quarantine)>,
     ) -> Result<Option<Change>, StoreError> {
         let mut effects = Effects::default();
         let mut is_changed = false;
@@ -709,9 +780,7 @@ impl Ledger<'_> {
             }
             entry.contributions.extend(stored.map(|stored| (name.clone(), stored)));
             let quarantine = poison.map(Quarantine::without_record);
-            if let Some(quarantine) = &quarantine {
-                self.join_log().quarantined.push((view, quarantine.clone()));
-            }
+            quarantined.extend(quarantine.clone().map(|quarantine| (view, quarantine)));
             entry.set_quarantine(name, quarantine.map(|it| it.to_attribute()));
         }
         if !is_changed {
@@ -724,6 +793,16 @@ impl Ledger<'_> {
 
 /// Name of the attribute of a ledger row with the items before they are joined.
 pub(super) const LEFTS: &str = "j";
+
+/// What tells what others are joined with from what they were: equal where that is.
+pub(crate) fn mark_of(image: &str) -> String {
+    hex(&Sha256::digest(image)[..12])
+}
+
+/// Whether it says who names which item, or what that is.
+fn is_of_join(row: &RowId) -> bool {
+    row.value.as_ref().is_some_and(|value| value.keeper == JOIN_KEEPER)
+}
 
 fn row_id(view: usize, reference: &str, sort_key: String) -> RowId {
     let value = Some(ValueKey { keeper: JOIN_KEEPER, sort_key });

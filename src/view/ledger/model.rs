@@ -106,11 +106,17 @@ impl Ledger<'_> {
                 rounds.push(Round { keys, reads, transactions });
             }
         }
-        for candidate in candidates {
-            for &view in &self.groups[candidate.group].joined {
-                let joined = (view, candidate.row_key.clone());
-                self.spread_rounds(&joined, (known, values), &mut rounds)?;
-            }
+        let joined = candidates.iter().flat_map(|candidate| {
+            let views = self.groups[candidate.group].joined.iter();
+            views.map(|&view| (view, candidate.row_key.clone()))
+        });
+        let mut joined: BTreeMap<Joined, Vec<String>> =
+            joined.map(|joined| (joined, Vec::new())).collect();
+        if !joined.is_empty() {
+            self.collect_named(known, &mut joined);
+        }
+        for (joined, items) in joined {
+            self.spread_rounds((&joined, &items), (known, values), &mut rounds)?;
         }
         Ok(rounds)
     }
@@ -126,20 +132,29 @@ impl Ledger<'_> {
         Reads { calls: named.len().div_ceil(BATCH_GET_KEYS_MAX), rows: rows.collect() }
     }
 
+    /// The items that name each of these.
+    fn collect_named(&self, known: &Known, joined: &mut BTreeMap<Joined, Vec<String>>) {
+        for (pk, entry) in &known.entries {
+            for (name, left) in &entry.lefts {
+                let views = (0..self.views.len()).filter(|&view| self.views[view].name == *name);
+                for view in views {
+                    let named = left.reference.clone().map(|reference| (view, reference));
+                    if let Some(items) = named.and_then(|named| joined.get_mut(&named)) {
+                        items.push(pk.clone());
+                    }
+                }
+            }
+        }
+    }
+
     /// All items that name one are joined again.
     fn spread_rounds(
         &self,
-        joined: &Joined,
+        (joined, items): (&Joined, &[String]),
         (known, values): (&mut Known, &mut Values),
         rounds: &mut Vec<Round>,
     ) -> Result<(), StoreError> {
-        let (view, reference) = joined;
-        let name = &self.views[*view].name;
-        let names_it = |(pk, entry): (&String, &Entry)| {
-            let named = entry.lefts.get(name)?.reference.as_ref()?;
-            (named == reference).then(|| pk.clone())
-        };
-        let items: Vec<String> = known.entries.iter().filter_map(names_it).collect();
+        let (view, _) = joined;
         let rows = items.iter().map(|item| self.reference_key(joined, item));
         let mut query = Some(Reads { calls: 1, rows: vec![rows.collect()] });
         for some in items.chunks(LARGE_AT_ONCE) {
@@ -148,7 +163,9 @@ impl Ledger<'_> {
             let mut changes = Vec::new();
             for (index, item) in some.iter().enumerate() {
                 let of_view = (known.entry(item), std::slice::from_ref(view), NO_TIME);
-                if let Some(change) = self.rejoined(index, item, of_view, (&known.mirrors, None))? {
+                if let Some(change) =
+                    self.rejoined(index, item, of_view, (&known.mirrors, None), &mut Vec::new())?
+                {
                     if let Some(entry) = known.entries.get_mut(item) {
                         entry.rejoined(&change.guard.item);
                     }

@@ -55,6 +55,7 @@ pub(crate) async fn plan(
         }
         let (kind, from) = (kind_of(view.key.as_ref(), 1), view.from.as_str());
         let is_first = !before.has_had(view)
+            && !joined_has_items(place, view, deadline).await?
             && if let Some(has_items) = asked.get(&(from, kind.clone())) {
                 !has_items
             } else {
@@ -181,19 +182,22 @@ fn is_free(
 /// Refuses what could not be served: views in a group that touch more rows with one change than a
 /// transaction holds.
 fn fit(registry: &Registry) -> Result<(), RegistryError> {
-    let mut groups: BTreeMap<(&str, Option<String>, u32), usize> = BTreeMap::new();
+    let mut groups: BTreeMap<(String, Option<String>, u32), usize> = BTreeMap::new();
     for ((_, number), known) in &registry.generations {
-        let rows = known.view().map_or(2, |view| view.rows_of_change());
-        *groups.entry((&known.from, known.kind(*number), *number)).or_default() += rows;
+        let view = known.view();
+        let rows = view.as_ref().map_or(2, View::rows_of_change);
+        let own = (known.from.clone(), known.kind(*number), *number);
+        *groups.entry(own).or_default() += rows;
+        if let Some(join) = view.and_then(|view| view.join) {
+            let other = (join.table, Some(kind_of(None, *number)), *number);
+            *groups.entry(other).or_default() += 1;
+        }
     }
     match groups.into_iter().find(|(_, rows)| *rows > ROWS_OF_CHANGE_MAX) {
         None => Ok(()),
-        Some(((from, _, generation), rows)) => Err(RegistryError::TooMany {
-            from: from.to_owned(),
-            generation,
-            rows,
-            max: ROWS_OF_CHANGE_MAX,
-        }),
+        Some(((from, _, generation), rows)) => {
+            Err(RegistryError::TooMany { from, generation, rows, max: ROWS_OF_CHANGE_MAX })
+        }
     }
 }
 
@@ -274,6 +278,17 @@ pub(super) fn absent_of_sources(registry: &Registry, files: &[View]) -> Vec<Stri
         known.any(|from| files.iter().any(|view| view.from == *from))
     };
     absent(registry, files).into_iter().filter(is_read).collect()
+}
+
+/// Whether the ledger holds items of the table that a view joins, which know nothing of it.
+async fn joined_has_items(
+    place: Place<'_>,
+    view: &View,
+    deadline: Timestamp,
+) -> Result<bool, StoreError> {
+    let Some(join) = &view.join else { return Ok(false) };
+    let kind = kind_of(None, 1);
+    has_items((place.store, place.ledger_table), (&join.table, &kind), deadline).await
 }
 
 /// Whether the ledger holds any item of this name and kind, filed in either way. Reads until

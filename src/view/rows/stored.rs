@@ -16,8 +16,8 @@ use std::collections::BTreeMap;
 pub(crate) enum Stored {
     /// A row of its own in a projection.
     Row,
-    /// Others are joined with it.
-    Joined,
+    /// Others are joined with it: the mark of what they are joined with.
+    Joined(String),
     /// Additions to groups, in order: one, or one for each element of a list.
     Groups(Vec<Added>),
 }
@@ -41,7 +41,7 @@ impl Stored {
     /// What is added to groups.
     pub(crate) fn added(&self) -> &[Added] {
         match self {
-            Self::Row | Self::Joined => &[],
+            Self::Row | Self::Joined(_) => &[],
             Self::Groups(added) => added,
         }
     }
@@ -63,7 +63,7 @@ pub(crate) fn contributions_from(text: &str) -> Option<BTreeMap<String, Stored>>
     parts.into_iter().map(|(view, part)| Some((view, part.into_stored()?))).collect()
 }
 
-/// One contribution: `true` for a row, `false` where others are joined with the item, or the
+/// One contribution: `true` for a row, a text where others are joined with the item, or the
 /// group's key and the addends, each a count and
 /// the digits of a sum, or a value as in a key, which begins with a letter. Several of those are
 /// a list; one is not, which is as it was before there were several.
@@ -71,6 +71,7 @@ pub(crate) fn contributions_from(text: &str) -> Option<BTreeMap<String, Stored>>
 #[serde(untagged)]
 enum Part {
     Row(bool),
+    Mark(String),
     Group(String, Parts),
     Groups(Vec<(String, Parts)>),
 }
@@ -81,7 +82,7 @@ impl From<&Stored> for Part {
     fn from(stored: &Stored) -> Self {
         match stored {
             Stored::Row => Self::Row(true),
-            Stored::Joined => Self::Row(false),
+            Stored::Joined(mark) => Self::Mark(mark.clone()),
             Stored::Groups(added) => match added.as_slice() {
                 [one] => Self::Group(one.key.clone(), parts(&one.addends)),
                 several => Self::Groups(
@@ -95,8 +96,8 @@ impl From<&Stored> for Part {
 impl Part {
     fn into_stored(self) -> Option<Stored> {
         let added = match self {
-            Self::Row(true) => return Some(Stored::Row),
-            Self::Row(false) => return Some(Stored::Joined),
+            Self::Row(_) => return Some(Stored::Row),
+            Self::Mark(mark) => return Some(Stored::Joined(mark)),
             Self::Group(key, parts) => vec![added(key, parts)?],
             Self::Groups(several) => {
                 several.into_iter().map(|(key, parts)| added(key, parts)).collect::<Option<_>>()?

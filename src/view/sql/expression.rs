@@ -51,6 +51,10 @@ pub(super) struct Scope {
     pub(super) list: Option<Path>,
     /// What the items of a joined table are called, if the statement joins one.
     pub(super) joined: Option<String>,
+    /// Attributes by which items name those.
+    pub(super) references: Vec<String>,
+    /// Names of tables of a join that have an alias, with it.
+    pub(super) aliased: Vec<(String, String)>,
     /// What can be asked of groups, in HAVING.
     pub(super) having: Option<InHaving>,
 }
@@ -155,6 +159,10 @@ impl Scope {
                 }
                 rest
             }
+            [table, _, ..] if let Some((name, alias)) = self.alias_of(&table.value) => {
+                let problem = format!("{name} is called {alias} here");
+                return Err(SqlError::new(at, problem, format!("write {alias}. before the name")));
+            }
             [table] if self.joined.as_ref() == Some(&table.value) => {
                 let problem = format!("{} is a table", table.value);
                 let remedy = format!("name an attribute of it, as in {}.name", table.value);
@@ -165,6 +173,11 @@ impl Scope {
         let mut names = parts.iter().map(|part| part.value.clone());
         let first = names.next().unwrap_or_default();
         Ok(self.shown(Expression::Path(Path::new(first, names))))
+    }
+
+    /// What a table of a join is called, by its name.
+    fn alias_of(&self, table: &str) -> Option<&(String, String)> {
+        self.aliased.iter().find(|(name, _)| name == table)
     }
 
     fn typed(

@@ -133,6 +133,7 @@ fn group_keys(
 ) -> Result<Vec<Expression>, SqlError> {
     let mut used = used_paths(columns, filter);
     used.extend(scope.list.as_ref().filter(|list| list.parts().len() == 1).map(Path::first));
+    used.extend(scope.references.iter().map(String::as_str));
     let mut keys: Vec<Expression> = Vec::new();
     for Piece { at, expression } in groups {
         let named = match ordinal(&expression) {

@@ -57,7 +57,15 @@ pub(super) fn read(mut tokens: Vec<TokenWithSpan>) -> Result<(View, Location), S
     reader.expect_word("FROM")?;
     let (from, _) = reader.name("the table or stream")?;
     let qualifier = reader.source_alias()?.unwrap_or_else(|| from.clone());
-    let mut scope = Scope { qualifier, element: None, list: None, joined: None, having: None };
+    let mut scope = Scope {
+        qualifier,
+        element: None,
+        list: None,
+        joined: None,
+        having: None,
+        aliased: Vec::new(),
+        references: Vec::new(),
+    };
     let unnest = reader.unnest(&mut scope, &from)?;
     let join = reader.join(&mut scope, &from)?;
     if items.is_empty() && join.is_some() {
@@ -341,7 +349,7 @@ impl Reader<'_> {
             let remedy = "write the attributes into the item, or read both where you read";
             return Err(SqlError::new(named_at, "a table cannot be joined with itself", remedy));
         }
-        if alias == scope.qualifier {
+        if alias == scope.qualifier || alias == from {
             let problem = format!("both tables are called {alias}");
             return Err(SqlError::new(named_at, problem, "give one of them another alias"));
         }
@@ -352,6 +360,11 @@ impl Reader<'_> {
         self.expect_word("ON")?;
         let on = self.expression()?;
         scope.joined = Some(alias.clone());
+        for (table, called) in [(from, scope.qualifier.clone()), (table.as_str(), alias.clone())] {
+            if table != called {
+                scope.aliased.push((table.to_owned(), called));
+            }
+        }
         let Some((key, reference)) = join_condition(&on.expression, &alias) else {
             let problem = "a join is by the key of the joined table";
             return Err(SqlError::new(on.at, problem, words::ONE_ITEM));
@@ -365,6 +378,7 @@ impl Reader<'_> {
             is_of_joined |= is_joined;
             is_of_item |= !is_joined;
         });
+        reference.visit_paths(&mut |path| scope.references.push(path.first().to_owned()));
         if is_of_joined || !is_of_item {
             let problem = format!("ON does not say which item of {alias} an item names");
             return Err(SqlError::new(on.at, problem, words::ONE_ITEM));

@@ -240,7 +240,7 @@ fn place(stored: Option<&Stored>) -> Value {
     match stored {
         None => json!("nothing"),
         Some(Stored::Row) => json!("a row"),
-        Some(Stored::Joined) => json!("joined with others"),
+        Some(Stored::Joined(_)) => json!("joined with others"),
         Some(Stored::Groups(added)) => match added.as_slice() {
             [one] => json!({ "group": readable(&one.key) }),
             several => json!({ "groups": groups_of(several) }),

@@ -211,9 +211,10 @@ impl Walk<'_> {
             }
             let unreadable = |name| unanswered(self.views.ledger().unreadable(name));
             let (_, entry) = Entry::read(row).map_err(unreadable)?;
-            let mut views = self.views.groups[source.group].views.iter();
-            let contributes = |&view: &usize| {
-                entry.contributions.contains_key(&self.views.definitions[view].name)
+            let mut views = self.views.groups[source.group].all_views();
+            let contributes = |view: usize| {
+                let name = &self.views.definitions[view].name;
+                entry.contributions.contains_key(name) || entry.lefts.contains_key(name)
             };
             if !views.any(contributes) {
                 continue;

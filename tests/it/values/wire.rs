@@ -29,6 +29,8 @@ const CONFLICT: u32 = 12;
 const LOST: u32 = 25;
 /// So many calls of all functions later a control does what belongs into a transaction.
 const LATE_CALLS: u32 = 200;
+/// For so many calls of all functions rows stay hidden whose transaction is never answered.
+const HIDDEN_CALLS: u32 = 12;
 /// So many queries show what was deleted, where they meet it.
 const HALF_VISIBLE: u32 = 2;
 
@@ -68,10 +70,18 @@ struct Seen {
     wrong: Option<String>,
     /// Rows of values that were deleted, and may still be shown.
     deleted: Vec<Value>,
-    /// Keys of rows that say which item is named, of transactions that are not answered yet.
-    hidden: Vec<Value>,
+    /// Rows of joins as they were before transactions that are not answered yet.
+    hidden: Vec<Hidden>,
     /// What is done so many calls later.
     late: Vec<(u32, Value)>,
+}
+
+/// A row as it is shown for so many calls more, or that it is not shown.
+#[derive(Debug, Clone)]
+struct Hidden {
+    key: Value,
+    shown: Option<Value>,
+    calls: u32,
 }
 
 impl fmt::Debug for Wire {
@@ -133,6 +143,10 @@ impl Wire {
             "BatchGetItem" if self.broken == Some(Broken::MirrorsOnce) => {
                 self.mirrors_once(body, self.store.answer(target, body))
             }
+            "BatchGetItem" => {
+                let request: Value = serde_json::from_slice(body).unwrap();
+                self.hides_in(&request, self.store.answer(target, body))
+            }
             "Query" if self.broken.is_none() => {
                 let request: Value = serde_json::from_slice(body).unwrap();
                 self.half_visible(&request, self.store.answer(target, body))
@@ -141,9 +155,13 @@ impl Wire {
         };
         if !named.is_empty() {
             self.world.step().await;
-            self.seen.lock().unwrap().hidden.retain(|row| !named.contains(row));
         }
-        if operation == "TransactWriteItems" && self.world.is_one_in(LOST) {
+        let is_lost = operation == "TransactWriteItems" && self.world.is_one_in(LOST);
+        if !is_lost {
+            // All of it is shown once it is answered.
+            self.seen.lock().unwrap().hidden.retain(|row| !named.contains(&row.key));
+        }
+        if is_lost {
             self.count("lost");
             return Err(ConnectorError::timeout("the answer was lost".into()));
         }
@@ -156,7 +174,7 @@ impl Wire {
     fn half_visible(&self, request: &Value, (status, answer): (u16, String)) -> (u16, String) {
         let partition = &request["ExpressionAttributeValues"][":pk"];
         if partition["S"].as_str().is_some_and(|key| key.contains("~1#j#")) {
-            return self.hides((status, answer));
+            return self.hides_in(request, (status, answer));
         }
         let deleted = std::mem::take(&mut self.seen.lock().unwrap().deleted);
         if status != 200 || request["TableName"] != VALUES || !self.world.is_one_in(HALF_VISIBLE) {
@@ -180,17 +198,33 @@ impl Wire {
         (status, answer.to_string())
     }
 
-    /// Leaves out rows of transactions that are not answered yet.
-    fn hides(&self, (status, answer): (u16, String)) -> (u16, String) {
-        let mut answer: Value = serde_json::from_str(&answer).unwrap();
-        let Some(rows) = answer["Items"].as_array_mut() else {
-            return (status, answer.to_string());
-        };
+    /// Shows these rows of joins, as they are found, as they were before transactions that are not
+    /// answered yet.
+    fn hides(&self, rows: &mut Vec<Value>, is_asked: impl Fn(&Value) -> bool) {
+        let key = |row: &Value| json!({"pk": row["pk"], "sk": row["sk"]});
         let hidden = self.seen.lock().unwrap().hidden.clone();
-        let before = rows.len();
-        rows.retain(|row| !hidden.contains(&json!({"pk": row["pk"], "sk": row["sk"]})));
-        if rows.len() < before {
+        for Hidden { key: hidden, shown, .. } in hidden.into_iter().filter(|it| is_asked(&it.key)) {
             self.count("hidden");
+            rows.retain(|row| key(row) != hidden);
+            rows.extend(shown);
+        }
+    }
+
+    /// A query or a bulk read of rows of joins.
+    fn hides_in(&self, request: &Value, (status, answer): (u16, String)) -> (u16, String) {
+        if status != 200 || self.broken == Some(Broken::RejoinUnguarded) {
+            return (status, answer);
+        }
+        let mut answer: Value = serde_json::from_str(&answer).unwrap();
+        let partition = &request["ExpressionAttributeValues"][":pk"];
+        if let Some(rows) = answer["Items"].as_array_mut() {
+            let is_named = |key: &Value| key["pk"] == *partition && key["sk"]["S"] != "=";
+            self.hides(rows, is_named);
+            rows.sort_by_key(|row| row["sk"]["S"].as_str().unwrap().to_owned());
+        } else if let Some(keys) = request["RequestItems"][VALUES]["Keys"].as_array() {
+            if let Some(rows) = answer["Responses"][VALUES].as_array_mut() {
+                self.hides(rows, |key| keys.contains(key));
+            }
         }
         (status, answer.to_string())
     }
@@ -242,16 +276,26 @@ impl Wire {
         let apart = self.tamper(&mut request);
         let before = checker::scan(&self.store, VALUES);
         let (status, answer) = self.store.answer(target, request.to_string().as_bytes());
-        if status == 200 && self.broken != Some(Broken::RejoinUnguarded) {
-            let puts = request["TransactItems"].as_array().unwrap().iter();
-            let rows = puts.filter_map(|it| it.get("Put").map(|put| &put["Item"]));
-            let is_named = |row: &&Value| {
-                row["pk"]["S"].as_str().is_some_and(|key| key.contains("~1#j#"))
-                    && row["sk"]["S"] != "="
-            };
-            let rows = rows.filter(is_named);
-            named.extend(rows.map(|row| json!({"pk": row["pk"], "sk": row["sk"]})));
-            self.seen.lock().unwrap().hidden.extend(named.iter().cloned());
+        if status == 200 {
+            let actions = request["TransactItems"].as_array().unwrap().iter();
+            let keys = actions.filter_map(|it| {
+                let row = it.get("Put").map(|put| &put["Item"]);
+                let row = row.or_else(|| it.get("Delete").map(|delete| &delete["Key"]))?;
+                let is_of_join = row["pk"]["S"].as_str()?.contains("~1#j#");
+                is_of_join.then(|| json!({"pk": row["pk"], "sk": row["sk"]}))
+            });
+            named.extend(keys);
+            let mut seen = self.seen.lock().unwrap();
+            // Nobody writes a row before it is shown.
+            seen.hidden.retain(|row| !named.contains(&row.key));
+            for key in &*named {
+                let is_it = |row: &&serde_json::Map<String, Value>| {
+                    row["pk"] == key["pk"] && row["sk"] == key["sk"]
+                };
+                let shown = before.iter().find(is_it).cloned().map(Value::Object);
+                seen.hidden.push(Hidden { key: key.clone(), shown, calls: HIDDEN_CALLS });
+            }
+            drop(seen);
             self.shown.lock().unwrap().1 = true;
         }
         if status == 200 {
@@ -293,6 +337,10 @@ impl Wire {
             }
         }
         seen.late.retain(|(calls, _)| *calls > 0);
+        for row in &mut seen.hidden {
+            row.calls -= 1;
+        }
+        seen.hidden.retain(|row| row.calls > 0);
     }
 
     /// Breaks a transaction as the control says; what is to be done behind it.
