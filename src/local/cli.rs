@@ -138,6 +138,10 @@ struct ReplayArgs {
     /// Injects faults; the same seed gives the same run.
     #[arg(long, value_name = "SEED")]
     faults: Option<u64>,
+    /// Splits and merges the fixture's shards while they are read, at places that the seed
+    /// decides.
+    #[arg(long, value_name = "SEED")]
+    reshard: Option<u64>,
     /// Keeps tables and the mapping's checkpoint in this directory.
     #[arg(long, value_name = "PATH")]
     state: Option<PathBuf>,

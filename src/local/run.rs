@@ -295,7 +295,7 @@ impl<'t, T: Target, B: Backlog> Run<'t, T, B> {
                     Step::Done => {
                         if self.lanes[shard].ends() {
                             self.backlog.finish(shard);
-                            outlook.ended |= self.backlog.is_live();
+                            outlook.ended = true;
                         }
                         break;
                     }

@@ -11,18 +11,23 @@ mod archive;
 mod envelope;
 mod feed;
 mod fixture;
+mod lineage;
+mod recut;
 
-use crate::record::{SequenceNumber, Source, Timestamp};
+use super::mapping::Listed;
+use crate::record::{Source, Timestamp};
 pub use archive::{Archive, Archived};
-use envelope::Envelope;
+use envelope::{Envelope, EnvelopeError};
 #[cfg(feature = "dev")]
 pub(in crate::local) use feed::delivered;
 pub use feed::{Fed, Feed};
 use fixture::Reader;
+use lineage::{ShardLine, Shards};
+use recut::{Recut, Resharded};
 use std::{
-    collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// The shard of records that name none; in the form of DynamoDB's own shard ids.
@@ -34,7 +39,13 @@ pub struct Fixtures {
     paths: Vec<PathBuf>,
     source: Source,
     stream_arn: String,
-    shards: Vec<String>,
+    /// In order of first appearance.
+    shards: Vec<Listed>,
+    /// For each shard how many lines of the files stand before its end.
+    ends: Vec<u64>,
+    recut: Option<Arc<Recut>>,
+    /// Lines of all files: records, and what states shards.
+    lines: u64,
     records: u64,
     time_zero: Timestamp,
 }
@@ -45,18 +56,36 @@ impl Fixtures {
     ///
     /// # Errors
     /// A file cannot be read or is not a fixture; a record is broken, lacks its sequence
-    /// number or stands behind a greater one in its shard; the records come from more than
-    /// one stream; there is no record at all. The message names file and line.
+    /// number or stands behind a greater one in its shard or in one that it continues; a shard
+    /// begins before its parents end; the records come from more than one stream; there is no
+    /// record at all. The message names file and line.
     pub fn open(paths: &[PathBuf]) -> Result<Self, FixtureError> {
         let mut survey = Survey::default();
         let mut reader = Reader::new(paths.to_vec());
         while let Some(raw) = reader.next()? {
             let place = raw.place();
-            let envelope = Envelope::read(raw.bytes)
-                .map_err(|problem| place.error(Problem::Record(problem)))?;
-            survey.add(&envelope, raw.shard, &place).map_err(|problem| place.error(problem))?;
+            let added = Line::read(raw.bytes).and_then(|line| match line {
+                Line::Record(envelope) => survey.add(&envelope, raw.shard, &place),
+                Line::Shard(line) => survey.shards.state(&line, &place),
+            });
+            added.map_err(|problem| place.error(problem))?;
+            survey.lines += 1;
         }
         survey.finish(paths)
+    }
+
+    /// The same records in shards that are split and merged while the stream goes on, at places
+    /// that the seed decides.
+    ///
+    /// # Errors
+    /// The files state themselves which shards continue which.
+    pub fn resharded(&self, seed: u64) -> Result<Self, FixtureError> {
+        if self.shards.iter().any(|shard| !shard.parents.is_empty()) {
+            let path = self.paths.first().cloned().unwrap_or_default();
+            return Err(FixtureError::of_file(&path, Problem::Stated));
+        }
+        let Resharded { recut, shards, ends } = Recut::draw(seed, &self.shards, self.lines);
+        Ok(Self { shards, ends, recut: Some(Arc::new(recut)), ..self.clone() })
     }
 
     /// The service the records come from.
@@ -77,9 +106,9 @@ impl Fixtures {
         stream_name(&self.stream_arn)
     }
 
-    /// The shards in order of first appearance.
+    /// The shards in order of first appearance, with the shards that each continues.
     #[must_use]
-    pub fn shards(&self) -> &[String] {
+    pub fn shards(&self) -> &[Listed] {
         &self.shards
     }
 
@@ -99,7 +128,7 @@ impl Fixtures {
     /// Starts the second pass.
     #[must_use]
     pub fn feed(&self) -> Feed {
-        Feed::new(self.paths.clone(), &self.shards)
+        Feed::new(self)
     }
 }
 
@@ -114,21 +143,33 @@ fn shard_of<'r>(envelope: &'r Envelope<'_>, of_event: Option<&'r str>) -> &'r st
     envelope.shard().or(of_event).unwrap_or(ONLY_SHARD)
 }
 
+/// What a line of a fixture says.
+enum Line<'a> {
+    Record(Envelope<'a>),
+    Shard(ShardLine),
+}
+
+impl<'a> Line<'a> {
+    fn read(text: &'a [u8]) -> Result<Self, Problem> {
+        match Envelope::read(text) {
+            Ok(envelope) => Ok(Self::Record(envelope)),
+            Err(EnvelopeError::NotARecord) => {
+                let shard = ShardLine::read(text).map(Self::Shard);
+                shard.ok_or(Problem::Record(EnvelopeError::NotARecord))
+            }
+            Err(problem) => Err(Problem::Record(problem)),
+        }
+    }
+}
+
 /// What the first pass has learned so far.
 #[derive(Debug, Default)]
 struct Survey {
     stream: Option<(Source, String)>,
-    shards: Vec<String>,
-    ends: BTreeMap<String, End>,
+    shards: Shards,
+    lines: u64,
     records: u64,
     newest: Option<Timestamp>,
-}
-
-/// The last record of a shard so far.
-#[derive(Debug)]
-struct End {
-    sequence_number: SequenceNumber<'static>,
-    place: fixture::Place,
 }
 
 impl Survey {
@@ -140,27 +181,9 @@ impl Survey {
     ) -> Result<(), Problem> {
         self.check_stream(envelope)?;
         let shard = shard_of(envelope, shard_of_event);
-        if let Some(end) = self.ends.get_mut(shard) {
-            // Records that Lambda de-aggregated share the number of the Kinesis record.
-            let grows = match envelope.source {
-                Source::DynamoDb => envelope.sequence_number > end.sequence_number,
-                Source::Kinesis | Source::Sqs => envelope.sequence_number >= end.sequence_number,
-            };
-            if !grows {
-                return Err(Problem::NotGrowing {
-                    shard: shard.to_owned(),
-                    found: envelope.sequence_number.to_string(),
-                    before: end.sequence_number.to_string(),
-                    place: end.place.to_string(),
-                });
-            }
-            end.sequence_number = envelope.sequence_number.clone().into_owned();
-            end.place = place.clone();
-        } else {
-            let sequence_number = envelope.sequence_number.clone().into_owned();
-            self.shards.push(shard.to_owned());
-            self.ends.insert(shard.to_owned(), End { sequence_number, place: place.clone() });
-        }
+        let may_repeat = envelope.source != Source::DynamoDb;
+        let place = (place, self.lines);
+        self.shards.record(shard, &envelope.sequence_number, may_repeat, place)?;
         self.records += 1;
         self.newest = self.newest.max(envelope.arrival);
         Ok(())
@@ -188,11 +211,15 @@ impl Survey {
             let path = paths.first().cloned().unwrap_or_default();
             return Err(FixtureError::of_file(&path, Problem::NoRecords));
         };
+        let (shards, ends) = self.shards.finish();
         Ok(Fixtures {
             paths: paths.to_vec(),
             source,
             stream_arn,
-            shards: self.shards,
+            shards,
+            ends,
+            recut: None,
+            lines: self.lines,
             records: self.records,
             time_zero: self.newest.unwrap_or_default(),
         })
@@ -251,12 +278,39 @@ enum Problem {
     #[error("there is no record in it")]
     NoRecords,
     #[error("{0}")]
-    Record(envelope::EnvelopeError),
+    Record(EnvelopeError),
     #[error(
         "sequence number {found} of shard `{shard}` does not come after {before} ({place}); \
          records of several shards need a member `shardId`"
     )]
     NotGrowing { shard: String, found: String, before: String, place: String },
+    #[error(
+        "shard `{shard}` is stated behind its first record, or twice; one line states it, before \
+         its records"
+    )]
+    StatedLate { shard: String },
+    #[error(
+        "the parents of shard `{shard}` are none, `parentShardId`, or that and another one in \
+         `adjacentParentShardId`"
+    )]
+    ParentsOfShard { shard: String },
+    #[error(
+        "shard `{shard}` continues `{parent}`, which no line before it knows; a shard is stated \
+         behind its parents' records"
+    )]
+    UnknownParent { shard: String, parent: String },
+    #[error(
+        "shard `{shard}` continues `{parent}`, which has its children already ({place}): two \
+         after a split, or one after a merge"
+    )]
+    TooManyChildren { shard: String, parent: String, place: String },
+    #[error("a record of shard `{shard}`, which ended where its child is stated ({place})")]
+    Ended { shard: String, place: String },
+    #[error(
+        "its lines state which shards continue which, so no seed can reshard it; leave out \
+         --reshard"
+    )]
+    Stated,
     #[error(
         "a record of {} after records of {}; one replay is one event source mapping over one \
          stream", name(*found), name(*before)

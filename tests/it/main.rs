@@ -47,6 +47,8 @@ mod lambda;
 #[cfg(all(feature = "local", feature = "lambda"))]
 mod ledgers;
 #[cfg(feature = "local")]
+mod lineage;
+#[cfg(feature = "local")]
 mod mapping;
 #[cfg(all(feature = "local", feature = "lambda", feature = "aws_lambda_events"))]
 mod migrating;

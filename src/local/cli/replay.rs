@@ -45,7 +45,10 @@ pub(super) fn replay<B: Bench>(arguments: &ReplayArgs, bench: B) -> Result<Exit,
 }
 
 async fn run_once<B: Bench>(arguments: &ReplayArgs, bench: B) -> Result<Report, Complaint> {
-    let fixtures = Fixtures::open(&arguments.fixtures)?;
+    let mut fixtures = Fixtures::open(&arguments.fixtures)?;
+    if let Some(seed) = arguments.reshard {
+        fixtures = fixtures.resharded(seed)?;
+    }
     let (parameters, timeout, function) = mapping(arguments, &fixtures)?;
     check_windows(&parameters, bench.takes_windows())?;
     warn_of_filters(&parameters, fixtures.source(), bench.keeps_views());
@@ -120,7 +123,10 @@ pub(super) async fn through<T: Target>(
     arguments: &ReplayArgs,
     make: impl FnOnce(&str) -> Result<T, Complaint>,
 ) -> Result<T, Complaint> {
-    let fixtures = Fixtures::open(&arguments.fixtures)?;
+    let mut fixtures = Fixtures::open(&arguments.fixtures)?;
+    if let Some(seed) = arguments.reshard {
+        fixtures = fixtures.resharded(seed)?;
+    }
     let (parameters, timeout, function) = mapping(arguments, &fixtures)?;
     let clock = VirtualClock::new(fixtures.time_zero(), Pace::Virtual);
     let target = make(fixtures.stream_name())?;

@@ -1,17 +1,18 @@
 //! Where the records of a run come from: a fixture, or a stream that goes on.
 //!
-//! Separate because it is all that the run knows of either. A fixture is there as a whole: every
-//! shard begins at once, there is always more until there is nothing, and nothing changes by
-//! itself. A live stream has shards that begin later, pauses, and no end.
+//! Separate because it is all that the run knows of either. A fixture is there as a whole: there
+//! is always more until there is nothing, and nothing changes by itself. A live stream has pauses,
+//! and no end. In both a shard begins when those are finished that it continues.
 
 use super::RunError;
 use crate::{
     local::{
-        mapping::Entry,
+        mapping::{Entry, Lineage},
         source::{Fed, Feed, Fixtures},
     },
     record::{Source, Timestamp},
 };
+use std::collections::BTreeMap;
 
 /// The stream that the records of a run are of.
 #[derive(Debug, Clone)]
@@ -75,8 +76,14 @@ const MAPPING_UUID: &str = "00000000-0000-4000-8000-000000000000";
 #[derive(Debug)]
 pub(super) struct Recorded {
     stream: Stream,
+    /// The names, by the feed's numbers.
     shards: Vec<String>,
+    lineage: Lineage,
     feed: Feed,
+    /// The feed's numbers, by the run's.
+    begun: Vec<usize>,
+    /// The run's numbers, by the feed's.
+    numbers: BTreeMap<usize, usize>,
 }
 
 impl Recorded {
@@ -87,7 +94,16 @@ impl Recorded {
             time_zero: fixtures.time_zero(),
             mapping_uuid: MAPPING_UUID.to_owned(),
         };
-        Self { stream, shards: fixtures.shards().to_vec(), feed: fixtures.feed() }
+        let mut lineage = Lineage::default();
+        lineage.learn(fixtures.shards());
+        Self {
+            stream,
+            shards: fixtures.shards().iter().map(|shard| shard.shard_id.clone()).collect(),
+            lineage,
+            feed: fixtures.feed(),
+            begun: Vec::new(),
+            numbers: BTreeMap::new(),
+        }
     }
 }
 
@@ -96,8 +112,20 @@ impl Backlog for Recorded {
         self.stream.clone()
     }
 
+    /// In the order in which the fixture has them.
     fn begin(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.shards)
+        let open = self.lineage.begin();
+        if open.is_empty() {
+            return open;
+        }
+        let in_order = self.shards.iter().enumerate().filter(|(_, name)| open.contains(name));
+        let mut names = Vec::new();
+        for (number, name) in in_order {
+            self.numbers.insert(number, self.begun.len());
+            self.begun.push(number);
+            names.push(name.clone());
+        }
+        names
     }
 
     fn has_more(&self, _: usize) -> bool {
@@ -105,14 +133,20 @@ impl Backlog for Recorded {
     }
 
     fn next(&mut self, shard: usize, accepts: &dyn Fn(usize) -> bool) -> Result<Next, RunError> {
-        Ok(match self.feed.next(shard, accepts)? {
-            Some(Fed { shard, entry, ends_batch: false }) => Next::Record(shard, entry),
-            Some(Fed { shard, entry, ends_batch: true }) => Next::LastOfBatch(shard, entry),
-            None => Next::End,
-        })
+        let Some(wanted) = self.begun.get(shard).copied() else { return Ok(Next::End) };
+        let accepts = |other: usize| self.numbers.get(&other).copied().is_some_and(accepts);
+        let Some(Fed { shard: of, entry, ends_batch }) = self.feed.next(wanted, accepts)? else {
+            return Ok(Next::End);
+        };
+        let Some(&of) = self.numbers.get(&of) else { return Ok(Next::End) };
+        Ok(if ends_batch { Next::LastOfBatch(of, entry) } else { Next::Record(of, entry) })
     }
 
-    fn finish(&mut self, _: usize) {}
+    fn finish(&mut self, shard: usize) {
+        if let Some(name) = self.begun.get(shard).and_then(|number| self.shards.get(*number)) {
+            self.lineage.finish(name);
+        }
+    }
 
     fn is_live(&self) -> bool {
         false

@@ -5,7 +5,7 @@
 //! read once and in any order. What it gives up: what is wrong with the last line is told when
 //! everything before it is in.
 
-use super::{FixtureError, Problem, envelope::Envelope, fixture::Reader};
+use super::{FixtureError, Line, Problem, fixture::Reader};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -44,12 +44,17 @@ impl Archive {
     /// # Errors
     /// A file cannot be read, or something in it is no record. The message names file and line.
     pub fn next_record(&mut self) -> Result<Option<Archived>, FixtureError> {
-        let Some(raw) = self.0.next()? else { return Ok(None) };
-        let place = raw.place();
-        let fail = |problem| place.error(Problem::Record(problem));
-        let body = Envelope::read(raw.bytes).map_err(fail)?.body();
-        let record = serde_json::from_slice(&body);
-        let record = record.map_err(|error| place.error(Problem::BrokenJson(error.to_string())))?;
-        Ok(Some(Archived { record, bytes: body.len(), place: place.to_string() }))
+        loop {
+            let Some(raw) = self.0.next()? else { return Ok(None) };
+            let place = raw.place();
+            // An archive has no order, so it does not matter which shards continue which.
+            let line = Line::read(raw.bytes).map_err(|problem| place.error(problem))?;
+            let Line::Record(envelope) = line else { continue };
+            let body = envelope.body();
+            let record = serde_json::from_slice(&body);
+            let record =
+                record.map_err(|error| place.error(Problem::BrokenJson(error.to_string())))?;
+            return Ok(Some(Archived { record, bytes: body.len(), place: place.to_string() }));
+        }
     }
 }

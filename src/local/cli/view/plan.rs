@@ -76,6 +76,7 @@ async fn of_fixtures(arguments: &PlanArgs, bench: ViewBench) -> Result<Cost, Com
         event_source: None,
         assignments: arguments.assignments.clone(),
         faults: None,
+        reshard: None,
         state: None,
         from_start: false,
         report: None,
