@@ -18,6 +18,8 @@ use std::{
 mod api;
 #[cfg(feature = "backfill")]
 pub use api::{Answered, LambdaApi};
+#[cfg(feature = "local")]
+pub(crate) use api::{Signer, signed};
 
 /// How to reach Lambda's own API.
 #[derive(Debug, Clone)]

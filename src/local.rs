@@ -55,6 +55,8 @@ pub mod run;
 
 pub mod simulate;
 
+pub mod conformance;
+
 pub mod report;
 
 /// A page of what a run has done.

@@ -7,7 +7,7 @@ use crate::{
     record::Timestamp,
     store::Roots,
 };
-use aws_credential_types::provider::ProvideCredentials as _;
+use aws_credential_types::{Credentials, provider::ProvideCredentials as _};
 use aws_sigv4::{
     http_request::{SignableBody, SignableRequest, SigningSettings, sign},
     sign::v4,
@@ -97,8 +97,8 @@ impl LambdaApi {
     ) -> Result<Answered, InvokeError> {
         let url = &*format!("{}/2015-03-31/{path}", self.endpoint.url);
         let identity = self.endpoint.credentials.provide_credentials().await?;
-        let Timestamp(now) = self.backoff.clock().now();
-        let signer = (identity, self.endpoint.region.as_str(), now);
+        let now = self.backoff.clock().now();
+        let signer = Signer { identity, region: &self.endpoint.region, service: "lambda", now };
         let request = signed((method, url), headers, body, signer).map_err(InvokeError::Unmade)?;
         let unreached = |source| InvokeError::Unreached { url: url.to_owned(), source };
         let answer = self.roots.connector().call(request).await.map_err(unreached)?;
@@ -144,17 +144,27 @@ impl Invoke for LambdaApi {
 /// The type of every body.
 const JSON: &str = "application/json";
 
-fn signed(
+/// Who signs a request, for which service, and when.
+pub(crate) struct Signer<'a> {
+    pub(crate) identity: Credentials,
+    pub(crate) region: &'a str,
+    pub(crate) service: &'a str,
+    pub(crate) now: Timestamp,
+}
+
+/// A request with its signature.
+pub(crate) fn signed(
     (method, url): (&str, &str),
     headers: &[(&'static str, &str)],
     body: Vec<u8>,
-    (identity, region, now): (aws_credential_types::Credentials, &str, i64),
+    by: Signer<'_>,
 ) -> Result<HttpRequest, Box<dyn Error + Send + Sync>> {
-    let identity = identity.into();
+    let identity = by.identity.into();
+    let Timestamp(now) = by.now;
     let params = v4::SigningParams::builder()
         .identity(&identity)
-        .region(region)
-        .name("lambda")
+        .region(by.region)
+        .name(by.service)
         .time(SystemTime::UNIX_EPOCH + Duration::from_millis(now.cast_unsigned()))
         .settings(SigningSettings::default())
         .build()?

@@ -7,6 +7,7 @@
 mod account;
 mod asked;
 mod bench;
+mod conformance;
 #[cfg(feature = "dev")]
 mod dev;
 mod exec;
@@ -92,6 +93,7 @@ enum Verb {
     },
     Simulate(SimulateArgs),
     Filter(FilterArgs),
+    Conformance(conformance::ConformanceArgs),
     Parked(parked::ParkedArgs),
     View(view::ViewVerbArgs),
 }
@@ -305,6 +307,7 @@ pub fn run_views(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         }
         Verb::Simulate(arguments) => simulate::simulate(&arguments),
         Verb::Filter(arguments) => filter::filter(&arguments),
+        Verb::Conformance(arguments) => conformance::conformance(arguments),
         Verb::View(arguments) => view::view(arguments),
         Verb::Parked(arguments) => {
             let unknown = processor::from_fn(async |_: Change<IgnoredAny>, _: &Context<'_>| {

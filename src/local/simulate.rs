@@ -1,17 +1,20 @@
 //! Cases in, call sequences out: the mapping alone, against a function described in a line.
 //!
 //! Separate from the run over fixtures because nothing here is a record's content: record i
-//! has sequence number `i`, and that is all a filter can ask for; the function is a rule over
-//! these numbers, and time is virtual.
-//! All records are changes of one item, so they stay in one sub-lane whatever
-//! `ParallelizationFactor` says.
+//! has sequence number `i` and holds `n` = i, and that is all a filter can ask for; the function
+//! is a rule over these numbers, and time is virtual.
+//! Unless a case has several `keys`, all records are changes of one item, and stay in one
+//! sub-lane whatever `ParallelizationFactor` says.
 
 mod case;
 
-use self::case::{Case, Discarded, Expected};
+use self::case::Expected;
+pub(super) use self::case::{Case, Discarded, Function};
 use super::{
     lines::{self, LineError, lines},
-    mapping::{Entry, Invocation, OnFailure, ParameterError, Reply, Shard, ShardIdentity, Step},
+    mapping::{
+        Entry, Invocation, Millis, OnFailure, ParameterError, Reply, Shard, ShardIdentity, Step,
+    },
 };
 use crate::record::{SequenceNumber, Source, Timestamp};
 use bytes::Bytes;
@@ -53,12 +56,15 @@ pub enum SimulateError {
 
 /// What the mapping did in one case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Trace {
+pub(super) struct Trace {
     id: Value,
-    invocations: Vec<Vec<u64>>,
-    on_failure: Vec<Discarded>,
+    pub(super) invocations: Vec<Vec<u64>>,
+    pub(super) on_failure: Vec<Discarded>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     unfinished: bool,
+    /// What is sent to the destination, whole.
+    #[serde(skip)]
+    pub(super) documents: Vec<String>,
 }
 
 /// Runs every case and writes one line for each, in input order.
@@ -97,45 +103,79 @@ pub fn simulate(
     Ok(summary)
 }
 
-fn run(case: &Case) -> Trace {
+pub(super) fn run(case: &Case) -> Trace {
     let mut trace = Trace {
         id: case.id.clone(),
         invocations: Vec::new(),
         on_failure: Vec::new(),
         unfinished: false,
+        documents: Vec::new(),
     };
-    let mut shard = Shard::new(identity(), case.parameters.clone());
+    let mut shards: Vec<Feeding> =
+        (0..case.shards.get()).map(|shard| Feeding::new(case, shard)).collect();
     let mut now = 0;
-    let mut offered = 0;
     loop {
-        match shard.poll(now) {
-            Step::Invoke(_) if trace.invocations.len() == CALLS_MAX => {
+        let mut wake: Option<Millis> = None;
+        for shard in &mut shards {
+            if !shard.attend(now, &mut wake, &mut trace) {
                 trace.unfinished = true;
                 return trace;
             }
-            Step::Invoke(invocation) => {
-                let numbers = numbers(&invocation);
-                let reply = case.function.answer(&numbers);
-                trace.invocations.push(numbers);
-                shard.reply(invocation.id, now, reply);
+        }
+        let Some(moment) = wake else { return trace };
+        now = moment;
+    }
+}
+
+/// A shard of a case, and what is still to come of it.
+struct Feeding<'c> {
+    case: &'c Case,
+    machine: Shard,
+    /// The number of the next record, which is the case's last one or before it.
+    next: u64,
+}
+
+impl<'c> Feeding<'c> {
+    fn new(case: &'c Case, shard: u64) -> Self {
+        let machine = Shard::new(identity(case.source, shard), case.parameters.clone());
+        Self { case, machine, next: shard + 1 }
+    }
+
+    /// Does what is to be done at this moment; false if the case has made too many calls.
+    fn attend(&mut self, now: Millis, wake: &mut Option<Millis>, trace: &mut Trace) -> bool {
+        loop {
+            match self.machine.poll(now) {
+                Step::Invoke(_) if trace.invocations.len() == CALLS_MAX => return false,
+                Step::Invoke(invocation) => {
+                    let numbers = numbers(&invocation);
+                    let reply = self.case.function.answer(&numbers);
+                    trace.invocations.push(numbers);
+                    self.machine.reply(invocation.id, now, reply);
+                }
+                Step::Deliver(on_failure) => {
+                    trace.on_failure.push(discarded(&on_failure));
+                    trace.documents.push(on_failure.to_json(None));
+                }
+                Step::Read if self.next <= self.case.records => {
+                    self.machine.offer(entry(self.case, self.next));
+                    self.next += self.case.shards.get();
+                }
+                Step::Read => self.machine.close(),
+                Step::Wait(until) => {
+                    *wake = Some(wake.map_or(until, |wake| wake.min(until)));
+                    return true;
+                }
+                Step::Busy => unreachable!("every call is answered before the next poll"),
+                Step::Done => return true,
             }
-            Step::Deliver(on_failure) => trace.on_failure.push(discarded(&on_failure)),
-            Step::Read if offered < case.records => {
-                offered += 1;
-                shard.offer(entry(offered));
-            }
-            Step::Read => shard.close(),
-            Step::Wait(until) => now = until,
-            Step::Busy => unreachable!("every call is answered before the next poll"),
-            Step::Done => return trace,
         }
     }
 }
 
-fn identity() -> ShardIdentity {
+fn identity(source: Source, shard: u64) -> ShardIdentity {
     ShardIdentity {
-        source: Source::DynamoDb,
-        shard_id: "simulated".to_owned(),
+        source,
+        shard_id: format!("simulated-{shard}"),
         stream_arn: "simulated".to_owned(),
         function_arn: "simulated".to_owned(),
         mapping_uuid: "simulated".to_owned(),
@@ -143,14 +183,23 @@ fn identity() -> ShardIdentity {
     }
 }
 
-fn entry(number: u64) -> Entry {
+fn entry(case: &Case, number: u64) -> Entry {
+    let body = match case.source {
+        Source::Kinesis => {
+            let data = base64_simd::STANDARD.encode_to_string(format!(r#"{{"n":{number}}}"#));
+            format!(r#"{{"kinesis":{{"sequenceNumber":"{number}","data":"{data}"}}}}"#)
+        }
+        Source::DynamoDb | Source::Sqs => format!(
+            r#"{{"dynamodb":{{"SequenceNumber":"{number}","NewImage":{{"n":{{"N":"{number}"}}}}}}}}"#
+        ),
+    };
     Entry {
         sequence_number: SequenceNumber::new(number.to_string())
             .expect("a number is written in decimal digits"),
-        key: 0,
-        arrival: None,
+        key: case.key_of(number),
+        arrival: Some(Timestamp(0)),
         present_since: 0,
-        body: Bytes::from(format!(r#"{{"dynamodb":{{"SequenceNumber":"{number}"}}}}"#)),
+        body: Bytes::from(body),
     }
 }
 
@@ -206,23 +255,32 @@ fn unequal<T: Serialize + PartialEq>(what: &str, expected: &[T], got: &[T]) -> V
 }
 
 impl case::Function {
-    /// What the function does with these records: it throws if one of `throws_on` is among
-    /// them, reports those of `reports` that are, and otherwise returns `replies`, or an
-    /// empty report.
+    /// What the function does with these records.
     fn answer(&self, records: &[u64]) -> Reply {
+        self.returned(records, u64::to_string).map_or(Reply::FunctionError, |response| {
+            Reply::Returned(Bytes::from(response.to_string()))
+        })
+    }
+
+    /// What the function returns for these records: none, if one of `throws_on` is among them;
+    /// a report of those of `reports` that are, each by its identifier; otherwise `replies`, or
+    /// an empty report.
+    pub(in crate::local) fn returned(
+        &self,
+        records: &[u64],
+        identifier: impl Fn(&u64) -> String,
+    ) -> Option<Value> {
         if self.throws_on.iter().any(|number| records.contains(number)) {
-            return Reply::FunctionError;
+            return None;
         }
-        let failures: Vec<Value> = records
-            .iter()
-            .filter(|&number| self.reports.contains(number))
-            .map(|number| serde_json::json!({ "itemIdentifier": number.to_string() }))
+        let reported = self.reports.iter().filter(|number| records.contains(number));
+        let failures: Vec<Value> = reported
+            .map(|number| serde_json::json!({ "itemIdentifier": identifier(number) }))
             .collect();
-        let response = match &self.replies {
+        Some(match &self.replies {
             Some(replies) if failures.is_empty() => replies.clone(),
             // The state is for windows; without them nobody looks at it.
             _ => serde_json::json!({ "batchItemFailures": failures, "state": {} }),
-        };
-        Reply::Returned(Bytes::from(response.to_string()))
+        })
     }
 }

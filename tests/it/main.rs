@@ -19,6 +19,8 @@ mod backfill;
 mod bisect;
 #[cfg(feature = "local")]
 mod cli;
+#[cfg(feature = "local")]
+mod conformance;
 #[cfg(all(feature = "local", feature = "destinations"))]
 mod destinations;
 #[cfg(feature = "dev")]
