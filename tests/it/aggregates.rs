@@ -154,6 +154,7 @@ fn check_whole(data: &[u8], said: &str) {
     assert_eq!(error.to_string(), format!("{begin}: {said}"));
 }
 
+// R40
 #[test]
 fn a_broken_aggregate_is_one_record_that_says_what_is_wrong() {
     let two = [user_record("a", "{}"), user_record("b", "{}")];
@@ -206,6 +207,7 @@ fn the_message_is_read_as_protocol_buffers_are() {
     assert_eq!(contents, [user_record("a", "{}")]);
 }
 
+// R40
 #[test]
 fn what_lambda_took_apart_is_not_taken_apart_again() {
     let inner = aggregate(&[user_record("a", "1"), user_record("b", "2")]);

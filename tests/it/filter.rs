@@ -20,6 +20,7 @@ fn check_cases(text: &str) -> CasesSummary {
     summary
 }
 
+// R37, R38
 #[test]
 fn our_vectors_are_met() {
     let text = fs::read_to_string(root().join("fixtures/filter-patterns.jsonl")).unwrap();

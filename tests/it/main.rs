@@ -34,6 +34,7 @@ mod events;
 mod exact;
 #[cfg(feature = "local")]
 mod failures;
+mod fidelity;
 #[cfg(all(feature = "local", feature = "lambda"))]
 mod figures;
 #[cfg(feature = "local")]

@@ -30,6 +30,7 @@ fn at_once(rule: impl Fn(&[u64]) -> Answer) -> impl FnMut(&[u64]) -> (Answer, Mi
     move |records| (rule(records), 0)
 }
 
+// R41
 #[test]
 fn the_window_counts_from_the_end_of_the_call_before() {
     let parameters =
@@ -40,6 +41,7 @@ fn the_window_counts_from_the_end_of_the_call_before() {
     assert_eq!(calls(&history), [(5000, &[1][..])], "without a call before, from time zero");
 }
 
+// R23
 #[test]
 fn a_window_of_zero_sends_what_is_there() {
     let parameters = Parameters { batch_size: 10, ..Parameters::default() };
@@ -48,6 +50,7 @@ fn a_window_of_zero_sends_what_is_there() {
     assert_eq!(sizes, [10, 10, 5]);
 }
 
+// R10, R12, R16
 #[test]
 fn the_same_item_backs_off_and_a_new_one_does_not() {
     let parameters = Parameters {
@@ -79,6 +82,7 @@ fn the_same_item_backs_off_and_a_new_one_does_not() {
     assert_eq!(history.bisects, 2);
 }
 
+// R20
 #[test]
 fn under_bisect_the_on_failure_record_waits_for_the_rest_of_the_batch() {
     let poll_after_discard = |bisect| {
@@ -110,6 +114,7 @@ fn under_bisect_the_on_failure_record_waits_for_the_rest_of_the_batch() {
     assert_eq!(poll_after_discard(true), ["call of 2", "call of 1", "call of 1", "1", "1"]);
 }
 
+// R1
 #[test]
 fn a_throttled_call_costs_no_retry_and_is_not_bisected() {
     let parameters = Parameters {
@@ -139,6 +144,7 @@ fn a_throttled_call_costs_no_retry_and_is_not_bisected() {
     assert_eq!(history.discarded, [expected], "age ends it");
 }
 
+// R17
 #[test]
 fn only_the_expired_beginning_of_a_batch_is_cut_out() {
     // One old and five fresh records in one read of ten, as recorded from AWS: the window
@@ -189,6 +195,7 @@ fn run_sized(parameters: Parameters, lengths: &[usize]) -> (Vec<usize>, Vec<Stri
     }
 }
 
+// R24
 #[test]
 fn an_event_of_exactly_six_megabytes_goes_and_a_byte_more_is_cut() {
     let envelope = r#"{"Records":[,]}"#.len();
@@ -199,6 +206,7 @@ fn an_event_of_exactly_six_megabytes_goes_and_a_byte_more_is_cut() {
     assert_eq!(run_sized(parameters(), &[rest, 1001, 1, 1]).0, [1, 3]);
 }
 
+// R21
 #[test]
 fn a_record_that_cannot_be_sent_is_never_delivered_and_the_next_ones_are() {
     let parameters = Parameters { maximum_retry_attempts: Some(2), ..Parameters::default() };
@@ -210,6 +218,7 @@ fn a_record_that_cannot_be_sent_is_never_delivered_and_the_next_ones_are() {
     assert!(!record.contains("responseContext"), "{record}");
 }
 
+// R27
 #[test]
 fn a_failing_sub_lane_does_not_hold_up_the_others() {
     let parameters = Parameters {
@@ -264,6 +273,7 @@ fn reading_stops_when_a_busy_sub_lane_has_its_next_batch() {
     assert!(matches!(shard.poll(0), Step::Invoke(_)));
 }
 
+// R30
 #[test]
 fn the_checkpoint_passes_a_discarded_record_when_it_is_delivered() {
     let parameters = Parameters { maximum_retry_attempts: Some(0), ..Parameters::default() };
@@ -310,6 +320,7 @@ fn by_record(kinds: u64) -> impl Fn(&[u64]) -> Answer {
     }
 }
 
+// R2, R9, R13, R14, R15
 #[test]
 fn every_small_case_goes_as_the_reference_says() {
     let mut cases = 0;
@@ -337,6 +348,7 @@ fn keeps(count: u32, kept: u32) -> Criteria {
 }
 
 /// Filters on: what no filter takes has met its fate, and the others go as if it were not there.
+// R25
 #[test]
 fn every_small_case_with_filters_goes_as_if_only_what_passes_were_there() {
     let mut cases = 0;

@@ -42,6 +42,7 @@ fn discarded(text: &str) -> String {
 
 const REPORTS: &str = r#""FunctionResponseTypes":["ReportBatchItemFailures"]"#;
 
+// R13
 #[test]
 fn retries_of_a_thrown_batch_then_one_record_for_all() {
     let exhausted = discarded("1-3 3 RetryAttemptsExhausted Unhandled");
@@ -53,6 +54,7 @@ fn retries_of_a_thrown_batch_then_one_record_for_all() {
     );
 }
 
+// R10
 #[test]
 fn progress_begins_a_new_count() {
     let exhausted = discarded("5-5 4 RetryAttemptsExhausted null");
@@ -64,6 +66,7 @@ fn progress_begins_a_new_count() {
     );
 }
 
+// R11
 #[test]
 fn without_bisect_a_poison_record_drags_its_followers_down() {
     let exhausted = discarded("3-5 2 RetryAttemptsExhausted null");
@@ -75,6 +78,7 @@ fn without_bisect_a_poison_record_drags_its_followers_down() {
     );
 }
 
+// R14
 #[test]
 fn bisect_works_the_left_half_to_its_end_first() {
     let exhausted = discarded("4-4 2 RetryAttemptsExhausted Unhandled");
@@ -86,6 +90,7 @@ fn bisect_works_the_left_half_to_its_end_first() {
     );
 }
 
+// R15
 #[test]
 fn a_report_cuts_first_and_bisect_halves_what_is_stuck() {
     let exhausted = discarded("2-2 2 RetryAttemptsExhausted null");
@@ -146,6 +151,7 @@ fn a_literal_reply_is_read_anew_for_every_call() {
     check(1, REPORTS, r#""replies":null"#, &invocations("[[1]]", &[]));
 }
 
+// R17, R19
 #[test]
 fn age_ends_retries_and_what_was_never_called_counts_as_one() {
     // Calls at 0, 0.2, 0.6, 1.4, 3, 6.2, 12.6, 25.4 and 51 seconds; the next one would be

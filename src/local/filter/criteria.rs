@@ -195,6 +195,7 @@ mod tests {
         assert_eq!(taken, expected, "{pattern} {data}");
     }
 
+    // R38
     #[test]
     fn the_data_of_a_kinesis_record_is_decoded_and_read_as_json() {
         let sales = r#"{"data":{"kind":["sale"],"amount":[{"numeric":[">",10]}]}}"#;

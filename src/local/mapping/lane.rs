@@ -485,6 +485,7 @@ mod tests {
     use crate::record::{Source, Timestamp};
     use std::collections::BTreeSet;
 
+    // R16
     #[test]
     fn backoff_doubles_up_to_a_minute() {
         let waits: Vec<Millis> = (1..=4).map(backoff).collect();

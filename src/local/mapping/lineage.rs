@@ -124,6 +124,7 @@ mod tests {
 
     /// Every lineage of up to five shards with up to two parents each, every subset of it
     /// known from the beginning, and every order in which shards can finish.
+    // R28
     #[test]
     fn no_order_of_ends_lets_a_child_begin_before_its_parents_or_never() {
         let mut cases = 0;

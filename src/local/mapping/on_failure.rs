@@ -305,6 +305,7 @@ mod tests {
 
     const EXHAUSTED: Condition = Condition::RetryAttemptsExhausted;
 
+    // R18
     #[test]
     fn dynamodb_tells_arrivals_in_seconds() {
         check(
@@ -326,6 +327,7 @@ mod tests {
         );
     }
 
+    // R18, R19
     #[test]
     fn kinesis_tells_milliseconds_and_a_report_is_no_function_error() {
         check(
@@ -347,6 +349,7 @@ mod tests {
         );
     }
 
+    // R18, R19
     #[test]
     fn a_bucket_gets_the_payload_as_text_and_age_has_no_response() {
         check(

@@ -362,6 +362,7 @@ mod tests {
         }
     }
 
+    // R36
     #[test]
     fn a_value_that_aws_refuses_is_refused_with_the_range() {
         let age = "mapping parameter `MaximumRecordAgeInSeconds` is 59, \
@@ -402,6 +403,7 @@ mod tests {
         assert!(matches!(error, ParameterError::NotHonoured { .. }), "{error}");
     }
 
+    // R36
     #[test]
     fn windows_go_with_one_sub_lane_and_no_filters() {
         let windowed = || Parameters { tumbling_window_s: Some(30), ..Parameters::default() };
@@ -421,6 +423,7 @@ mod tests {
         );
     }
 
+    // R39
     #[test]
     fn a_starting_position_goes_with_its_source_and_its_moment() {
         let check = |position: &str, moment: Option<Value>, source| {

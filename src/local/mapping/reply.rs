@@ -177,6 +177,7 @@ mod tests {
         assert_eq!(verdict(reply, &records(), reports_failures), expected, "{body}");
     }
 
+    // R4
     #[test]
     fn an_answer_without_a_report_is_success() {
         for body in [
@@ -195,6 +196,7 @@ mod tests {
         }
     }
 
+    // R6, R7
     #[test]
     fn the_lowest_reported_record_is_where_progress_ends() {
         let of = |ids: &str| -> &'static str {
@@ -217,6 +219,7 @@ mod tests {
         check(of("not-in-batch"), true, WHOLE);
     }
 
+    // R5, R8
     #[test]
     fn a_report_that_cannot_be_read_fails_the_whole_batch() {
         for body in [
@@ -242,6 +245,7 @@ mod tests {
         }
     }
 
+    // R3
     #[test]
     fn without_report_batch_item_failures_any_json_is_success() {
         for body in ["null", "1", r#"{"batchItemFailures":[{"itemIdentifier":"10"}]}"#] {
@@ -249,6 +253,7 @@ mod tests {
         }
     }
 
+    // R2
     #[test]
     fn an_answer_that_is_not_json_is_a_function_error() {
         for reports_failures in [false, true] {

@@ -118,6 +118,7 @@ fn every_shard_is_delivered_in_order_and_shards_share_the_time() {
     assert_eq!((summary.records, summary.invocations, summary.elapsed), (6, 4, 20_000));
 }
 
+// R26
 #[test]
 fn a_stuck_shard_does_not_age_the_records_of_another() {
     let mut records: Vec<_> = (1..=20_000).map(|number| ("stuck", number)).collect();
@@ -331,6 +332,7 @@ fn flat(delivered: &[Vec<String>]) -> Vec<&str> {
     delivered.iter().flatten().map(String::as_str).collect()
 }
 
+// R28
 #[tokio::test]
 async fn a_child_begins_when_its_parents_are_finished_and_what_was_read_is_sent_at_once() {
     let live = Live::new(&[

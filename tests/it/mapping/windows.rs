@@ -186,6 +186,7 @@ fn text(invocation: &Invocation) -> String {
     String::from_utf8(invocation.payload()).unwrap()
 }
 
+// R31
 #[test]
 fn a_call_is_told_of_its_window_as_aws_tells_it() {
     let mut shard = windowed(Parameters::default());
@@ -210,6 +211,7 @@ fn a_call_is_told_of_its_window_as_aws_tells_it() {
     assert!(matches!(shard.poll(0), Step::Read), "the next window may have more");
 }
 
+// R29, R32
 #[test]
 fn the_last_call_waits_for_a_later_record_or_the_end_of_the_shard() {
     let mut shard = windowed(Parameters { batch_size: 1, ..Parameters::default() });
@@ -235,6 +237,7 @@ fn the_last_call_waits_for_a_later_record_or_the_end_of_the_shard() {
     assert!(matches!(shard.poll(0), Step::Done));
 }
 
+// R33
 #[test]
 fn a_reply_without_a_state_fails_the_call() {
     for reply in ["", "null", "{}", r#"{"state":null}"#, r#"{"batchItemFailures":[]}"#] {
@@ -248,6 +251,7 @@ fn a_reply_without_a_state_fails_the_call() {
     }
 }
 
+// R34
 #[test]
 fn a_state_that_is_too_large_ends_the_window_at_once() {
     let mut shard = windowed(Parameters { batch_size: 1, ..Parameters::default() });
@@ -273,6 +277,7 @@ fn a_state_that_is_too_large_ends_the_window_at_once() {
     assert!(!next(&mut shard).records.window().unwrap().is_terminated_early);
 }
 
+// R35
 #[test]
 fn a_last_call_that_is_given_up_is_told_of_without_records() {
     let parameters = Parameters { maximum_retry_attempts: Some(0), ..Parameters::default() };

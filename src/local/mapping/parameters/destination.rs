@@ -154,6 +154,7 @@ mod tests {
         check(&as_text, Some(Destination::S3(bucket.to_owned())));
     }
 
+    // R22
     #[test]
     fn nothing_and_an_empty_text_mean_no_destination() {
         for value in [json!({}), json!({"OnFailure": {}}), json!(null)] {
