@@ -8,15 +8,17 @@
 #   tests/figures.sh values       # units of 1,000 changes with min, max and DISTINCT
 #   tests/figures.sh memory       # of a backfill of 200,000 and of 1,000,000 items; minutes
 #   tests/figures.sh dev          # the live desk: from a put to its row, records a second, memory
+#   tests/figures.sh mapping      # the mapping by itself, and filters; of a debug build
+#   PROFILE=release tests/figures.sh mapping
 #   tests/figures.sh scale        # 1,000 shards against DynamoDB's limits of one item; minutes
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-cargo=(cargo test --locked --all-features)
+cargo=(cargo test --locked --all-features --profile "${PROFILE:-dev}")
 # A test of one name alone would not build what it starts.
-cargo build --locked --all-features --examples --bins
+cargo build --locked --all-features --profile "${PROFILE:-dev}" --examples --bins
 ignored=()
-[[ ${1-} == @(memory|scale|dev)* ]] && ignored=(--include-ignored)
+[[ ${1-} == @(mapping|memory|scale|dev)* ]] && ignored=(--include-ignored)
 if ! output=$("${cargo[@]}" --test it "figures::${1-}" -- --nocapture --test-threads=1 \
     "${ignored[@]}" 2>&1); then
     printf '%s\n' "$output" >&2

@@ -12,6 +12,7 @@ mod crashes;
 mod dev;
 mod healthy;
 mod kills;
+mod mapping;
 mod memory;
 mod program;
 mod replay;
