@@ -96,7 +96,9 @@ impl Reader {
             self.buffers.room(&self.shard_id, self.read_ahead).await;
             let written = self.reading.written.as_ref().map(|written| written());
             let step = self.step(&mut place).await;
-            if step.is_ok() && std::mem::take(&mut is_troubled) {
+            // An iterator alone says nothing of what stands in the way.
+            let goes_on = matches!(&step, Ok(Step::Records | Step::Nothing | Step::End));
+            if goes_on && std::mem::take(&mut is_troubled) {
                 self.tell(&Notice::Recovered { place: self.place() });
             }
             match step {

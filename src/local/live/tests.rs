@@ -267,13 +267,16 @@ fn a_record_that_cannot_be_read_blocks_its_shard_until_it_can_be() {
     // A type that DynamoDB did not have when this was written.
     let records = [change("1", &json!({"S": "k"})), change("2", &json!({"NEW": "k"}))];
     let broken = json!({"Records": records, "NextShardIterator": "j"});
-    let answers = vec![iterator(), ok(&broken.to_string()), iterator(), page(source, &[2], None)];
+    let again = json!({"Records": records[1..], "NextShardIterator": "k"});
+    let (first, again) = (ok(&broken.to_string()), ok(&again.to_string()));
+    let answers = vec![iterator(), first, iterator(), again, iterator(), page(source, &[2], None)];
     let ran = read(source, Position::Horizon, answers);
     assert_eq!((ran.numbers(), &ran.failure), (vec!["1", "2"], &None));
     assert_eq!(ran.requests[2].1["ShardIteratorType"], "AFTER_SEQUENCE_NUMBER");
     let told: Vec<String> = ran.told.iter().map(ToString::to_string).collect();
     assert!(told[0].contains("record 2") && told[0].contains("blocks its shard"), "{told:?}");
     assert!(told[1].ends_with("it goes on"), "{told:?}");
+    assert_eq!(told.len(), 2, "it is told once, however often it is met");
 }
 
 /// A laptop sleeps with an iterator of LATEST that nothing has come through yet.

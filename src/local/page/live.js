@@ -176,7 +176,10 @@ let heard = Date.now();
 const listen = () => { heard = Date.now(); };
 source.addEventListener('open', listen);
 // Another run answers at this address: the page begins again with its own.
-source.addEventListener('other', () => location.reload());
+source.addEventListener('other', () => {
+  sessionStorage.removeItem(KEPT);
+  location.reload();
+});
 source.addEventListener('news', event => {
   listen();
   const news = JSON.parse(event.data);

@@ -104,7 +104,7 @@ impl Mapping {
 
     /// What goes on writing records down.
     pub(super) fn into_recorder(self) -> Option<Recorder> {
-        self.recorder
+        self.recorder.map(Recorder::reads_again)
     }
 
     /// What cannot be written down is told once; the run goes on.
