@@ -217,7 +217,7 @@ fn without_faults_every_view_equals_sqlite() {
 
 /// What keeps values, under the same faults.
 const VALUES: &str = "fixtures/flights-values.sql";
-const SEEDS_OF_VALUES: u64 = 100;
+const SEEDS_OF_VALUES: u64 = 60;
 
 #[test]
 fn ten_views_with_values_hours_and_first_groups_equal_sqlite_without_faults_and_with() {

@@ -75,7 +75,9 @@ pub(super) fn written(
     let mut feed = fixtures.feed();
     let mut records = 0;
     for wanted in 0..shards.len() {
-        while let Some((shard, entry)) = feed.next(wanted, |_| true).unwrap() {
+        while let Some(changefold::local::source::Fed { shard, entry, .. }) =
+            feed.next(wanted, |_| true).unwrap()
+        {
             if with_lines {
                 state(fixtures, shard, &mut stated, &mut text);
             }
