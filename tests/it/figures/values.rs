@@ -10,7 +10,7 @@ const GROUPS: u32 = 10;
 const ELEMENTS: u32 = 5;
 
 /// What is behind SELECT, and how it is called in the table.
-const VIEWS: [(&str, &str); 9] = [
+const VIEWS: [(&str, &str); 10] = [
     ("`count`, `sum`", "region, count(*) AS n, sum(amount) AS total FROM orders"),
     (
         "`count`, `sum` with `ORDER BY sum(…) LIMIT 5`",
@@ -27,6 +27,11 @@ const VIEWS: [(&str, &str); 9] = [
         "`min`, `max`, `count(DISTINCT)`, `sum(DISTINCT)` of one argument",
         "region, min(amount) AS lo, max(amount) AS hi, count(DISTINCT amount) AS d, \
          sum(DISTINCT amount) AS s FROM orders",
+    ),
+    (
+        "`count`, `sum`, with `LEFT JOIN`",
+        "r.name, count(*) AS n, sum(o.amount) AS total FROM orders o LEFT JOIN regions r \
+         ON r.name = o.region GROUP BY r.name",
     ),
     (
         "`unnest`, five elements in one group",
@@ -86,6 +91,9 @@ fn a_change_costs_a_row_for_each_value_that_comes_or_goes() {
                 let text = format!("CREATE MATERIALIZED VIEW v AS SELECT {columns} {groups};");
                 let store = support::embedded(7);
                 let function = support::function(&text, &store, "views_").await;
+                if columns.contains("JOIN") {
+                    deliver_regions(&function, 1).await;
+                }
                 let new = delivered(&function, (0, batch, values)).await;
                 let changed = delivered(&function, (1, batch, values)).await;
                 let different = if columns.starts_with("line") { 2 * values } else { values };
@@ -104,5 +112,51 @@ fn a_change_costs_a_row_for_each_value_that_comes_or_goes() {
                 assert!((2_000.0..most).contains(&changed.write_units), "{name}: {changed:?}");
             }
         }
+    });
+}
+
+/// Delivers a change of every region, under this number and those behind it.
+async fn deliver_regions(function: &Function<Views>, number: u32) {
+    for region in 0..GROUPS {
+        let name = format!("R{region}");
+        let image = format!(r#"{{"name":{{"S":"{name}"}},"size":{{"N":"{number}"}}}}"#);
+        let record = order(number + region, "MODIFY", &name, Some((&name, "1", "OPEN")));
+        let (head, rest) = record.split_once(r#""Keys":"#).unwrap();
+        let (_, tail) = rest.split_once(r#""SequenceNumber""#).unwrap();
+        let record = format!(
+            r#"{head}"Keys":{{"name":{{"S":"{name}"}}}},"NewImage":{image},"SequenceNumber"{tail}"#
+        );
+        let event =
+            format!("{{\"Records\":[{}]}}", record.replace("table/orders", "table/regions"));
+        let reply = function.invoke(event.as_bytes(), &call()).await.unwrap();
+        assert_eq!(serde_json::to_string(&reply).unwrap(), r#"{"batchItemFailures":[]}"#);
+    }
+}
+
+/// What a joined item costs, by whether the view sees what changes of it.
+#[test]
+#[expect(clippy::print_stdout, reason = "tests/figures.sh reads it")]
+fn a_joined_item_costs_what_names_it_only_where_the_view_sees_the_change() {
+    println!("| change of a joined item that 100 others name | write | read |");
+    println!("|---|--:|--:|");
+    support::block_on(async {
+        let mut writes = Vec::new();
+        for (what, column) in [("the view sees it", "size"), ("the view does not", "name")] {
+            let text = format!(
+                "CREATE MATERIALIZED VIEW v AS SELECT r.{column}, count(*) AS n FROM orders o \
+                 LEFT JOIN regions r ON r.name = o.region GROUP BY 1;"
+            );
+            let store = support::embedded(7);
+            let function = support::function(&text, &store, "views_").await;
+            deliver_regions(&function, 1).await;
+            delivered(&function, (0, 1_000, 5)).await;
+            let before = function.work().store().usage();
+            deliver_regions(&function, 100).await;
+            let used = function.work().store().usage().since(before);
+            let each = f64::from(GROUPS);
+            println!("| {what} | {:.0} | {:.0} |", used.write_units / each, used.read_units / each);
+            writes.push(used.write_units / each);
+        }
+        assert!(writes[0] > 200.0 && writes[1] < 10.0, "{writes:?}");
     });
 }
