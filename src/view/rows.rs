@@ -416,8 +416,15 @@ pub(crate) fn item_bytes(item: &Item) -> usize {
 fn value_bytes(value: &AttributeValue) -> usize {
     match value {
         AttributeValue::S(text) | AttributeValue::N(text) => text.len() + 1,
-        AttributeValue::L(values) => values.iter().map(value_bytes).sum::<usize>() + 3,
-        AttributeValue::M(members) => item_bytes(members) + 3,
+        AttributeValue::B(bytes) => bytes.as_ref().len() + 1,
+        AttributeValue::Ss(texts) | AttributeValue::Ns(texts) => {
+            texts.iter().map(|text| text.len() + 2).sum::<usize>() + 3
+        }
+        AttributeValue::Bs(values) => {
+            values.iter().map(|bytes| bytes.as_ref().len() + 2).sum::<usize>() + 3
+        }
+        AttributeValue::L(values) => values.iter().map(|it| value_bytes(it) + 1).sum::<usize>() + 3,
+        AttributeValue::M(members) => item_bytes(members) + members.len() + 3,
         _ => 1,
     }
 }

@@ -334,12 +334,12 @@ impl Ledger<'_> {
         entry: &Entry,
         effects: &mut BTreeMap<RowId, Effect>,
     ) {
+        // What is brought from its source is written whatever the ledger says.
+        let is_again = matches!(candidate.basis, Basis::Source { .. });
         for view in self.joining(candidate.group) {
             let reference = |left: Option<&Left>| left.and_then(|left| left.reference.clone());
             let old = reference(entry.lefts.get(&self.views[view].name));
             let new = reference(candidate.lefts.get(&view));
-            // What is brought from its source is written whatever the ledger says.
-            let is_again = matches!(candidate.basis, Basis::Source { .. });
             if old == new && !is_again {
                 continue;
             }
@@ -365,7 +365,7 @@ impl Ledger<'_> {
                     ]);
                     Effect::Put(item)
                 }
-                None if was_there => Effect::Delete,
+                None if was_there || is_again => Effect::Delete,
                 None => continue,
             };
             effects.insert(row_id(view, reference, MIRROR.to_owned()), effect);
@@ -560,7 +560,11 @@ impl Ledger<'_> {
         candidate: &Candidate,
         deadline: Timestamp,
     ) -> Result<bool, StoreError> {
-        let known = self.read([candidate.pk.clone()].into(), deadline).await?;
+        let rows = [candidate.pk.clone(), registry::served_key()];
+        let known = self.read(rows.into(), deadline).await?;
+        if known.served > self.revision {
+            return Err(self.outdated());
+        }
         let entry = known.entry(&candidate.pk);
         let views = self.groups[candidate.group].joined.iter();
         let named: BTreeSet<Joined> =

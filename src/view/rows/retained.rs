@@ -60,6 +60,11 @@ pub(crate) fn is_unchecked(view: &View, key: &str, now: Timestamp) -> bool {
     ends_at(view, key).is_some_and(|at| at - CHECK_S <= now.0 / 1_000)
 }
 
+/// Whether a row of a group says when it goes.
+pub(crate) fn is_right(view: &View, key: &str, row: &Item) -> bool {
+    ends_at(view, key).is_none_or(|at| number_of(row, TTL) == Some(at))
+}
+
 /// Whether readers pass a row, which may be deleted at any moment.
 pub(crate) fn is_gone(row: &Item, now: Timestamp) -> bool {
     number_of::<i64>(row, TTL).is_some_and(|at| at <= now.0 / 1_000)

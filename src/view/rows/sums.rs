@@ -158,7 +158,8 @@ pub(crate) fn read(view: &View, aggregates: usize, item: &Item) -> Option<GroupR
             (found, value) => super::scalar(found) == Some(value),
         };
         let is_ranked = Ranking::of(view).is_none_or(|ranking| ranking.is_right(item));
-        (is_ranked && key_values(view, &keys).all(is_right)).then_some(sums)
+        let is_dated = retained::is_right(view, &key, item);
+        (is_ranked && is_dated && key_values(view, &keys).all(is_right)).then_some(sums)
     };
     let revision = number_of(REVISION).and_then(|it| it.to_string().parse().ok());
     Some(GroupRow {

@@ -146,6 +146,7 @@ impl Scope {
         if parts.iter().any(|part| part.value.is_empty()) {
             return Err(SqlError::new(at, "an attribute's name is empty", "give its name"));
         }
+        let is_bare = parts.len() == 1;
         let parts = match parts {
             [qualifier, rest @ ..] if qualifier.value == self.qualifier && !rest.is_empty() => {
                 let is_hiding = |it: &&String| rest[0].value == **it;
@@ -172,7 +173,13 @@ impl Scope {
         };
         let mut names = parts.iter().map(|part| part.value.clone());
         let first = names.next().unwrap_or_default();
-        Ok(self.shown(Expression::Path(Path::new(first, names))))
+        Ok(self.shown(Expression::Path(Path::new(first, names)), is_bare))
+    }
+
+    /// Attributes that a statement uses beside SELECT and WHERE: its list, and those of ON.
+    pub(super) fn used_beside(&self) -> impl Iterator<Item = &str> {
+        let list = self.list.as_ref().filter(|list| list.parts().len() == 1).map(Path::first);
+        list.into_iter().chain(self.references.iter().map(String::as_str))
     }
 
     /// What a table of a join is called, by its name.

@@ -78,7 +78,7 @@ pub(super) fn compile(
     let aggregates = columns.iter().any(|column| matches!(column.computed, Computed::Aggregate(_)));
     let shape = if aggregates || !groups.is_empty() {
         let keys = group_keys(scope, &columns, filter.as_ref(), groups)?;
-        let aliases = shown::aliases(&columns, filter.as_ref(), &keys);
+        let aliases = shown::aliases(scope, &columns, filter.as_ref(), &keys);
         let mut groups = grouped(columns, keys)?;
         shown::compile(scope, &mut groups, aliases, last)?;
         Shape::Groups(groups)
@@ -132,8 +132,7 @@ fn group_keys(
     groups: Vec<Piece>,
 ) -> Result<Vec<Expression>, SqlError> {
     let mut used = used_paths(columns, filter);
-    used.extend(scope.list.as_ref().filter(|list| list.parts().len() == 1).map(Path::first));
-    used.extend(scope.references.iter().map(String::as_str));
+    used.extend(scope.used_beside());
     let mut keys: Vec<Expression> = Vec::new();
     for Piece { at, expression } in groups {
         let named = match ordinal(&expression) {

@@ -23,13 +23,14 @@ pub(in crate::view::sql) struct InHaving {
 }
 
 impl InHaving {
-    /// What of a group an expression is: a key, or the column that it names.
-    fn shown(&self, expression: &Expression) -> Option<Expression> {
+    /// What of a group an expression is: a key, or, of a name without a table, the column of that
+    /// name.
+    fn shown(&self, expression: &Expression, is_bare: bool) -> Option<Expression> {
         let Groups { keys, aggregates, columns, .. } = &self.groups;
         let key = keys.iter().position(|key| key == expression).map(Output::Key);
         let alias = || match expression {
             Expression::Path(path)
-                if path.parts().len() == 1 && self.aliases.contains(path.first()) =>
+                if is_bare && path.parts().len() == 1 && self.aliases.contains(path.first()) =>
             {
                 columns.iter().find(|it| it.name == path.first()).map(|it| it.output)
             }
@@ -46,8 +47,8 @@ impl InHaving {
 
 impl Scope {
     /// In HAVING what of a group a path is, and elsewhere itself.
-    pub(super) fn shown(&self, path: Expression) -> Expression {
-        self.having.as_ref().and_then(|having| having.shown(&path)).unwrap_or(path)
+    pub(super) fn shown(&self, path: Expression, is_bare: bool) -> Expression {
+        self.having.as_ref().and_then(|having| having.shown(&path, is_bare)).unwrap_or(path)
     }
 
     /// An aggregate inside an expression.
@@ -82,7 +83,7 @@ impl Scope {
         let scope = Self { having: Some(having.clone()), ..self.clone() };
         let mut condition = scope.condition_of("HAVING", expr, at)?;
         // Keys that are more than a path.
-        condition.replace(&mut |part| having.shown(part));
+        condition.replace(&mut |part| having.shown(part, false));
         let mut other = None;
         condition.visit_paths(&mut |path| other = other.or(Some(path)));
         if let Some(path) = other {

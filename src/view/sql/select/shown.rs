@@ -5,7 +5,9 @@
 
 use super::{Last, NOT_GROUPED, Named, Order, Piece, Sort, ordinal, used_paths};
 use crate::view::{
-    definition::{Expression, Function, Groups, Output, Part, Path, Retain, Shape, Top},
+    definition::{
+        Expression, Function, GroupColumn, Groups, Output, Part, Path, Retain, Shape, Top,
+    },
     sql::{
         SqlError,
         expression::{Computed, InHaving, Scope},
@@ -19,11 +21,13 @@ const REMEDY: &str = "order by one column that is a count, a sum, a min or a max
 
 /// The names that AS gives to columns and that are those of no attribute of the statement.
 pub(super) fn aliases(
+    scope: &Scope,
     columns: &[Named],
     filter: Option<&Expression>,
     keys: &[Expression],
 ) -> BTreeSet<String> {
     let mut used = used_paths(columns, filter);
+    used.extend(scope.used_beside());
     for key in keys {
         key.visit_paths(&mut |path: &Path| {
             used.extend((path.parts().len() == 1).then(|| path.first()));
@@ -109,6 +113,14 @@ fn top(scope: &Scope, groups: &Groups, order: Order) -> Result<Top, SqlError> {
             ));
         }
     }
+    // Of columns that are equal the first one, as a text with another name says it.
+    let is_same = |other: &GroupColumn| match (other.output, groups.columns[column].output) {
+        (Output::Aggregate(one), Output::Aggregate(other)) => {
+            groups.aggregates[one] == groups.aggregates[other]
+        }
+        _ => false,
+    };
+    let column = groups.columns.iter().position(is_same).unwrap_or(column);
     Ok(Top { column, is_descending, limit })
 }
 
