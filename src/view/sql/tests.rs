@@ -274,10 +274,18 @@ fn clauses_outside_the_subset_are_refused_at_their_word() {
         (1, 27),
         "a join is by the key of the joined table",
     );
-    check("SELECT a FROM t JOIN u ON u.a = 5", (1, 27), "ON does not say which item");
+    check(
+        "SELECT a FROM t JOIN u ON u.a = 5",
+        (1, 27),
+        "ON does not say which item of u an item names",
+    );
     check("SELECT a FROM t JOIN t ON t.a = b", (1, 22), "a table cannot be joined with itself");
     check("SELECT u FROM t JOIN u ON u.a = b", (1, 8), "u is a table");
-    check("SELECT t.u FROM t JOIN u ON u.a = b", (1, 8), "the table u hides the attribute");
+    check(
+        "SELECT t.u FROM t JOIN u ON u.a = b",
+        (1, 8),
+        "the table u hides the attribute of that name",
+    );
     check(
         "SELECT a FROM t JOIN u ON u.a = b JOIN v ON v.a = b",
         (1, 35),
