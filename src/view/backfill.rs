@@ -392,11 +392,11 @@ impl Served {
         }
     }
 
-    /// Of a view that joins: the other one of its two tables, by its ARN if one has come.
-    fn other_source(&self, view: usize, name: &str) -> Option<Option<String>> {
+    /// Of a view that joins: the name of the other one of its two tables.
+    fn other_source(&self, view: usize, name: &str) -> Option<&str> {
         let View { from, join, .. } = &self.definitions[view];
         let table = &join.as_ref()?.table;
-        Some(self.source_arn(if name == table { from } else { table }))
+        Some(if name == table { from } else { table })
     }
 
     /// Writes a run and how far it is with its views; false if it has to be looked at again.
@@ -414,6 +414,8 @@ impl Served {
         for view in built {
             let mut state = run.state.of_views();
             if let Some(other) = self.other_source(view, source.name()) {
+                // One of which no record has come has no ARN, and no run.
+                let other = self.source_arn(other);
                 let other_run = match &other {
                     Some(arn) => self.run_of(arn, deadline).await?,
                     None => None,

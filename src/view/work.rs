@@ -74,7 +74,7 @@ impl Served {
     ) -> Result<Delivered, Unreadable> {
         let Group { key, attributes, kind, joined, .. } = &self.groups[group];
         for &view in joined {
-            self.check_joined(&self.definitions[view], record, filing)?;
+            Self::check_joined(&self.definitions[view], record, filing)?;
         }
         let (mut item, unkeyed) = match (key, record.source()) {
             (None, Source::Kinesis) if self.joins(group) => {
@@ -102,12 +102,7 @@ impl Served {
     }
 
     /// Refuses a source whose items are not known by the one attribute that a view joins by.
-    fn check_joined(
-        &self,
-        view: &View,
-        record: &Record<'_>,
-        filing: &Filing,
-    ) -> Result<(), Unreadable> {
+    fn check_joined(view: &View, record: &Record<'_>, filing: &Filing) -> Result<(), Unreadable> {
         let Some(join) = &view.join else { return Ok(()) };
         let (view, table) = (view.name.clone(), join.table.clone());
         if filing.qualifier.is_some() {
@@ -186,7 +181,8 @@ impl Served {
             };
             self.contribute(view, (evaluated, item.as_ref()), record, &mut candidate);
         }
-        for (&view, item) in group.joined.iter().flat_map(|view| item.as_ref().map(|it| (view, it)))
+        for (&view, item) in
+            group.joined.iter().filter_map(|view| item.as_ref().map(|it| (view, it)))
         {
             match image_of(item, &self.definitions[view].joined_attributes(), 0) {
                 Ok(image) => {
@@ -408,8 +404,8 @@ fn image_of(item: &Value<'_>, names: &BTreeSet<&str>, beside: usize) -> Result<S
     Err(Poison {
         attribute: names.iter().copied().collect::<Vec<_>>().join(", "),
         expected: format!(
-            "attributes that take at most {IMAGE_BYTES_MAX} bytes of the ledger, for all views that \
-             join"
+            "attributes that take at most {IMAGE_BYTES_MAX} bytes of the ledger, for all views \
+             that join"
         ),
         found,
     })

@@ -19,7 +19,8 @@ fn rules() -> Vec<String> {
         let name = line.strip_prefix("| R")?.split(' ').next()?.to_owned();
         Some(format!("R{name}"))
     };
-    page.lines().filter_map(row).collect()
+    // The table of other emulators names them too.
+    page.lines().take_while(|line| *line != "## Cases").filter_map(row).collect()
 }
 
 fn rust_files(folder: PathBuf, found: &mut Vec<PathBuf>) {

@@ -215,16 +215,18 @@ impl Guard {
         key.retain(|name, _| name == LEDGER_KEY);
         let set: BTreeMap<&String, &AttributeValue> =
             self.item.iter().filter(|(name, _)| *name != LEDGER_KEY).collect();
-        let mut expression = String::new();
+        let mut set_to = Vec::with_capacity(set.len());
         let mut change = Change::update(table, key, "");
         for (at, (name, value)) in set.into_iter().enumerate() {
-            let begins = if at == 0 { "SET " } else { ", " };
-            expression += &format!("{begins}#a{at} = :a{at}");
+            set_to.push(format!("#a{at} = :a{at}"));
             change = change.name(format!("#a{at}"), name).value(format!(":a{at}"), value.clone());
         }
+        let mut expression = format!("SET {}", set_to.join(", "));
+        if !removed.is_empty() {
+            let places: Vec<String> = (0..removed.len()).map(|at| format!("#b{at}")).collect();
+            expression = format!("{expression} REMOVE {}", places.join(", "));
+        }
         for (at, name) in removed.iter().enumerate() {
-            let begins = if at == 0 { " REMOVE " } else { ", " };
-            expression += &format!("{begins}#b{at}");
             change = change.name(format!("#b{at}"), *name);
         }
         let change = Change { update: Some(expression), ..change };

@@ -123,6 +123,9 @@ impl Known {
     }
 }
 
+/// Rows that say which items are named and that are there, by their keys.
+type Shown = BTreeSet<(String, String)>;
+
 /// Which item of a view's joined table: by the view's index, and its key.
 pub(crate) type Joined = (usize, String);
 
@@ -389,18 +392,14 @@ impl Ledger<'_> {
         let table = values::table_name(self.table);
         let built = "table and key are set";
         let action = TransactWriteItem::builder();
-        Some(match effect {
-            Effect::Put(item) => {
-                let put = Put::builder().table_name(table).set_item(Some(item.clone()));
-                action.put(put.build().expect(built)).build()
-            }
-            _ => {
-                let partition = self.partition(&(row.view, row.key.clone()));
-                let key = values::key_item(&partition, &value.sort_key);
-                let delete = Delete::builder().table_name(table).set_key(Some(key));
-                action.delete(delete.build().expect(built)).build()
-            }
-        })
+        if let Effect::Put(item) = effect {
+            let put = Put::builder().table_name(table).set_item(Some(item.clone()));
+            return Some(action.put(put.build().expect(built)).build());
+        }
+        let partition = self.partition(&(row.view, row.key.clone()));
+        let key = values::key_item(&partition, &value.sort_key);
+        let delete = Delete::builder().table_name(table).set_key(Some(key));
+        Some(action.delete(delete.build().expect(built)).build())
     }
 
     fn partition(&self, (view, reference): &Joined) -> String {
@@ -716,7 +715,7 @@ impl Ledger<'_> {
         entries: &[(&String, Entry)],
         views: &[usize],
         deadline: Timestamp,
-    ) -> Result<BTreeSet<(String, String)>, StoreError> {
+    ) -> Result<Shown, StoreError> {
         let table = values::table_name(self.table);
         let keys = entries.iter().flat_map(|(item, entry)| {
             let key = |&view: &usize| {
@@ -742,7 +741,7 @@ impl Ledger<'_> {
         index: usize,
         item: &str,
         (mut entry, views, now): (Entry, &[usize], Timestamp),
-        (mirrors, shown): (&BTreeMap<Joined, Mirror>, Option<&BTreeSet<(String, String)>>),
+        (mirrors, shown): (&BTreeMap<Joined, Mirror>, Option<&Shown>),
         quarantined: &mut Vec<(usize, Quarantine)>,
     ) -> Result<Option<Change>, StoreError> {
         let mut effects = Effects::default();

@@ -19,7 +19,9 @@ type Added = (String, Vec<(u64, Option<String>)>);
 #[derive(serde::Deserialize)]
 #[serde(untagged)]
 enum Contribution {
-    /// A row of a projection, or an item that others are joined with.
+    /// An item that others are joined with.
+    Mark(#[expect(dead_code, reason = "it tells this from the others")] String),
+    /// A row of a projection.
     Row(#[expect(dead_code, reason = "it tells this from the others")] bool),
     One(Added),
     OfElements(Vec<Added>),
@@ -81,7 +83,7 @@ fn groups(store: &Embedded) -> BTreeMap<(String, String), Group> {
         let contributions: BTreeMap<String, Contribution> = serde_json::from_str(text).unwrap();
         let added = contributions.into_iter().flat_map(|(view, contribution)| {
             let added = match contribution {
-                Contribution::Row(_) => Vec::new(),
+                Contribution::Mark(_) | Contribution::Row(_) => Vec::new(),
                 Contribution::One(added) => vec![added],
                 Contribution::OfElements(added) => added,
             };

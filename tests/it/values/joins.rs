@@ -58,7 +58,7 @@ fn any_order(rng: &mut fastrand::Rng) -> BTreeMap<&'static str, Value<'static>> 
         1 => drop(image.insert("customer", Value::Null)),
         2 => drop(image.insert("customer", Value::Bool(true))),
         3 => drop(image.insert("customer", number(1))),
-        _ => drop(image.insert("customer", text(format!("c{}", rng.usize(..CUSTOMERS + 1))))),
+        _ => drop(image.insert("customer", text(format!("c{}", rng.usize(..=CUSTOMERS))))),
     }
     image
 }

@@ -221,10 +221,10 @@ impl Wire {
             let is_named = |key: &Value| key["pk"] == *partition && key["sk"]["S"] != "=";
             self.hides(rows, is_named);
             rows.sort_by_key(|row| row["sk"]["S"].as_str().unwrap().to_owned());
-        } else if let Some(keys) = request["RequestItems"][VALUES]["Keys"].as_array() {
-            if let Some(rows) = answer["Responses"][VALUES].as_array_mut() {
-                self.hides(rows, |key| keys.contains(key));
-            }
+        } else if let Some(keys) = request["RequestItems"][VALUES]["Keys"].as_array()
+            && let Some(rows) = answer["Responses"][VALUES].as_array_mut()
+        {
+            self.hides(rows, |key| keys.contains(key));
         }
         (status, answer.to_string())
     }
@@ -350,7 +350,7 @@ impl Wire {
             action.as_object().unwrap().values().all(|inner| inner["TableName"] == VALUES)
         };
         match self.broken {
-            None => {}
+            None | Some(Broken::MirrorsOnce) => {}
             Some(Broken::NoVersion) => {
                 let groups = actions.iter_mut().filter(|it| !is_of_value(it));
                 groups.filter_map(|it| it.get_mut("Update")).for_each(unconditional);
@@ -362,7 +362,6 @@ impl Wire {
                     it.as_object_mut().unwrap().values_mut().for_each(unconditional);
                 });
             }
-            Some(Broken::MirrorsOnce) => {}
             Some(Broken::RejoinUnguarded) => {
                 let updates = actions.iter_mut().filter_map(|it| it.get_mut("Update"));
                 updates.filter(|it| it["TableName"] == "ledger").for_each(unconditional);
