@@ -113,6 +113,12 @@ pub(crate) async fn check(
         } else {
             plan::with_texts(wanted, place, files)
         };
+        // Whoever was first has registered them meanwhile, and what was found is of its records.
+        if !planned.building.is_empty()
+            && row::read(place.store, table, deadline).await? != registry
+        {
+            continue;
+        }
         #[cfg(feature = "backfill")]
         for id in &planned.building {
             has_table(place, (id, &planned.registry.generations[id]), deadline).await?;
