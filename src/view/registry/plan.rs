@@ -53,17 +53,23 @@ pub(crate) async fn plan(
         if before.of(&view.name).any(|(_, known)| known.fingerprint == fingerprint) {
             continue;
         }
-        let (kind, from) = (kind_of(view.key.as_ref(), 1), view.from.as_str());
-        let is_first = !before.has_had(view)
-            && !joined_has_items(place, view, deadline).await?
-            && if let Some(has_items) = asked.get(&(from, kind.clone())) {
-                !has_items
-            } else {
-                let table = (place.store, place.ledger_table);
-                let has_items = has_items(table, (from, &kind), deadline).await?;
-                asked.insert((from, kind), has_items);
-                !has_items
+        let from = view.from.as_str();
+        let joined = view.join.as_ref().map(|join| (join.table.as_str(), kind_of(None, 1)));
+        let read = std::iter::once((from, kind_of(view.key.as_ref(), 1))).chain(joined);
+        let mut is_first = !before.has_had(view);
+        for (source, kind) in read {
+            if !is_first {
+                break;
+            }
+            let has_items = match asked.get(&(source, kind.clone())) {
+                Some(has_items) => *has_items,
+                None => {
+                    has_items((place.store, place.ledger_table), (source, &kind), deadline).await?
+                }
             };
+            asked.insert((source, kind), has_items);
+            is_first = !has_items;
+        }
         let number = if is_first { 1 } else { number_next };
         let table = table_name(place.view_table_prefix, &view.name, number);
         if !is_first {
@@ -278,17 +284,6 @@ pub(super) fn absent_of_sources(registry: &Registry, files: &[View]) -> Vec<Stri
         known.any(|from| files.iter().any(|view| view.from == *from))
     };
     absent(registry, files).into_iter().filter(is_read).collect()
-}
-
-/// Whether the ledger holds items of the table that a view joins, which know nothing of it.
-async fn joined_has_items(
-    place: Place<'_>,
-    view: &View,
-    deadline: Timestamp,
-) -> Result<bool, StoreError> {
-    let Some(join) = &view.join else { return Ok(false) };
-    let kind = kind_of(None, 1);
-    has_items((place.store, place.ledger_table), (&join.table, &kind), deadline).await
 }
 
 /// Whether the ledger holds any item of this name and kind, filed in either way. Reads until
