@@ -73,7 +73,7 @@ async fn totals(shop: &Shop) -> (usize, i64, i64) {
     (listing.rows.len(), sum(1), sum(2))
 }
 
-async fn operate<T: DeserializeOwned>(shop: &Shop, operation: Operation) -> T {
+pub(super) async fn operate<T: DeserializeOwned>(shop: &Shop, operation: Operation) -> T {
     let answer = shop.function.invoke(&operation::event(operation), &call()).await.unwrap();
     let Answer::Operation(answer) = answer else { panic!("no answer to an operation") };
     serde_json::from_value(answer).unwrap()
@@ -109,9 +109,9 @@ async fn deliver_until_soon(shop: &Shop, record: String) {
     assert!(reply.contains("itemIdentifier"), "{reply}");
 }
 
-/// Reads the whole table once.
-async fn scan(shop: &Shop) {
-    let table = "orders".to_owned();
+/// Reads a whole table once.
+pub(super) async fn scan(shop: &Shop, table: &str) {
+    let table = table.to_owned();
     let request = Begin { table: table.clone(), without_stream: true, ..Begin::default() };
     let begun: Begun = operate(shop, Operation::Backfill(Backfill::Begin(request))).await;
     loop {
@@ -161,7 +161,7 @@ fn what_is_scanned_and_reconciled_in_parts_is_whole() {
         let (sent, shop) = Sent::shop(VIEWS).await;
         shop.set("O#1", Some(("EU", lines(0..MANY, 5), "OPEN"))).await;
         shop.set("O#2", Some(("US", lines(200..200 + MANY, 1), "OPEN"))).await;
-        scan(&shop).await;
+        scan(&shop, "orders").await;
         assert_eq!(totals(&shop).await, (500, 600, 300 * 5 + 150 + 300 + 150));
         assert!(!is_in_part(&sent));
         shop.set("O#2", Some(("US", lines(0..MANY, 9), "OPEN"))).await;
@@ -231,7 +231,7 @@ fn a_scan_does_not_finish_what_a_record_has_begun() {
         sent.answered_by(|_, _, _| None);
         // The table has what was before.
         shop.set("O#1", Some(("EU", old.clone(), "OPEN"))).await;
-        scan(&shop).await;
+        scan(&shop, "orders").await;
         assert!(is_in_part(&sent), "the scan left it as it is");
         shop.deliver(of_embedded(&record(101, "O#1", &new))).await;
         assert_eq!(totals(&shop).await, (300, 300, 300 * 7 + 150));

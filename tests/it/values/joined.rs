@@ -1,6 +1,9 @@
 //! A view that joins: its tables scanned, compared and mended, each for itself.
 
-use super::sent::Sent;
+use super::{
+    elements::{operate, scan},
+    sent::Sent,
+};
 use crate::{
     reconcile::{ORDERS, Shop, number},
     support::{self, call, order},
@@ -9,13 +12,10 @@ use crate::{
 use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem};
 use changefold::{
     operation::{
-        self, Operation,
-        backfill::{
-            Backfill, Begin, Begun, Portion, ReconcileRequest, Reconciled, Stopped, Worked,
-        },
+        Operation,
+        backfill::{ReconcileRequest, Reconciled},
         verify::Verify,
     },
-    outcome::Answer,
     store::Item,
 };
 use serde_json::json;
@@ -72,29 +72,6 @@ async fn shop() -> Shop {
     set_region(&shop, "EU", Some("Europe")).await;
     set_region(&shop, "US", Some("America")).await;
     shop
-}
-
-async fn operate<T: serde::de::DeserializeOwned>(shop: &Shop, operation: Operation) -> T {
-    let event = operation::event(operation);
-    let answer = shop.function.invoke(&event, &call()).await.unwrap();
-    let Answer::Operation(answer) = answer else { panic!("a reply to an operation") };
-    serde_json::from_value(answer).unwrap()
-}
-
-/// Reads a whole table once.
-async fn scan(shop: &Shop, table: &str) {
-    let table = table.to_owned();
-    let request = Begin { table: table.clone(), without_stream: true, ..Begin::default() };
-    let begun: Begun = operate(shop, Operation::Backfill(Backfill::Begin(request))).await;
-    loop {
-        let portion =
-            Portion { table: table.clone(), run: begun.run.clone(), ..Portion::default() };
-        let worked: Worked = operate(shop, Operation::Backfill(Backfill::Work(portion))).await;
-        assert_eq!(worked.not_done.len(), 0);
-        if worked.stopped == Some(Stopped::AllDone) {
-            break;
-        }
-    }
 }
 
 async fn check(shop: &Shop, continents: &str, named: &str) {
