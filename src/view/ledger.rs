@@ -289,11 +289,7 @@ impl Ledger<'_> {
         deadline: Timestamp,
     ) -> Result<Option<StoreError>, StoreError> {
         let rows = pending.iter().flat_map(|&index| candidates[index].rows_read());
-        let mut rows: BTreeSet<String> = rows.cloned().collect();
-        // What is served is asked with every look at the ledger: one read unit a call.
-        rows.insert(registry::served_key());
-        match self.read(rows, deadline).await {
-            Ok(known) if known.served > self.revision => Err(self.outdated()),
+        match self.read_current(rows.cloned().collect(), deadline).await {
             Ok(mut known) => {
                 let named = pending.iter().map(|&index| &candidates[index]);
                 match self.read_mirrors(named, &mut known, deadline).await {
@@ -395,6 +391,18 @@ impl Ledger<'_> {
             }
         }
         Ok(last_error)
+    }
+
+    /// As [`read`](Self::read), and refuses where other views are served by now. What is served is
+    /// asked with every look at the ledger that something is written after: one read unit a call.
+    async fn read_current(
+        &self,
+        mut rows: BTreeSet<String>,
+        deadline: Timestamp,
+    ) -> Result<Known, StoreError> {
+        rows.insert(registry::served_key());
+        let known = self.read(rows, deadline).await?;
+        if known.served > self.revision { Err(self.outdated()) } else { Ok(known) }
     }
 
     /// Reads ledger rows, rows of runs and fences, consistently.

@@ -125,6 +125,6 @@ pub(super) fn bounded(key: String) -> String {
     if key.len() <= KEY_BYTES_MAX { key } else { hashed(&key) }
 }
 
-fn hashed(key: &str) -> String {
+pub(super) fn hashed(key: &str) -> String {
     format!("h:{}", hex(&Sha256::digest(key.as_bytes())))
 }

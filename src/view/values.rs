@@ -18,9 +18,8 @@
 //! It is separate because three write such rows: the ledger, a repair and a drop. What it gives
 //! up: texts of more than 1,023 bytes, whose items are quarantined.
 
-use super::{definition::View, registry::RegistryError, rows::ValueKey};
+use super::{definition::View, registry::RegistryError, rows::ValueKey, source_item::hashed};
 use crate::{
-    hex::hex,
     record::Timestamp,
     store::{
         Item, Store,
@@ -30,7 +29,6 @@ use crate::{
 use aws_sdk_dynamodb::types::{
     AttributeValue, ConditionCheck, Delete, Put, TransactWriteItem, Update,
 };
-use sha2::{Digest, Sha256};
 
 /// Behind the ledger table's name.
 const TABLE_SUFFIX: &str = "-values";
@@ -41,7 +39,7 @@ const GROUP: &str = "g";
 /// What stands for a group's key that is too long.
 const HASHED: &str = "h:";
 /// `DynamoDB` takes so many bytes of a partition key.
-const PARTITION_BYTES_MAX: usize = 2_048;
+pub(crate) const PARTITION_BYTES_MAX: usize = 2_048;
 
 /// The name of the table with the values of a ledger's views.
 #[must_use]
@@ -68,8 +66,7 @@ impl Partition {
         if key.len() <= PARTITION_BYTES_MAX {
             return Self { key, hashed: None };
         }
-        let hash = hex(&Sha256::digest(group.as_bytes()));
-        Self { key: format!("{place}{keeper}#{HASHED}{hash}"), hashed: Some(group.to_owned()) }
+        Self { key: format!("{place}{keeper}#{}", hashed(group)), hashed: Some(group.to_owned()) }
     }
 
     /// Where the row of a value is.

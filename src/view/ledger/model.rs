@@ -106,10 +106,7 @@ impl Ledger<'_> {
                 rounds.push(Round { keys, reads, transactions });
             }
         }
-        let joined = candidates.iter().flat_map(|candidate| {
-            let views = self.groups[candidate.group].joined.iter();
-            views.map(|&view| (view, candidate.row_key.clone()))
-        });
+        let joined = candidates.iter().flat_map(|candidate| self.joined_as(candidate));
         let mut joined: BTreeMap<Joined, Vec<String>> =
             joined.map(|joined| (joined, Vec::new())).collect();
         if !joined.is_empty() {
@@ -123,11 +120,7 @@ impl Ledger<'_> {
 
     /// What is read of the items that these name.
     fn reads_of_named<'c>(&self, candidates: impl Iterator<Item = &'c Candidate>) -> Reads {
-        let named = candidates.flat_map(|candidate| {
-            let lefts = candidate.lefts.iter();
-            lefts.filter_map(|(&view, left)| Some((view, left.reference.clone()?)))
-        });
-        let named: BTreeSet<Joined> = named.collect();
+        let named: BTreeSet<Joined> = candidates.flat_map(Candidate::named).collect();
         let rows = named.iter().map(|joined| vec![self.mirror_key(joined)]);
         Reads { calls: named.len().div_ceil(BATCH_GET_KEYS_MAX), rows: rows.collect() }
     }
@@ -138,8 +131,7 @@ impl Ledger<'_> {
             for (name, left) in &entry.lefts {
                 let views = (0..self.views.len()).filter(|&view| self.views[view].name == *name);
                 for view in views {
-                    let named = left.reference.clone().map(|reference| (view, reference));
-                    if let Some(items) = named.and_then(|named| joined.get_mut(&named)) {
+                    if let Some(items) = left.names(view).and_then(|named| joined.get_mut(&named)) {
                         items.push(pk.clone());
                     }
                 }

@@ -4,6 +4,7 @@
 //! names; a part is known by its place.
 
 use crate::view::{
+    evaluate::Addition,
     number,
     scalar::{decode_key, encode_key},
     total::Addend,
@@ -38,6 +39,15 @@ impl Added {
 }
 
 impl Stored {
+    /// What an item adds, in order.
+    pub(crate) fn of(additions: Vec<Addition>) -> Self {
+        let mut added = Vec::with_capacity(additions.len());
+        for Addition { key, addends } in additions {
+            Added { key: encode_key(&key), addends }.join(&mut added);
+        }
+        Self::Groups(added)
+    }
+
     /// What is added to groups.
     pub(crate) fn added(&self) -> &[Added] {
         match self {
