@@ -9,6 +9,7 @@
 
 mod backfill;
 pub mod building;
+mod candidate;
 mod canonical;
 pub mod definition;
 pub mod evaluate;

@@ -10,6 +10,7 @@
 
 use super::{
     OpenError,
+    candidate::Delivered,
     definition::View,
     ledger::{
         Known,
@@ -21,7 +22,6 @@ use super::{
     source_item::LEDGER_KEY,
     sources::{self, Filing},
     values::VALUE_KEYS,
-    work::Delivered,
 };
 use crate::{
     event::Record,

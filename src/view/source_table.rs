@@ -11,11 +11,11 @@
 
 use super::{
     NO_VIEW_FOR_SOURCE,
+    candidate::Unreadable,
     ledger::{Basis, Candidate},
     registry::RegistryError,
     served::{Group, Served},
     sources::{self, Filing},
-    work::Unreadable,
 };
 use crate::{
     call::Halt,
