@@ -145,8 +145,11 @@ impl Change {
         if let Some(row) = values.iter().find(is_former) {
             self.tell(format!("{row} is left of the former generation"));
         }
-        if values.is_empty() {
-            self.tell("the later generation has no values".to_owned());
+        let is_paid = |item: &Value| item["status"]["S"] == "PAID";
+        let has_groups = self.play().all_of("orders").iter().any(is_paid);
+        if values.is_empty() == has_groups {
+            let told = format!("the later generation: groups: {has_groups}, values: {values:?}");
+            self.tell(told);
         }
         let own = format!("K#{ORDERS}#");
         let keys = self.play().all_of("ledger").into_iter();
