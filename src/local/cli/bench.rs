@@ -101,6 +101,7 @@ fn processor_settings(parallelization_factor: Option<usize>) -> Vec<(&'static st
 }
 
 /// Something a replay can drive.
+#[cfg_attr(not(feature = "dev"), expect(dead_code, reason = "a part of it is for `dev` alone"))]
 pub(super) trait Bench {
     /// What setting up makes.
     type Piece: Piece;
@@ -140,6 +141,7 @@ pub(super) trait Bench {
 }
 
 /// The function, made for one stream.
+#[cfg_attr(not(feature = "dev"), expect(dead_code, reason = "a part of it is for `dev` alone"))]
 pub(super) trait Piece {
     /// What the mapping invokes.
     type Target: Target;
