@@ -15,7 +15,7 @@ use crate::{
     event,
     store::{ACTIONS_MAX, BATCH_GET_KEYS_MAX},
     view::{
-        definition::{Shape, View},
+        definition::{Groups, Shape, View},
         plan::{Cost, Model, ViewCost},
         scalar::SHARED_KEY,
     },
@@ -159,7 +159,8 @@ impl Plan {
             let write_units = 2 * RECORDS * (rows + next);
             let mut of = ViewCost { write_units, ..ViewCost::default() };
             let (mut reads, mut queries) = (RECORDS * read, RECORDS * next);
-            if matches!(&view.shape, Shape::Groups(groups) if groups.keys.is_empty()) {
+            let is_one_row = |groups: &Groups| groups.keys.is_empty() && groups.stripes.is_none();
+            if matches!(&view.shape, Shape::Groups(groups) if is_one_row(groups)) {
                 // The one row that there is, once in each transaction.
                 of.rows = 1;
                 SHARED_KEY.clone_into(&mut of.hottest);

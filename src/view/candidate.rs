@@ -201,7 +201,7 @@ impl Served {
             reference: reference.map(|key| bounded(encode_key(&[key]))),
             image: image_of(item, &definition.attributes(), images_bytes(candidate))?,
             taken: None,
-            row_key: (!definition.has_groups()).then(|| candidate.row_key.clone()),
+            row_key: definition.needs_item_key().then(|| candidate.row_key.clone()),
         })
     }
 
@@ -228,7 +228,9 @@ impl Served {
                 candidate.contributions.insert(view, Stored::Row);
             }
             Ok(Contribution::Groups(additions)) => {
-                candidate.contributions.insert(view, Stored::of(additions));
+                let item = (&self.definitions[view], &*candidate.row_key);
+                let stored = Stored::of(additions, item);
+                candidate.contributions.insert(view, stored);
                 if let Some(unnest) = &self.definitions[view].unnest
                     && let Some(poison) = self.too_large(unnest, candidate)
                 {

@@ -21,6 +21,9 @@ impl fmt::Display for View {
         if let Shape::Groups(Groups { retain: Some(retain), .. }) = &self.shape {
             write!(f, ", retain = {retain}")?;
         }
+        if let Shape::Groups(Groups { stripes: Some(stripes), .. }) = &self.shape {
+            write!(f, ", stripes = {stripes}")?;
+        }
         f.write_str(") AS SELECT ")?;
         match &self.shape {
             Shape::Rows(columns) if columns.is_empty() => f.write_str("*")?,

@@ -102,6 +102,8 @@ pub struct Groups {
     pub top: Option<Top>,
     /// How long the groups of a time are kept; without it for good.
     pub retain: Option<Retain>,
+    /// In how many rows each group is kept; without it in one.
+    pub stripes: Option<u32>,
 }
 
 /// A column of a projection.
@@ -177,6 +179,14 @@ impl Function {
 }
 
 impl Groups {
+    /// Whether each group can be kept in several rows, which readers add up.
+    pub(crate) fn can_be_striped(&self) -> bool {
+        let is_distinct = |one: &Aggregate| {
+            matches!(one.function, Function::CountDistinct | Function::SumDistinct)
+        };
+        self.top.is_none() && !self.aggregates.iter().any(is_distinct)
+    }
+
     /// The aggregate that keeps the values of this one: the first of those with the same argument,
     /// which share them. None if no values are kept for it.
     #[must_use]
@@ -263,6 +273,14 @@ impl View {
     #[must_use]
     pub fn has_groups(&self) -> bool {
         matches!(self.shape, Shape::Groups(_))
+    }
+
+    /// Whether what an item is in depends on its key: its row, or its stripe of a group.
+    pub(crate) fn needs_item_key(&self) -> bool {
+        match &self.shape {
+            Shape::Rows(_) => true,
+            Shape::Groups(groups) => groups.stripes.is_some(),
+        }
     }
 
     /// Whether a row has all attributes of its item (`SELECT *`).

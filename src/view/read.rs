@@ -13,7 +13,11 @@ use super::{
     definition::{Output, Shape, View},
     generation::{Current, LookupError, current_table},
     registry::{self, RegistryError},
-    rows::{self, ROW_KEY, ranked::Ranking},
+    rows::{
+        self, ROW_KEY,
+        ranked::Ranking,
+        striped::{self, Reading},
+    },
     scalar::{SHARED_KEY, Scalar, encode_key},
     sql,
 };
@@ -33,7 +37,7 @@ pub struct Reader {
 /// What a column has to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Condition {
-    /// The column, or `_pk`, the key of the row.
+    /// The column, or `_pk`, the key of the row; of a view with stripes a column.
     pub column: String,
     /// One of these; NULL is a value like the others.
     pub any_of: Vec<Scalar>,
@@ -180,7 +184,8 @@ impl Reader {
     ) -> Result<Rows, ReadError> {
         let columns = self.columns();
         let is_known = |it: &&Condition| {
-            let is_any = it.column == ROW_KEY || self.view.shows_all();
+            let is_any = it.column == ROW_KEY && striped::all(&self.view).is_none();
+            let is_any = is_any || self.view.shows_all();
             is_any || columns.contains(&&*it.column)
         };
         if let Some(other) = conditions.iter().find(|condition| !is_known(condition)) {
@@ -206,8 +211,9 @@ impl Reader {
         let mut found = Vec::new();
         let (mut from, mut looked, mut is_cut) = (None, 0, false);
         let mut keys = self.keys(conditions);
+        let table = &self.current.table;
+        let mut reading = Reading::of(&self.view, table, self.store.clock().now());
         loop {
-            let table = &self.current.table;
             let (items, next) = if let Some(keys) = keys.take() {
                 (self.store.batch_get(table, ROW_KEY, &keys, deadline).await?, None)
             } else {
@@ -217,7 +223,7 @@ impl Reader {
             looked += items.len() as u64;
             looked_at(looked);
             for item in &items {
-                let Some(row) = self.row(item)? else { continue };
+                let Some(row) = reading.row(item)? else { continue };
                 if !conditions.iter().all(|it| self.holds(it, &row, item)) {
                     continue;
                 }
@@ -233,10 +239,19 @@ impl Reader {
                 break;
             }
         }
+        let none = Item::new();
+        for group in reading.groups()? {
+            if conditions.iter().all(|it| self.holds(it, &group, &none)) {
+                is_cut = found.len() == limit;
+                if is_cut {
+                    break;
+                }
+                found.push(group);
+            }
+        }
         if found.is_empty() && limit > 0 {
             let nothing = rows::over_nothing(&self.view).map(|row| (Default::default(), row));
-            let item = Item::new();
-            let holds = |it: &_| nothing.as_ref().is_some_and(|row| self.holds(it, row, &item));
+            let holds = |it: &_| nothing.as_ref().is_some_and(|row| self.holds(it, row, &none));
             if conditions.iter().all(holds) {
                 found.extend(nothing);
             }
@@ -293,7 +308,8 @@ impl Reader {
         if groups.top.is_some() {
             return None;
         }
-        if groups.keys.is_empty() {
+        let stripes = striped::all(&self.view);
+        if groups.keys.is_empty() && stripes.is_none() {
             return Some(vec![SHARED_KEY.to_owned()]);
         }
         let mut keys: Vec<Vec<Scalar>> = vec![Vec::new()];
@@ -311,6 +327,19 @@ impl Reader {
                 longer.collect::<Vec<_>>()
             };
             keys = keys.iter().flat_map(with).collect();
+        }
+        if let Some(stripes) = stripes {
+            if keys.len() * stripes.len() > BATCH_GET_KEYS_MAX {
+                return None;
+            }
+            let of_all = |key: &Vec<Scalar>| {
+                let key = key.clone();
+                let rows = stripes
+                    .iter()
+                    .map(move |stripe| key.iter().chain([stripe]).cloned().collect::<Vec<_>>());
+                rows.collect::<Vec<_>>()
+            };
+            keys = keys.iter().flat_map(of_all).collect();
         }
         let mut keys: Vec<String> = keys.iter().map(|key| encode_key(key)).collect();
         keys.sort_unstable();

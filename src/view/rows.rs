@@ -5,7 +5,7 @@
 //! with `_` are ours: `_rows` counts the items of the group, `_n_<column>` the values behind a
 //! sum or an average, `_sum_<column>` what an average divides, `_true_<column>` the TRUE ones of a
 //! `bool_and` or `bool_or`. A smallest or largest value that is NULL is not there. `_top` and `_by`
-//! are for an index (`ranked`). A group exists
+//! are for an index (`ranked`). With stripes a group has several rows (`striped`). A group exists
 //! while `_rows` is above 0; a sum is NULL while its `_n_` is 0. `_rev` grows with every
 //! transaction that changes what the ledger says of the group, also where the changes of several
 //! items cancel out: while it stays, so does every contribution. A projection's row has the
@@ -22,6 +22,7 @@ pub(crate) mod having;
 pub(crate) mod ranked;
 pub(crate) mod retained;
 mod stored;
+pub(crate) mod striped;
 pub(crate) mod sums;
 pub(crate) mod whole;
 
@@ -43,6 +44,7 @@ use extremes::{Extremes, extreme_columns};
 use having::holds;
 use ranked::{Rank, Ranking};
 use std::collections::BTreeMap;
+use striped::Reading;
 
 /// Name of a view table's key attribute.
 pub const ROW_KEY: &str = "_pk";
@@ -457,28 +459,29 @@ pub(crate) async fn list(
     limit: usize,
 ) -> Result<Listing, StoreError> {
     let mut first = BTreeMap::new();
+    let mut reading = Reading::of(view, table, store.clock().now());
     let top = groups(view).and_then(|groups| groups.top).map_or(usize::MAX, |top| top.limit);
     let limit = limit.min(top);
     let mut total = 0;
+    let mut take = |(key, row)| {
+        total += 1;
+        first.insert(key, row);
+        if first.len() > limit {
+            first.pop_last();
+        }
+    };
     let mut from = None;
     loop {
         let page = store.scan(table, None, from, NO_DEADLINE).await?;
         for item in &page.items {
-            let is_gone = retained::is_gone(item, store.clock().now());
-            let Some((key, row)) = read_row(view, table, item)?.filter(|_| !is_gone) else {
-                continue;
-            };
-            total += 1;
-            first.insert(key, row);
-            if first.len() > limit {
-                first.pop_last();
-            }
+            reading.row(item)?.map(&mut take);
         }
         from = page.next;
         if from.is_none() {
             break;
         }
     }
+    reading.groups()?.into_iter().for_each(take);
     if let Some(row) = over_nothing(view).filter(|_| total == 0) {
         first.insert(Place::default(), row);
         total = 1;
@@ -514,7 +517,22 @@ pub(crate) type Read = (Place, Vec<Scalar>);
 /// # Errors
 /// It is not as changefold writes it.
 pub(crate) fn read_row(view: &View, table: &str, item: &Item) -> Result<Option<Read>, StoreError> {
-    let unreadable = || StoreError {
+    if groups(view).is_some() {
+        let Some((place, totals)) = totals_of(view, table, item)? else { return Ok(None) };
+        let is_shown = shown(view, table, (&place.1, &totals))?;
+        return Ok(if is_shown { row_of(view, place, &totals) } else { None });
+    }
+    let place = place_of(view, table, item)?;
+    if view.shows_all() {
+        return Ok(Some((place, whole::members(item))));
+    }
+    let values: Option<Vec<_>> =
+        view.columns().into_iter().map(|name| scalar(item.get(name))).collect();
+    Ok(Some((place, values.ok_or_else(|| unreadable(view, table))?)))
+}
+
+fn unreadable(view: &View, table: &str) -> StoreError {
+    StoreError {
         operation: "Scan",
         endpoint: table.to_owned(),
         trouble: Trouble::Rejected,
@@ -524,18 +542,25 @@ pub(crate) fn read_row(view: &View, table: &str, item: &Item) -> Result<Option<R
              anything else",
             view.name
         ),
-    };
-    let text = item.get(ROW_KEY).and_then(|key| key.as_s().ok()).ok_or_else(unreadable)?;
-    let key = decode_key(text).unwrap_or_else(|| vec![Scalar::Text(text.clone())]);
-    let place = (None, key, text.clone());
-    if view.shows_all() {
-        return Ok(Some((place, whole::members(item))));
     }
-    let Some(groups) = groups(view) else {
-        let values: Option<Vec<_>> =
-            view.columns().into_iter().map(|name| scalar(item.get(name))).collect();
-        return Ok(Some((place, values.ok_or_else(unreadable)?)));
-    };
+}
+
+fn place_of(view: &View, table: &str, item: &Item) -> Result<Place, StoreError> {
+    let text = item.get(ROW_KEY).and_then(|key| key.as_s().ok());
+    let text = text.ok_or_else(|| unreadable(view, table))?;
+    let key = decode_key(text).unwrap_or_else(|| vec![Scalar::Text(text.clone())]);
+    Ok((None, key, text.clone()))
+}
+
+/// The key and the totals of a row; none of a group without items.
+fn totals_of(
+    view: &View,
+    table: &str,
+    item: &Item,
+) -> Result<Option<(Place, Vec<Total>)>, StoreError> {
+    let unreadable = || unreadable(view, table);
+    let groups = groups(view).ok_or_else(unreadable)?;
+    let place = place_of(view, table, item)?;
     let number_of = |name: &str| match item.get(name) {
         None => Some(BigDecimal::default()),
         Some(value) => number::read(value.as_n().ok()?).ok(),
@@ -556,20 +581,31 @@ pub(crate) fn read_row(view: &View, table: &str, item: &Item) -> Result<Option<R
     for column in extreme_columns(groups) {
         totals[column.aggregate].extreme = column.read(Some(item)).map_err(|_| unreadable())?;
     }
+    Ok(Some((place, totals)))
+}
+
+/// Whether a group is shown.
+fn shown(
+    view: &View,
+    table: &str,
+    (key, totals): (&[Scalar], &[Total]),
+) -> Result<bool, StoreError> {
+    let Some(groups) = groups(view) else { return Ok(true) };
     // What it names can be a value of the row.
-    let is_shown = holds(groups, &place.1, &totals).map_err(|poison| StoreError {
+    holds(groups, key, totals).map_err(|poison| StoreError {
         code: "HavingUnfit".to_owned(),
         message: format!(
             "HAVING of view {} cannot be told of a row: expected {}, found {}",
             view.name, poison.expected, poison.found
         ),
-        ..unreadable()
-    })?;
-    if !is_shown {
-        return Ok(None);
-    }
-    let row = finish(view, &place.1, &totals);
-    let Some(top) = groups.top else { return Ok(Some((place, row))) };
+        ..unreadable(view, table)
+    })
+}
+
+/// The row of a group at its place; none where it has no place among the first ones.
+fn row_of(view: &View, place: Place, totals: &[Total]) -> Option<Read> {
+    let row = finish(view, &place.1, totals);
+    let Some(top) = groups(view).and_then(|groups| groups.top) else { return Some((place, row)) };
     let rank = Rank::of(top, &row);
-    Ok(rank.map(|rank| ((Some(rank), place.1, place.2), row)))
+    rank.map(|rank| ((Some(rank), place.1, place.2), row))
 }

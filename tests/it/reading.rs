@@ -172,6 +172,61 @@ fn a_group_without_items_has_no_row_and_all_items_together_always_have_one() {
 }
 
 #[test]
+fn the_rows_of_a_group_that_is_kept_in_several_are_added_up() {
+    const STRIPED: &str = "\
+        CREATE MATERIALIZED VIEW totals WITH (stripes = 4) AS SELECT region, count(*) AS n, \
+        sum(amount) AS total, avg(amount) AS mean, min(amount) AS least, max(amount) AS most \
+        FROM orders GROUP BY region;\
+        CREATE MATERIALIZED VIEW everything WITH (stripes = 8) AS SELECT count(*) AS n, \
+        sum(amount) AS s FROM orders;\
+        CREATE MATERIALIZED VIEW large WITH (stripes = 4) AS SELECT region, count(*) AS n \
+        FROM orders GROUP BY region HAVING count(*) > 9";
+    support::block_on(async {
+        let store = support::embedded(85);
+        let function = support::function(STRIPED, &store, "r_").await;
+        assert_eq!(shown(&store, "everything", &[]).await, "0 NULL");
+        let record = |number: u32| {
+            let (region, key) = (["EU", "US", "AS"][number as usize % 3], format!("O#{number}"));
+            order(number, "INSERT", &key, Some((region, &number.to_string(), "PAID")))
+        };
+        let records: Vec<String> = (1..=31).map(record).collect();
+        let event = format!("{{\"Records\":[{}]}}", records.join(","));
+        function.invoke(event.as_bytes(), &call()).await.unwrap();
+        let all = "AS 10 155 15.5 2 29; EU 10 165 16.5 3 30; US 11 176 16 1 31";
+        assert_eq!(shown(&store, "totals", &[]).await, all);
+        assert_eq!(shown(&store, "everything", &[]).await, "31 496");
+        assert_eq!(shown(&store, "large", &[]).await, "AS 10; EU 10; US 11");
+        let stored = store.scan("r_totals", None, None, FOREVER).await.unwrap().items;
+        assert!(stored.len() > 9, "only {} rows keep three groups", stored.len());
+
+        let totals = reader(&store, "totals").await.unwrap();
+        let of = [Condition::equals("region", text("EU"))];
+        assert!(totals.is_by_key(&of) && !totals.is_by_key(&[]));
+        let mut looked = 0;
+        let found = totals.rows(&of, None, FOREVER, &mut |rows| looked = rows).await.unwrap();
+        assert_eq!((found.rows.len(), found.rows[0][1].to_string()), (1, "10".to_owned()));
+        assert!((2..=4).contains(&looked), "{looked} rows were read");
+        let most = Condition::equals("most", Scalar::Number(31.into()));
+        assert!(shown(&store, "totals", &[most]).await.starts_with("US 11"));
+        for (limit, is_cut) in [(0, true), (2, true), (3, false), (4, false)] {
+            let found = totals.rows(&[], Some(limit), FOREVER, &mut |_| {}).await.unwrap();
+            assert_eq!((found.rows.len(), found.is_cut), (limit.min(3), is_cut));
+        }
+        let key = Condition::equals("_pk", text("S2:EUN1:0"));
+        let error = totals.rows(&[key], None, FOREVER, &mut |_| {}).await.unwrap_err();
+        assert!(error.to_string().contains("no column _pk"), "{error}");
+
+        let removes = (1..=31).filter(|number| number % 3 == 0);
+        let removes: Vec<String> =
+            removes.map(|it| order(100 + it, "REMOVE", &format!("O#{it}"), None)).collect();
+        let event = format!("{{\"Records\":[{}]}}", removes.join(","));
+        function.invoke(event.as_bytes(), &call()).await.unwrap();
+        assert_eq!(shown(&store, "large", &[]).await, "AS 10; US 11");
+        assert_eq!(shown(&store, "totals", &of).await, "", "no group without items");
+    });
+}
+
+#[test]
 fn a_view_that_was_added_and_not_built_is_refused() {
     support::block_on(async {
         let store = support::embedded(84);

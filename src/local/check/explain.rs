@@ -6,7 +6,7 @@
 use crate::{
     store::{ACTIONS_MAX, BATCH_GET_KEYS_MAX},
     view::{
-        definition::{Output, Shape, View},
+        definition::{Groups, Output, Shape, View},
         evaluate::ELEMENTS_MAX,
         plan::IN_TRANSACTION,
         rows::ranked::{INDEX, Ranking},
@@ -89,6 +89,16 @@ impl Explained {
                 (format!("each value of {}", keys.join(", ")), names.join(", "))
             }
         };
+        let (rows, key) = match &view.shape {
+            Shape::Groups(Groups { stripes: Some(stripes), keys, .. }) => {
+                let key = if keys.is_empty() { String::new() } else { key + ", " };
+                (
+                    format!("{rows}, in each of {stripes} stripes; readers add them up"),
+                    format!("{key}the stripe of the item, 0 to {}", stripes - 1),
+                )
+            }
+            _ => (rows, key),
+        };
         let kept = 1 + most;
         Self {
             view: view.name.clone(),
@@ -149,6 +159,7 @@ fn read(view: &View) -> [usize; 2] {
 fn groups(view: &View) -> usize {
     match &view.shape {
         Shape::Groups(groups) if !groups.keys.is_empty() => 2,
+        // An item stays in its stripe.
         Shape::Groups(_) | Shape::Rows(_) => 1,
     }
 }

@@ -103,10 +103,16 @@ impl Rules<'_> {
     }
 
     fn hot_rows(&mut self, groups: &Groups) {
+        if groups.stripes.is_some() {
+            return;
+        }
         let at = self.found.group_by_at();
-        let help = "fine for a few shards; for more, group by one more attribute and add up where \
-                    you read"
-            .to_owned();
+        let help = if groups.can_be_striped() {
+            "fine for a few shards; for more, keep each group in several rows: WITH (stripes = 8)"
+        } else {
+            "fine for a few shards; for more, group by one more attribute and add up where you read"
+        };
+        let help = help.to_owned();
         let mut all = groups.keys.iter().map(values_max);
         let rows = all.try_fold(1_u64, |all, one| all.checked_mul(one?));
         match rows {

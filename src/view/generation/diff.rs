@@ -125,12 +125,24 @@ fn parts(former: &View, view: &View) -> Vec<String> {
             .map(|column| format!("{} AS {}", shown(groups, column), column.name))
             .collect::<Vec<String>>(),
     };
-    let options = |view: &View| (view.retention_hours, view.decimal);
+    let options = |view: &View| {
+        let of_groups = match &view.shape {
+            Shape::Rows(_) => None,
+            Shape::Groups(groups) => Some((groups.retain, groups.stripes)),
+        };
+        (view.retention_hours, view.decimal, of_groups)
+    };
+    let shown_groups = |view: &View| match &view.shape {
+        Shape::Rows(_) => None,
+        Shape::Groups(groups) => Some((groups.having.clone(), groups.top)),
+    };
     let all = [
         ("columns", columns(former) != columns(view)),
-        ("from", former.from != view.from),
+        ("from", former.from != view.from || former.unnest != view.unnest),
+        ("join", former.join != view.join),
         ("filter", former.filter != view.filter),
         ("group by", keys(former) != keys(view)),
+        ("having and limit", shown_groups(former) != shown_groups(view)),
         ("key", former.key != view.key),
         ("options", options(former) != options(view)),
     ];

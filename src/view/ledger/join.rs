@@ -326,7 +326,8 @@ impl Ledger<'_> {
                 poison: None,
             },
             Ok(Contribution::Groups(additions)) => {
-                Evaluated { stored: Some(Stored::of(additions)), ..Evaluated::default() }
+                let stored = Stored::of(additions, (definition, row_key));
+                Evaluated { stored: Some(stored), ..Evaluated::default() }
             }
             Err(poison) => Evaluated { poison: Some(poison), ..Evaluated::default() },
         })

@@ -3,7 +3,9 @@
 //! Separate because it is a layout that functions of several versions share. What it gives up:
 //! names; a part is known by its place.
 
+use super::striped::stripe_of;
 use crate::view::{
+    definition::View,
     evaluate::Addition,
     number,
     scalar::{decode_key, encode_key},
@@ -39,10 +41,12 @@ impl Added {
 }
 
 impl Stored {
-    /// What an item adds, in order.
-    pub(crate) fn of(additions: Vec<Addition>) -> Self {
+    /// What an item adds to the groups of a view, in order.
+    pub(crate) fn of(additions: Vec<Addition>, (view, item): (&View, &str)) -> Self {
+        let stripe = stripe_of(view, item);
         let mut added = Vec::with_capacity(additions.len());
-        for Addition { key, addends } in additions {
+        for Addition { mut key, addends } in additions {
+            key.extend(stripe.clone());
             Added { key: encode_key(&key), addends }.join(&mut added);
         }
         Self::Groups(added)

@@ -41,7 +41,7 @@ struct Named {
     computed: Computed,
 }
 
-pub(super) use shown::retain;
+pub(super) use shown::{retain, stripes};
 
 /// What stands behind GROUP BY.
 pub(super) struct Last {
@@ -211,8 +211,15 @@ fn group_alias<'c>(
 
 fn grouped(columns: Vec<Named>, keys: Vec<Expression>) -> Result<Groups, SqlError> {
     let (aggregates, columns_of) = (Vec::new(), Vec::new());
-    let mut groups =
-        Groups { keys, aggregates, columns: columns_of, having: None, top: None, retain: None };
+    let mut groups = Groups {
+        keys,
+        aggregates,
+        columns: columns_of,
+        having: None,
+        top: None,
+        retain: None,
+        stripes: None,
+    };
     for Named { name, at, computed, .. } in columns {
         let output = match computed {
             Computed::Aggregate(aggregate) => {

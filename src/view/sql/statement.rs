@@ -12,8 +12,11 @@ use super::{
     select::{self, Item, Piece},
     words,
 };
-use crate::view::definition::{
-    DecimalBound, Expression, Join, Path, RETENTION_HOURS_DEFAULT, Shape, Type, Unnest, View,
+use crate::view::{
+    definition::{
+        DecimalBound, Expression, Join, Path, RETENTION_HOURS_DEFAULT, Shape, Type, Unnest, View,
+    },
+    rows::striped::STRIPES,
 };
 use sqlparser::{
     ast::{
@@ -79,6 +82,9 @@ pub(super) fn read(mut tokens: Vec<TokenWithSpan>) -> Result<(View, Location), S
     let (filter, mut shape) = select::compile(&scope, items, filter, (groups, last))?;
     if let Some((hours, at)) = options.retain {
         select::retain(&mut shape, hours, at)?;
+    }
+    if let Some((stripes, at)) = options.stripes {
+        select::stripes(&mut shape, stripes, at)?;
     }
     if let (Some((_, at)), Shape::Rows(_)) = (&unnest, &shape) {
         let remedy = "write GROUP BY or aggregates; rows of single elements are not supported";
@@ -449,6 +455,8 @@ struct Options {
     decimal: Option<DecimalBound>,
     /// In hours, and where that stands.
     retain: Option<(u32, Location)>,
+    /// And where that stands.
+    stripes: Option<(u32, Location)>,
 }
 
 impl Options {
@@ -494,10 +502,19 @@ impl Options {
                 return fault("retain is no number of days or hours", remedy);
             };
             self.retain.replace((hours, value.at)).is_some()
+        } else if is("stripes") {
+            let stripes = option_integer(&value.expression);
+            let Some(stripes) = stripes.filter(|stripes| STRIPES.contains(stripes)) else {
+                let remedy = "write stripes = 8: in how many rows each group is kept, 2 to 100";
+                return fault("stripes is not in its range", remedy);
+            };
+            self.stripes.replace((stripes, value.at)).is_some()
         } else {
             let remedy = match suggestion(name) {
                 Some(meant) => format!("did you mean {meant}?"),
-                None => "the options are key, decimal, retention_hours and retain".to_owned(),
+                None => {
+                    "the options are key, decimal, retention_hours, retain and stripes".to_owned()
+                }
             };
             return Err(SqlError::new(at, format!("there is no option {name}"), remedy));
         };
@@ -517,6 +534,7 @@ fn suggestion(name: &str) -> Option<&'static str> {
         ("retention_hours", "ret"),
         ("decimal", "dec"),
         ("key", "key"),
+        ("stripes", "stripe"),
         ("decimal", "num"),
     ];
     starts

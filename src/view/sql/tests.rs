@@ -447,7 +447,7 @@ fn other_statements_and_options_are_refused() {
     check_whole(text, (2, 26), "view v is defined twice");
     for (options, column, problem) in [
         ("", 35, "expected the name of an option, found `)`"),
-        ("stripes = 4", 35, "there is no option stripes"),
+        ("strips = 4", 35, "there is no option strips"),
         ("retention = 4", 35, "there is no option retention"),
         ("key = 'a'", 41, "key is no attribute"),
         ("key = a, key = b", 44, "option key is given twice"),

@@ -156,6 +156,30 @@ pub(in crate::view::sql) fn retain(
     Ok(())
 }
 
+/// Keeps each group in so many rows.
+pub(in crate::view::sql) fn stripes(
+    shape: &mut Shape,
+    stripes: u32,
+    at: Location,
+) -> Result<(), SqlError> {
+    let refuse = |problem: &str, remedy: &str| Err(SqlError::new(at, problem, remedy));
+    let Shape::Groups(groups) = shape else {
+        let remedy = "each item has a row of its own; take stripes away";
+        return refuse("stripes needs groups", remedy);
+    };
+    if groups.top.is_some() {
+        let remedy = "no index sorts a group that is kept in several rows; take one of them away";
+        return refuse("stripes beside LIMIT is not supported", remedy);
+    }
+    if !groups.can_be_striped() {
+        let remedy = "a value may be in several rows of a group, so they do not add up; take \
+                      DISTINCT into a view without it";
+        return refuse("stripes beside DISTINCT is not supported", remedy);
+    }
+    groups.stripes = Some(stripes);
+    Ok(())
+}
+
 /// The column that an entry of ORDER BY means.
 fn column_of(scope: &Scope, groups: &Groups, piece: &Piece) -> Result<usize, SqlError> {
     let Piece { at, expression } = piece;

@@ -98,6 +98,34 @@ fn groups_of_a_time_can_be_kept_for_so_long() {
 }
 
 #[test]
+fn groups_can_be_kept_in_several_rows_that_add_up() {
+    let with = |stripes: &str, rest: &str| {
+        format!("CREATE MATERIALIZED VIEW v WITH (stripes = {stripes}) AS SELECT {rest}")
+    };
+    let sums = "a, count(*) AS n, min(b) AS lo, avg(c) AS c FROM t GROUP BY a HAVING count(*) > 1";
+    let view = one(&with("8", sums));
+    assert_eq!(one(&view.to_string()), view);
+    assert!(view.to_string().contains("decimal = decimal(28,9), stripes = 8) AS"), "{view}");
+    assert_ne!(view.fingerprint(), one(&with("9", sums)).fingerprint());
+    for (stripes, rest, problem) in [
+        ("1", sums, "stripes is not in its range"),
+        ("101", sums, "stripes is not in its range"),
+        ("'8'", sums, "stripes is not in its range"),
+        ("8", "a FROM t", "stripes needs groups"),
+        ("8", "* FROM t", "stripes needs groups"),
+        ("8", "count(DISTINCT a) AS n FROM t", "stripes beside DISTINCT is not supported"),
+        (
+            "8",
+            "a, count(*) AS n FROM t GROUP BY a ORDER BY n LIMIT 3",
+            "stripes beside LIMIT is not supported",
+        ),
+    ] {
+        let error = super::parse(&with(stripes, rest)).unwrap_err();
+        assert_eq!((error.column, &*error.problem), (44, problem), "{stripes} {rest}");
+    }
+}
+
+#[test]
 fn a_name_is_an_attribute_where_the_statement_uses_one() {
     // As in SQLite: `x` is the attribute, which no row has.
     let text = "SELECT a, sum(x) AS x FROM t GROUP BY a HAVING x > 1";
