@@ -18,13 +18,13 @@ pub(crate) mod operators;
 use bigdecimal::{BigDecimal, ToPrimitive};
 use changefold::view::{
     definition::{Shape, View},
-    evaluate::{Addition, Contribution, evaluate},
+    evaluate::{Addition, Contribution, Poison, evaluate_joined, reference},
     number,
     scalar::Scalar,
     sql,
     total::{Addend, finish, totals},
 };
-use items::{Item, any_item, load};
+use items::{Item, Names, any_item, any_names, load};
 use operators::{Definition, definition, fill};
 use proptest::prelude::*;
 use rusqlite::{Connection, types::Value as Cell};
@@ -39,14 +39,14 @@ fn theirs(database: &Connection, select: &str) -> Vec<Vec<Cell>> {
 
 /// The view's rows, by summing up contributions, and the items that are in it: those with a
 /// value of a wrong type may be none of its.
-fn ours<'i>(view: &View, items: &'i [Item]) -> (Vec<Vec<Scalar>>, Vec<&'i Item>) {
+fn ours<'i>(view: &View, items: &'i [Item], names: &Names) -> (Vec<Vec<Scalar>>, Vec<&'i Item>) {
     let (mut rows, mut taken) = (Vec::new(), Vec::new());
     let mut groups: BTreeMap<Vec<Scalar>, Vec<Vec<Addend>>> = BTreeMap::new();
     if matches!(&view.shape, Shape::Groups(groups) if groups.keys.is_empty()) {
         groups.insert(Vec::new(), Vec::new());
     }
     for item in items {
-        let contribution = match evaluate(view, &item.value()) {
+        let contribution = match contribution(view, item, names) {
             Ok(contribution) => contribution,
             Err(poison) if item.wrong.is_none() => panic!("{view}: {item:?}: {poison}"),
             Err(_) => continue,
@@ -68,6 +68,23 @@ fn ours<'i>(view: &View, items: &'i [Item]) -> (Vec<Vec<Scalar>>, Vec<&'i Item>)
         }));
     }
     (rows, taken)
+}
+
+/// What an item contributes to a view, with the one that it names, if it is to have that.
+pub(crate) fn contribution(
+    view: &View,
+    item: &Item,
+    names: &Names,
+) -> Result<Contribution, Poison> {
+    let item = item.value();
+    let named = match &view.join {
+        None => None,
+        Some(join) => reference(join, &item)?.and_then(|key| {
+            let is_it = |named: &i64| key == Scalar::Number((*named).into());
+            names.iter().find(|(named, _)| is_it(named)).map(|(key, named)| named.value(*key))
+        }),
+    };
+    evaluate_joined(view, &item, named.as_ref())
 }
 
 /// Whether the cells are the same value; `scale` where theirs is an integer of that scale.
@@ -102,22 +119,22 @@ fn same_rows(ours: &[Vec<Scalar>], mut theirs: Vec<Vec<Cell>>, scales: &[Option<
 }
 
 /// One pair of a view and items, against `SQLite`.
-fn check(definition: &Definition, items: &[Item]) -> Result<(), TestCaseError> {
+fn check(definition: &Definition, items: &[Item], names: &Names) -> Result<(), TestCaseError> {
     let text = definition.statement();
     let view = sql::parse(&text);
     let view = view.map_err(|error| TestCaseError::fail(format!("{text}: {error}")))?.remove(0);
-    let (ours, taken) = ours(&view, items);
-    same_as_sqlite(definition, &ours, &taken)
+    let (ours, taken) = ours(&view, items, names);
+    same_as_sqlite(definition, &ours, (&taken, names))
 }
 
 /// Whether these are the view's rows over the items, by `SQLite`.
 pub(crate) fn same_as_sqlite(
     definition: &Definition,
     ours: &[Vec<Scalar>],
-    taken: &[&Item],
+    (taken, names): (&[&Item], &Names),
 ) -> Result<(), TestCaseError> {
     let text = definition.statement();
-    let database = load(taken);
+    let database = load(taken, names);
 
     let plain = fill(&definition.select(false), true);
     let rows = theirs(&database, &plain);
@@ -148,8 +165,9 @@ proptest! {
     fn every_view_has_the_rows_of_sqlite(
         definition in definition(),
         items in prop::collection::vec(any_item(), 0..25),
+        names in any_names(),
     ) {
-        check(&definition, &items)?;
+        check(&definition, &items, &names)?;
     }
 }
 
@@ -160,8 +178,9 @@ proptest! {
     fn every_expression_has_the_values_of_sqlite(
         definition in expressions::definition(),
         items in prop::collection::vec(any_item(), 0..25),
+        names in any_names(),
     ) {
-        check(&definition, &items)?;
+        check(&definition, &items, &names)?;
     }
 }
 

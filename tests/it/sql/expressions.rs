@@ -5,7 +5,7 @@
 
 use super::{
     items::{BIG, TEXTS},
-    operators::{Column, Definition, Numeric, of_elements},
+    operators::{Beside, Column, Definition, Numeric, moved, named, rows_of, stripes},
 };
 use proptest::prelude::*;
 
@@ -325,13 +325,13 @@ pub(super) fn definition() -> impl Strategy<Value = Definition> {
             .prop_map(|big| format!("coalesce({{g}}, «{big}¦'{big}'»)")),
     ]
     .boxed();
-    let named = (
+    let parts = (
         prop::collection::vec((value.clone(), 0..4_u8), 0..3),
         prop::collection::vec(aggregate(&typed), 1..3),
         filter.clone(),
-        of_elements(),
+        (moved(), stripes()),
     );
-    let grouped = named.prop_map(|(mut values, aggregates, filter, of_elements)| {
+    let grouped = parts.prop_map(|(mut values, aggregates, filter, (moved, stripes))| {
         // A key without an attribute may be a constant, which is refused.
         values.retain(|(value, _)| value.contains('{'));
         let (mut columns, mut keys) = (aggregates, Vec::new());
@@ -354,11 +354,8 @@ pub(super) fn definition() -> impl Strategy<Value = Definition> {
                 }
             }
         }
-        Definition { columns, filter, keys, unnests: false }.of_elements(of_elements)
+        Definition { columns, filter, keys, beside: Beside::Nothing, stripes }.reading(moved)
     });
-    let rows = (prop::collection::vec(value, 1..4), filter).prop_map(|(columns, filter)| {
-        let columns = columns.into_iter().map(|text| Column { text, exact: None }).collect();
-        Definition { columns, filter, keys: Vec::new(), unnests: false }
-    });
+    let rows = (prop::collection::vec(value, 1..4), filter, named()).prop_map(rows_of);
     prop_oneof![3 => grouped, 1 => rows]
 }

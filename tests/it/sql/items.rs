@@ -5,7 +5,7 @@ use changefold::event::Value;
 use proptest::prelude::*;
 use rusqlite::{Connection, types::Value as Cell};
 use serde_json::json;
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 /// Column of the flat table, path in the item. In a template `{i}` stands for either.
 pub(super) const COLUMNS: [(&str, &str, &str); 11] = [
@@ -25,6 +25,9 @@ pub(super) const COLUMNS: [(&str, &str, &str); 11] = [
 
 /// What is in an element of the list `o.lines`, by its path in the element.
 pub(super) const OF_ELEMENT: [(&str, &str); 2] = [("n", "n"), ("w", "m.w")];
+
+/// What is in an item that others name, by its path in it; its key is `k`.
+pub(super) const OF_NAMED: [(&str, &str); 3] = [("p", "i"), ("q", "m.t"), ("r", "b")];
 
 /// An element of a list: a number and a text, if it is a map that has them.
 pub(crate) type Line = Option<(Option<i64>, Option<&'static str>)>;
@@ -269,7 +272,55 @@ fn is_right((column, wrong): (&str, Wrong)) -> bool {
     )
 }
 
-pub(super) fn load(items: &[&Item]) -> Connection {
+/// An item that others name by its key.
+#[derive(Debug, Clone)]
+pub(crate) struct Named {
+    p: Option<i64>,
+    q: Option<&'static str>,
+    r: Option<bool>,
+    /// Whether what is absent is null.
+    nulls: bool,
+}
+
+/// Items that others name, by their keys.
+pub(crate) type Names = BTreeMap<i64, Named>;
+
+impl Named {
+    pub(crate) fn value(&self, key: i64) -> Value<'static> {
+        let number = |value: i64| Value::Number(Cow::Owned(value.to_string()));
+        let text = self.q.map(|text| Value::Map(vec![("t".into(), Value::Text(text.into()))]));
+        let members =
+            [("i", self.p.map(number)), ("m", text), ("b", self.r.map(Value::Bool))].into_iter();
+        let members = members.filter(|(_, value)| self.nulls || value.is_some());
+        let members = members.map(|(name, value)| (name.into(), value.unwrap_or(Value::Null)));
+        Value::Map(std::iter::once(("k".into(), number(key))).chain(members).collect())
+    }
+
+    fn row(&self, key: i64) -> [Cell; 4] {
+        [
+            Cell::Integer(key),
+            self.p.map_or(Cell::Null, Cell::Integer),
+            self.q.map_or(Cell::Null, |text| Cell::Text(text.to_owned())),
+            self.r.map_or(Cell::Null, |truth| Cell::Integer(i64::from(truth))),
+        ]
+    }
+}
+
+pub(crate) fn any_named() -> impl Strategy<Value = Named> {
+    let number = prop::option::weighted(0.8, -5..6_i64);
+    let text = prop::option::weighted(0.8, prop::sample::select(TEXTS.as_slice()));
+    let truth = prop::option::weighted(0.7, any::<bool>());
+    (number, text, truth, any::<bool>()).prop_map(|(p, q, r, nulls)| Named { p, q, r, nulls })
+}
+
+/// The keys that items name, of which some are there.
+pub(crate) const KEYS: std::ops::Range<i64> = -4..6;
+
+pub(crate) fn any_names() -> impl Strategy<Value = Names> {
+    prop::collection::btree_map(KEYS, any_named(), 0..8)
+}
+
+pub(super) fn load(items: &[&Item], names: &Names) -> Connection {
     let database = Connection::open_in_memory().unwrap();
     // As in PostgreSQL and the standard: `SQLite` alone takes `a` for `A` unless told.
     database.execute_batch("PRAGMA case_sensitive_like = ON").unwrap();
@@ -282,6 +333,11 @@ pub(super) fn load(items: &[&Item]) -> Connection {
     for item in items {
         let row = columns.iter().map(|(name, _)| item.cell(name));
         database.execute(&insert, rusqlite::params_from_iter(row)).unwrap();
+    }
+    database.execute("CREATE TABLE named (k INTEGER, p INTEGER, q TEXT, r INTEGER)", []).unwrap();
+    for (key, named) in names {
+        let row = rusqlite::params_from_iter(named.row(*key));
+        database.execute("INSERT INTO named VALUES (?, ?, ?, ?)", row).unwrap();
     }
     database
 }

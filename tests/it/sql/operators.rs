@@ -1,6 +1,6 @@
 //! Generated views of attributes, operators and aggregates.
 
-use super::items::{COLUMNS, OF_ELEMENT, TEXTS};
+use super::items::{COLUMNS, OF_ELEMENT, OF_NAMED, TEXTS};
 use bigdecimal::BigDecimal;
 use proptest::prelude::*;
 
@@ -186,8 +186,27 @@ pub(crate) struct Definition {
     pub(super) columns: Vec<Column>,
     pub(super) filter: Option<String>,
     pub(super) keys: Vec<String>,
-    /// Whether it reads the elements of a list.
-    pub(super) unnests: bool,
+    /// What else it reads.
+    pub(super) beside: Beside,
+    /// In how many rows each group is kept, where it can be in several.
+    pub(super) stripes: Option<u32>,
+}
+
+/// What a view reads beside its items.
+#[derive(Debug, Clone)]
+pub(super) enum Beside {
+    Nothing,
+    /// The elements of a list.
+    Elements,
+    /// Of each item the one that it names, by this number; whether it is left out without one.
+    Named(String, bool),
+}
+
+/// What a view is to read beside its items, and which attributes become those of that.
+#[derive(Debug, Clone)]
+pub(super) struct Moved {
+    beside: Beside,
+    which: u8,
 }
 
 pub(crate) fn definition() -> impl Strategy<Value = Definition> {
@@ -196,51 +215,83 @@ pub(crate) fn definition() -> impl Strategy<Value = Definition> {
         prop::collection::vec(key(), 0..3),
         prop::collection::vec(aggregate(), 1..4),
         filter.clone(),
-        (0..4_usize, of_elements()),
+        (0..4_usize, moved(), stripes()),
     )
-        .prop_map(|(mut keys, mut columns, filter, (shown, of_elements))| {
+        .prop_map(|(mut keys, mut columns, filter, (shown, moved, stripes))| {
             // `GROUP BY TRUE` and `GROUP BY NULL` are refused: they group by nothing.
             keys.retain(|key| key.contains('{'));
             for key in keys.iter().take(shown) {
                 columns.insert(columns.len() / 2, Column { text: key.clone(), exact: None });
             }
-            Definition { columns, filter, keys, unnests: false }.of_elements(of_elements)
+            Definition { columns, filter, keys, beside: Beside::Nothing, stripes }.reading(moved)
         });
     let plain =
         prop_oneof![key(), predicate(), combined(integer_leaf().boxed()).prop_map(|n| n.plain)];
-    let rows = (prop::collection::vec(plain, 1..4), filter).prop_map(|(columns, filter)| {
-        let columns = columns.into_iter().map(|text| Column { text, exact: None }).collect();
-        Definition { columns, filter, keys: Vec::new(), unnests: false }
-    });
+    let rows = (prop::collection::vec(plain, 1..4), filter, named()).prop_map(rows_of);
     prop_oneof![3 => grouped, 1 => rows]
 }
 
-/// Which attributes become those of an element.
-pub(super) fn of_elements() -> impl Strategy<Value = Option<u8>> {
-    prop::option::weighted(0.4, 0..4_u8)
+/// A view of rows.
+pub(super) fn rows_of(
+    (columns, filter, moved): (Vec<String>, Option<String>, Option<Moved>),
+) -> Definition {
+    let columns = columns.into_iter().map(|text| Column { text, exact: None }).collect();
+    let (keys, beside) = (Vec::new(), Beside::Nothing);
+    Definition { columns, filter, keys, beside, stripes: None }.reading(moved)
+}
+
+/// What a view with groups reads beside its items.
+pub(super) fn moved() -> impl Strategy<Value = Option<Moved>> {
+    let elements = (0..8_u8).prop_map(|which| Some(Moved { beside: Beside::Elements, which }));
+    prop_oneof![3 => Just(None), 3 => elements, 2 => named()]
+}
+
+/// In how many rows each group is kept.
+pub(super) fn stripes() -> impl Strategy<Value = Option<u32>> {
+    prop::option::weighted(0.4, 2..5_u32)
+}
+
+/// The item that an item names, or nothing.
+pub(super) fn named() -> impl Strategy<Value = Option<Moved>> {
+    let reference = prop::sample::select(
+        ["{j}", "{i}", "({i} + 1)", "coalesce({j}, {i})", "CASE WHEN {b} THEN {j} END"].as_slice(),
+    );
+    let named = (reference, any::<bool>(), 0..8_u8).prop_map(|(reference, is_inner, which)| {
+        Moved { beside: Beside::Named(reference.to_owned(), is_inner), which }
+    });
+    prop::option::weighted(0.6, named)
 }
 
 impl Definition {
-    /// The same of the elements of a list, if it is to be one: some attributes become theirs.
-    pub(super) fn of_elements(mut self, which: Option<u8>) -> Self {
-        let Some(which) = which else { return self };
-        let of_element = |text: &String| {
-            let number = if which & 1 == 0 { "{i}" } else { "{j}" };
-            let word = if which & 2 == 0 { "{t}" } else { "{u}" };
-            text.replace(number, "{n}").replace(word, "{w}")
+    /// The same with something beside the items, if that is to be: it gets some attributes.
+    pub(super) fn reading(mut self, moved: Option<Moved>) -> Self {
+        let Some(Moved { beside, which }) = moved else { return self };
+        let (number, word) = match &beside {
+            Beside::Nothing => return self,
+            Beside::Elements => ("{n}", "{w}"),
+            Beside::Named(..) => ("{p}", "{q}"),
+        };
+        let truth =
+            if matches!(beside, Beside::Named(..)) && which & 4 == 0 { "{r}" } else { "{b}" };
+        let of_other = |text: &String| {
+            let text = text.replace(if which & 1 == 0 { "{i}" } else { "{j}" }, number);
+            text.replace(if which & 2 == 0 { "{t}" } else { "{u}" }, word).replace("{b}", truth)
         };
         for column in &mut self.columns {
-            column.text = of_element(&column.text);
-            column.exact = column.exact.as_ref().map(|(sum, scale)| (of_element(sum), *scale));
+            column.text = of_other(&column.text);
+            column.exact = column.exact.as_ref().map(|(sum, scale)| (of_other(sum), *scale));
         }
-        self.filter = self.filter.as_ref().map(of_element);
-        self.keys = self.keys.iter().map(of_element).collect();
-        Self { unnests: true, ..self }
+        self.filter = self.filter.as_ref().map(of_other);
+        self.keys = self.keys.iter().map(of_other).collect();
+        Self { beside, ..self }
     }
 
     /// The statement, as the user writes it.
     pub(crate) fn statement(&self) -> String {
-        format!("CREATE MATERIALIZED VIEW v AS {}", fill(&self.select(false), false))
+        let select = fill(&self.select(false), false);
+        let stripes = self.stripes.filter(|_| !select.contains("(DISTINCT"));
+        let with = stripes.map_or_else(String::new, |it| format!("WITH (stripes = {it}) "));
+        format!("CREATE MATERIALIZED VIEW v {with}AS {select}")
     }
 
     /// The SELECT, as the user writes it; `exact` puts scaled sums in place of decimal ones.
@@ -255,14 +306,26 @@ impl Definition {
             })
             .collect();
         let mut text = format!("SELECT {} FROM orders o", columns.join(", "));
-        if self.unnests {
-            text += ", «unnest(o.lines)¦json_each(o.lines)» AS line";
+        match &self.beside {
+            Beside::Nothing => {}
+            Beside::Elements => text += ", «unnest(o.lines)¦json_each(o.lines)» AS line",
+            Beside::Named(reference, is_inner) => {
+                let join = if *is_inner { "JOIN" } else { "LEFT JOIN" };
+                text += &format!(" {join} named AS x ON x.k = {reference}");
+            }
         }
         if let Some(filter) = &self.filter {
             text = format!("{text} WHERE {filter}");
         }
         if !self.keys.is_empty() {
             text = format!("{text} GROUP BY {}", self.keys.join(", "));
+        }
+        if let Beside::Named(..) = self.beside {
+            // Of two tables a path says which it is of.
+            let paths = COLUMNS.iter().filter(|(.., path)| !path.starts_with("o."));
+            for (name, _, path) in paths {
+                text = text.replace(&format!("{{{name}}}"), &format!("«o.{path}¦{name}»"));
+            }
         }
         text
     }
@@ -283,6 +346,10 @@ pub(super) fn fill(template: &str, flat: bool) -> String {
         let theirs = format!("json_extract(line.value, '$.{path}')");
         let ours = format!("line.{path}");
         text.replace(&format!("{{{name}}}"), if flat { &theirs } else { &ours })
+    });
+    let text = OF_NAMED.iter().fold(text, |text, (name, path)| {
+        let ours = format!("x.{path}");
+        text.replace(&format!("{{{name}}}"), if flat { name } else { &ours })
     });
     COLUMNS.iter().fold(text, |text, (name, _, path)| {
         text.replace(&format!("{{{name}}}"), if flat { name } else { path })
