@@ -42,6 +42,8 @@ const KINDS: [&str; 10] = [
 ];
 
 struct Flights {
+    /// The table that the views read.
+    table: &'static str,
     fixtures: Fixtures,
     items: oracle::Items,
     /// Tables that flights name items of, with their fixtures.
@@ -60,7 +62,8 @@ impl Flights {
         let items = oracle::items(&path);
         let fixtures = Fixtures::open(&[path]).unwrap();
         let text = std::fs::read_to_string(root.join(views)).unwrap();
-        Self { fixtures, items, named: Vec::new(), statements: oracle::statements(&text) }
+        let (table, named) = ("flights", Vec::new());
+        Self { table, fixtures, items, named, statements: oracle::statements(&text) }
     }
 
     /// The flights with the tables whose items they name.
@@ -154,7 +157,7 @@ impl Flights {
                     .iter()
                     .filter(|(table, ..)| statement.contains(&format!("JOIN {table} ")));
                 let named = named.map(|(table, _, items)| (*table, items));
-                let tables: Vec<_> = [("flights", &self.items)].into_iter().chain(named).collect();
+                let tables: Vec<_> = [(self.table, &self.items)].into_iter().chain(named).collect();
                 oracle::compare_joined(statement, &tables, listing).err()
             })
             .collect()
@@ -215,6 +218,11 @@ fn without_faults_every_view_equals_sqlite() {
     }
 }
 
+/// So many seeds, or as many as `FAULT_SEEDS` says.
+fn seeds(usual: u64) -> u64 {
+    support::environment("FAULT_SEEDS").map_or(usual, |seeds| seeds.parse().unwrap())
+}
+
 /// What keeps values, under the same faults.
 const VALUES: &str = "fixtures/flights-values.sql";
 const SEEDS_OF_VALUES: u64 = 60;
@@ -226,7 +234,7 @@ fn ten_views_with_values_hours_and_first_groups_equal_sqlite_without_faults_and_
     assert_eq!(flights.differences(&listings), Vec::<String>::new());
     assert!(listings.iter().all(|listing| listing.total > 0));
     let flights = Flights::with_views("flights-600.jsonl.gz", VALUES);
-    flights.check_seeds(SEEDS_OF_VALUES, &["10", "100", "1000"]);
+    flights.check_seeds(seeds(SEEDS_OF_VALUES), &["10", "100", "1000"]);
 }
 
 #[test]
@@ -237,7 +245,31 @@ fn flights_joined_with_planes_and_airlines_equal_sqlite_without_faults_and_with(
     let (listings, _) = flights.replay(None, &[], None);
     assert_eq!(flights.differences(&listings), Vec::<String>::new());
     assert!(listings.iter().all(|listing| listing.total > 0));
-    flights.check_seeds(24, &["10", "100", "1000"]);
+    flights.check_seeds(seeds(24), &["10", "100", "1000"]);
+}
+
+#[test]
+fn groups_in_several_rows_equal_sqlite_without_faults_and_with() {
+    let mut flights = Flights::read("flights-600.jsonl.gz");
+    let is_grouped = |text: &&String| text.contains("GROUP BY") || text.contains("count(*)");
+    let striped = flights.statements.iter().filter(is_grouped);
+    let striped = striped.map(|text| text.replacen(" AS", " WITH (stripes = 3) AS", 1));
+    flights.statements = striped.collect();
+    assert!(flights.statements.len() >= 4, "{:?}", flights.statements);
+    let (listings, _) = flights.replay(None, &[], None);
+    assert_eq!(flights.differences(&listings), Vec::<String>::new());
+    flights.check_seeds(seeds(24), &["10", "100", "1000"]);
+}
+
+#[test]
+fn the_legs_of_schedules_equal_sqlite_without_faults_and_with() {
+    let views = "fixtures/flights-legs.sql";
+    let schedules = Flights::with_views("schedules.jsonl.gz", views);
+    let schedules = Flights { table: "schedules", ..schedules };
+    let (listings, _) = schedules.replay(None, &[], None);
+    assert_eq!(schedules.differences(&listings), Vec::<String>::new());
+    assert!(listings.iter().all(|listing| listing.total > 0));
+    schedules.check_seeds(seeds(24), &["10", "100", "1000"]);
 }
 
 #[test]

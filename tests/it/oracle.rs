@@ -9,7 +9,7 @@ use bigdecimal::{BigDecimal, ToPrimitive};
 use changefold::view::{rows::Listing, scalar::Scalar};
 use flate2::read::MultiGzDecoder;
 use rusqlite::{Connection, types::Value as Sql};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use std::{collections::BTreeMap, fmt::Write as _, io::Read as _, path::Path};
 
 const SCALE: u32 = 9;
@@ -273,8 +273,26 @@ fn flatten(name: &str, value: &Json, columns: &mut BTreeMap<String, Sql>) {
                 flatten(&format!("{name}.{member}"), value, columns);
             }
         }
+        "L" => {
+            columns.insert(name.to_owned(), Sql::Text(plain(&json!({ "L": value })).to_string()));
+        }
         // NULL is a missing column; the views of the fixtures look at nothing else.
         _ => {}
+    }
+}
+
+/// An attribute as JSON without its types.
+fn plain(attribute: &Json) -> Json {
+    let (kind, value) = attribute.as_object().unwrap().iter().next().unwrap();
+    match kind.as_str() {
+        "N" => Json::Number(value.as_str().unwrap().parse().unwrap()),
+        "L" => value.as_array().unwrap().iter().map(plain).collect(),
+        "M" => {
+            let members = value.as_object().unwrap().iter();
+            Json::Object(members.map(|(name, value)| (name.clone(), plain(value))).collect())
+        }
+        "NULL" => Json::Null,
+        _ => value.clone(),
     }
 }
 
@@ -312,7 +330,11 @@ fn tokens(text: &str) -> Vec<Token<'_>> {
 /// its scaled twin.
 fn rewritten(tokens: &[Token<'_>], from: &str, scaled: bool) -> String {
     let aliases = aliases(tokens);
+    let element = element(tokens);
     let flat = |path: &str, twin: &str| match path.split_once('.') {
+        Some((alias, rest)) if Some(alias) == element => {
+            format!("json_extract({alias}.value, '$.{rest}')")
+        }
         Some((alias, rest)) if aliases.contains(&alias) => format!("{alias}.\"{rest}{twin}\""),
         _ => {
             let path = path.strip_prefix(&format!("{from}.")).unwrap_or(path);
@@ -337,11 +359,22 @@ fn rewritten(tokens: &[Token<'_>], from: &str, scaled: bool) -> String {
         }
         index += 1;
     }
-    // `SQLite` calls it otherwise.
-    text.replace("date_trunc('hour', ", "strftime('%Y-%m-%dT%H:00:00Z', ")
+    // `SQLite` calls them otherwise.
+    text.replace("unnest(", "json_each(")
+        .replace("date_trunc('hour', ", "strftime('%Y-%m-%dT%H:00:00Z', ")
 }
 
-/// What the tables of a join are called.
+/// What an element of the list is called, of a statement that reads those.
+fn element<'t>(tokens: &[Token<'t>]) -> Option<&'t str> {
+    let mut words = tokens.iter().filter_map(|token| match token {
+        Token::Word(word) => Some(*word),
+        Token::Other(_) => None,
+    });
+    words.find(|word| *word == "unnest")?;
+    words.nth(2)
+}
+
+/// What the tables are called, of a statement that reads several or the elements of a list.
 fn aliases<'t>(tokens: &[Token<'t>]) -> Vec<&'t str> {
     let words: Vec<&str> = tokens
         .iter()
@@ -350,7 +383,7 @@ fn aliases<'t>(tokens: &[Token<'t>]) -> Vec<&'t str> {
             Token::Other(_) => None,
         })
         .collect();
-    if !words.contains(&"JOIN") {
+    if !words.contains(&"JOIN") && !words.contains(&"unnest") {
         return Vec::new();
     }
     let named = words.windows(3).filter(|words| matches!(words[0], "FROM" | "JOIN"));
