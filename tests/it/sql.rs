@@ -77,14 +77,14 @@ pub(crate) fn contribution(
     names: &Names,
 ) -> Result<Contribution, Poison> {
     let item = item.value();
-    let named = match &view.join {
+    let joined = match &view.join {
         None => None,
         Some(join) => reference(join, &item)?.and_then(|key| {
             let is_it = |named: &i64| key == Scalar::Number((*named).into());
             names.iter().find(|(named, _)| is_it(named)).map(|(key, named)| named.value(*key))
         }),
     };
-    evaluate_joined(view, &item, named.as_ref())
+    evaluate_joined(view, &item, joined.as_ref())
 }
 
 /// Whether the cells are the same value; `scale` where theirs is an integer of that scale.

@@ -10,7 +10,7 @@ const GROUPS: u32 = 10;
 const ELEMENTS: u32 = 5;
 
 /// What is behind SELECT, and how it is called in the table.
-const VIEWS: [(&str, &str); 10] = [
+const VIEWS: [(&str, &str); 11] = [
     ("`count`, `sum`", "region, count(*) AS n, sum(amount) AS total FROM orders"),
     (
         "`count`, `sum` with `ORDER BY sum(…) LIMIT 5`",
@@ -19,6 +19,10 @@ const VIEWS: [(&str, &str); 10] = [
     (
         "`count`, `sum` with `HAVING`",
         "region, count(*) AS n, sum(amount) AS total FROM orders GROUP BY 1 HAVING count(*) > 1",
+    ),
+    (
+        "`count`, `sum` with `stripes = 4`",
+        "region, count(*) AS n, sum(amount) AS total FROM orders",
     ),
     ("`SELECT *`", "* FROM orders"),
     ("`min`", "region, min(amount) AS lo FROM orders"),
@@ -88,7 +92,9 @@ fn a_change_costs_a_row_for_each_value_that_comes_or_goes() {
                 }
                 let is_whole = columns.contains("GROUP BY") || columns.starts_with('*');
                 let groups = if is_whole { "" } else { "GROUP BY 1" };
-                let text = format!("CREATE MATERIALIZED VIEW v AS SELECT {columns} {groups};");
+                let with = if name.contains("stripes") { "WITH (stripes = 4)" } else { "" };
+                let text =
+                    format!("CREATE MATERIALIZED VIEW v {with} AS SELECT {columns} {groups};");
                 let store = support::embedded(7);
                 let function = support::function(&text, &store, "views_").await;
                 if columns.contains("JOIN") {

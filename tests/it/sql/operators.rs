@@ -311,7 +311,7 @@ impl Definition {
             Beside::Elements => text += ", «unnest(o.lines)¦json_each(o.lines)» AS line",
             Beside::Named(reference, is_inner) => {
                 let join = if *is_inner { "JOIN" } else { "LEFT JOIN" };
-                text += &format!(" {join} named AS x ON x.k = {reference}");
+                text = format!("{text} {join} named AS x ON x.k = {reference}");
             }
         }
         if let Some(filter) = &self.filter {

@@ -54,7 +54,7 @@ async fn check(
     let function = support::function(&text, &store, "views_").await;
     let longest = pasts.iter().map(|(_, changes)| changes.len()).max().unwrap_or(0);
     let mut records = Vec::new();
-    let mut named = Vec::new();
+    let mut beside = Vec::new();
     let mut names = Names::new();
     for at in 0..=longest {
         for (key, (first, changes)) in pasts.iter().enumerate() {
@@ -71,7 +71,7 @@ async fn check(
         for (number, (before, key, of_named)) in of_named.iter().enumerate() {
             let image = of_named.as_ref();
             let image = image.map(|item| super::attribute(&item.value(*key))["M"].take());
-            named.push((before / few, record_of_named(number, *key, image.as_ref())));
+            beside.push((before / few, record_of_named(number, *key, image.as_ref())));
             match of_named {
                 Some(one) => drop(names.insert(*key, one.clone())),
                 None => drop(names.remove(key)),
@@ -79,14 +79,14 @@ async fn check(
         }
         // Those of one table come in their order.
         let mut latest = 0;
-        for (before, _) in &mut named {
+        for (before, _) in &mut beside {
             latest = latest.max(*before);
             *before = latest;
         }
     }
-    let mut named = named.into_iter().peekable();
+    let mut beside = beside.into_iter().peekable();
     for (at, batch) in records.chunks(few).enumerate() {
-        while let Some((_, record)) = named.next_if(|(before, _)| *before <= at) {
+        while let Some((_, record)) = beside.next_if(|(before, _)| *before <= at) {
             deliver(&function, &[record]).await;
         }
         deliver(&function, batch).await;
@@ -94,7 +94,7 @@ async fn check(
             deliver(&function, &records[..batch.len()]).await;
         }
     }
-    for (_, record) in named {
+    for (_, record) in beside {
         deliver(&function, &[record]).await;
     }
     let left = pasts.iter().filter_map(|(first, changes)| match changes.last() {
