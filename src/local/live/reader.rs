@@ -30,8 +30,9 @@ const KINESIS_POLL: Duration = Duration::from_secs(1);
 const PATIENCE_MS: i64 = 5_000;
 /// Between two attempts that failed for longer.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The most records that one read of a Kinesis shard returns; a DynamoDB shard returns 1,000.
-const RECORDS_MAX: u64 = 10_000;
+/// The most records that one read returns. Kinesis would return 10,000, but a buffer holds what one
+/// read returns, of each shard.
+const RECORDS_MAX: u64 = 1_000;
 
 /// What reads one shard.
 #[derive(Debug)]
