@@ -27,6 +27,9 @@
 //! sequence number, and an [ordinal](Record::ordinal), as Lambda delivers it under enhanced
 //! fan-out.
 //!
+//! A record of a data stream that carries the change of a table's item is a document like any
+//! other, and [`Record::table_change`] reads it as that change.
+//!
 //! [`Number`] and [`Value`] are exact where serde's own types cannot be.
 //!
 //! What it gives up: an attribute that a type does not name may be no JSON and nobody notices;
@@ -55,6 +58,7 @@ mod number;
 pub(crate) mod record_key;
 mod scalar;
 mod sqs;
+mod table_change;
 mod value;
 
 pub use error::{AGGREGATED_MAX, AggregateError, DecodeError, DecodeReason, EventError};
@@ -70,6 +74,7 @@ use record_key::KeyText;
 use serde::Deserialize;
 use sqs::SqsBody;
 use std::borrow::Cow;
+use table_change::Made;
 
 /// One invocation's records, borrowing from its payload.
 #[derive(Debug)]
@@ -198,6 +203,8 @@ pub struct Record<'a> {
     body: Body<'a>,
     /// A member that is there twice, so that no reading of the record can be trusted.
     repeated: Option<&'static str>,
+    /// Of a change that came through a data stream.
+    made: Option<Made>,
 }
 
 #[derive(Debug)]
@@ -365,6 +372,9 @@ impl<'a> Record<'a> {
     /// absent or not a number.
     #[must_use]
     pub fn approximate_arrival(&self) -> Option<Timestamp> {
+        if let Some(made) = self.made {
+            return Some(made.timestamp());
+        }
         match &self.body {
             Body::DynamoDb(body) => body.arrival(),
             Body::Kinesis(body) => body.arrival(),
@@ -485,6 +495,17 @@ impl<'a> Record<'a> {
             Body::Kinesis(body) => body.data().map(Some),
             Body::User(body) => Ok(Some(body.data())),
             Body::Sqs(body) => body.text().map(|text| Some(text.as_bytes())),
+        }
+    }
+
+    /// The new image of a table's item as it stands in the payload; none where it is gone.
+    pub(crate) fn new_image_text(&self) -> Option<&'a str> {
+        match &self.body {
+            Body::DynamoDb(body) => {
+                let is_gone = self.event_name().is_ok_and(|name| name == "REMOVE");
+                body.new_image_text().filter(|_| !is_gone)
+            }
+            Body::Kinesis(_) | Body::User(_) | Body::Sqs(_) => None,
         }
     }
 

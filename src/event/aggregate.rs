@@ -106,6 +106,7 @@ impl Record<'_> {
             user_identity: self.user_identity,
             body: Body::User(Box::new(UserRecord::new(Arc::clone(&aggregate), at))),
             repeated: None,
+            made: None,
         }));
     }
 }

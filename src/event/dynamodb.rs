@@ -58,6 +58,19 @@ impl<'a> DynamoDbBody<'a> {
         Ok(())
     }
 
+    /// What comes through a data stream, which says the rest otherwise.
+    pub(super) fn of(
+        keys: &'a str,
+        new_image: Option<&'a str>,
+        old_image: Option<&'a str>,
+    ) -> Self {
+        Self { keys: Some(keys), new_image, old_image, ..Self::default() }
+    }
+
+    pub(super) fn new_image_text(&self) -> Option<&'a str> {
+        self.new_image
+    }
+
     pub(super) fn arrival(&self) -> Option<Timestamp> {
         arrival(self.arrival?)
     }
@@ -138,7 +151,8 @@ fn plain_keys(text: &str) -> Option<Vec<(Cow<'_, str>, Value<'_>)>> {
     }
 }
 
-fn present(text: &str) -> Option<&str> {
+/// An image that is `null` is none.
+pub(super) fn present(text: &str) -> Option<&str> {
     (text != "null").then_some(text)
 }
 

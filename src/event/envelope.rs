@@ -241,6 +241,7 @@ impl<'a> Fields<'a> {
             user_identity: self.user_identity,
             body,
             repeated: self.repeated,
+            made: None,
         })
     }
 }

@@ -110,7 +110,7 @@ pub struct DecodeError {
 }
 
 impl DecodeError {
-    pub(super) fn new(path: impl Into<String>, reason: DecodeReason) -> Self {
+    pub(crate) fn new(path: impl Into<String>, reason: DecodeReason) -> Self {
         Self { path: path.into(), reason }
     }
 
