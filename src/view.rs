@@ -23,6 +23,7 @@ mod operate;
 pub mod plan;
 pub mod quarantine;
 pub mod read;
+mod reading;
 mod reconcile;
 pub mod registry;
 mod replay;
@@ -34,8 +35,10 @@ mod source_table;
 mod sources;
 pub mod sql;
 pub mod total;
+mod undecided;
 pub mod values;
 mod verify;
+mod version;
 mod work;
 
 pub use ledger::LEDGER_TTL;

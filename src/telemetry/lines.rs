@@ -105,6 +105,18 @@ pub(crate) fn items_quarantined(call: &Call, items: u64, untold: usize) {
     }
 }
 
+/// So many items are left out because two changes of each have one moment, and the table was not
+/// read to see what they are.
+pub(crate) fn items_undecided(call: &Call, items: usize, code: &str) {
+    tracing::warn!(
+        request_id = call.request_id,
+        code,
+        items,
+        "ItemsUndecided: two changes of one moment, and the table was not read; they stay left out \
+         until their next change or until they are reconciled"
+    );
+}
+
 /// A ledger has another owner from now on, because a setting says so.
 pub(crate) fn ledger_taken(former: &str, owner: &str) {
     tracing::warn!(former, owner, "LedgerTaken");

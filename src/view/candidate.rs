@@ -14,8 +14,9 @@ use super::{
     rows::{self, Stored},
     scalar::{Scalar, encode_key},
     served::{Group, Served},
-    source_item::{SourceItem, bounded, version},
+    source_item::{SourceItem, bounded},
     sources::Filing,
+    version::version,
 };
 use crate::{
     event::{self, DecodeError, Record, RecordKey, Value},

@@ -22,6 +22,7 @@ mod leaving;
 pub(crate) mod model;
 mod pack;
 mod settle;
+mod tie;
 
 pub(crate) use entry::{Entry, GONE};
 pub(crate) use join::{IMAGE_BYTES_MAX, Left, mark_of};
@@ -39,6 +40,7 @@ use crate::{
         rows::{self, Effect, RowId, Stored},
         served::{Generation, Group},
         source_item::LEDGER_KEY,
+        version::{self, Standing, standing},
     },
 };
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -115,7 +117,7 @@ pub(crate) enum Basis {
     /// From a record of the stream: it goes in if it is newer than what is there, and was not
     /// created before the source was read to reconcile the item, or before a repair of all items.
     Record {
-        /// Position of the change; text order is the order of the changes.
+        /// Which of two changes is the newer ([`version`]).
         version: String,
         /// When the record was created, by its stream.
         created: Option<Timestamp>,
@@ -327,13 +329,23 @@ impl Ledger<'_> {
         for &index in pending {
             let candidate = &candidates[index];
             let entry = known.entry(&candidate.pk);
+            let mut tied = None;
             let is_old = match &candidate.basis {
                 Basis::Record { version, created, fence } => {
                     // What is there in part is not what was read to reconcile the item.
                     let is_contained = || {
                         entry.contains(*created) || known.fences.contain(fence.as_deref(), *created)
                     };
-                    entry.version >= *version
+                    let is_known = match standing(version, &entry.version) {
+                        Standing::Newer => false,
+                        Standing::Known => true,
+                        Standing::Undecided => {
+                            tied = Some(version::undecided(version, &entry.version));
+                            false
+                        }
+                        Standing::Incomparable => return Err(self.fed_twice()),
+                    };
+                    is_known
                         || !entry.is_part && is_contained()
                         || self.is_before(candidate.group, *created) && entry.version.is_empty()
                 }
@@ -343,19 +355,31 @@ impl Ledger<'_> {
             };
             if is_old {
                 fates[index] = Some(Fate::AlreadyApplied);
-            } else {
-                let candidate = self.joined(candidate, known)?;
-                changes.push(self.change(index, &candidate, (&entry, known), now));
-                if let Cow::Owned(candidate) = candidate {
-                    joined.insert(index, candidate);
+                if version::is_undecided(&entry.version) && entry.is_left_out() {
+                    self.join_log().undecided.insert(candidate.pk.clone());
                 }
+                continue;
+            }
+            let candidate = match tied {
+                Some(version) => Cow::Owned(self.undecided(candidate, version)),
+                None => self.joined(candidate, known)?,
+            };
+            changes.push(self.change(index, &candidate, (&entry, known), now));
+            if let Cow::Owned(candidate) = candidate {
+                joined.insert(index, candidate);
             }
         }
         let written = |change: &Change| {
             fates[change.index] = Some(if change.is_part { Fate::InPart } else { Fate::Applied });
-            if let Some(candidate) = joined.get(&change.index).filter(|_| !change.is_part) {
+            if change.is_part {
+                return;
+            }
+            let given = &candidates[change.index];
+            let written = joined.get(&change.index);
+            if let Some(candidate) = written {
                 self.remember(candidate);
             }
+            self.note_undecided(given, written.unwrap_or(given));
         };
         self.run(changes, written, deadline).await
     }
@@ -521,6 +545,9 @@ impl Ledger<'_> {
 pub(crate) fn ledger_unread(error: StoreError) -> Halt {
     if error.code == VIEWS_CHANGED {
         return Halt::new(VIEWS_CHANGED, error.message);
+    }
+    if error.code == tie::FED_TWICE {
+        return tie::fed_twice();
     }
     Halt::new("StoreRejected", error.to_string()).caused_by(error)
 }

@@ -16,6 +16,7 @@ use super::{
         Known,
         model::{Reads, Transaction, Values},
     },
+    reading::Reading,
     registry::{Registered, Registry, table_name},
     rows::{ROW_KEY, RowId, ranked::Ranking},
     served::{Known as Files, Served},
@@ -138,23 +139,22 @@ impl Model {
     pub fn batch(&mut self, records: &[Record<'_>]) -> Result<(), StoreError> {
         self.cost.records += records.len() as u64;
         self.cost.batches += 1;
-        let mut items: BTreeMap<String, Vec<Delivered>> = BTreeMap::new();
-        for (index, record) in records.iter().enumerate() {
-            let filing = record.source_arn().and_then(|arn| self.filing(arn));
-            let (Some(filing), Ok(groups)) = (filing, self.served.groups_of(record)) else {
-                continue;
-            };
-            for group in groups {
+        let mut items: BTreeMap<String, Vec<(Delivered, &Record<'_>)>> = BTreeMap::new();
+        let readings: Vec<Reading<'_>> = records.iter().map(Reading::of).collect();
+        for (index, reading) in readings.iter().enumerate() {
+            for (group, record) in self.served.parts_of(reading) {
+                let Some(filing) = record.source_arn().and_then(|arn| self.filing(arn)) else {
+                    continue;
+                };
                 if let Ok(delivered) = self.served.delivered(group, record, (index, &filing)) {
-                    items.entry(delivered.pk.clone()).or_default().push(delivered);
+                    items.entry(delivered.pk.clone()).or_default().push((delivered, record));
                 }
             }
         }
         let mut candidates = Vec::with_capacity(items.len());
         for mut changes in items.into_values() {
-            changes.sort_by(|a, b| Reverse(&a.version).cmp(&Reverse(&b.version)));
-            let taken = changes.iter().find_map(|delivered| {
-                let record = &records[delivered.index];
+            changes.sort_by(|(a, _), (b, _)| Reverse(&a.version).cmp(&Reverse(&b.version)));
+            let taken = changes.iter().find_map(|(delivered, record)| {
                 self.served.candidate(delivered, record, Timestamp(0)).ok()
             });
             candidates.extend(taken);

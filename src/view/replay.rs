@@ -15,10 +15,15 @@
 //!
 //! What it gives up: nothing tells whether an archive is whole.
 
-use super::{registry, served::Served, work::Origin};
+use super::{
+    reading::{Part, Reading},
+    registry,
+    served::Served,
+    work::Origin,
+};
 use crate::{
     call::{Call, Halt, Measures},
-    event::{self, Record},
+    event,
     operation::replay::{RECORDS_MAX, Replay, Replayed},
     outcome::Outcome,
     record::{Source, Timestamp},
@@ -47,8 +52,9 @@ impl Served {
                 .caused_by(error.clone())
         })?;
         let now = self.store.clock().now();
-        for record in records {
-            self.check_archived(record, request.delivered_from_ms, now)?;
+        let readings: Vec<Reading<'_>> = records.iter().map(Reading::of).collect();
+        for part in self.parts(&readings)?.into_iter().filter_map(Result::ok).flatten() {
+            self.check_archived(part, request.delivered_from_ms, now)?;
         }
         let mut outcomes = vec![Outcome::default(); records.len()];
         let mut measures = Measures::default();
@@ -72,7 +78,7 @@ impl Served {
     /// Refuses what cannot be told from what was applied already.
     fn check_archived(
         &self,
-        record: &Record<'_>,
+        (group, record): Part<'_>,
         delivered_from_ms: Option<i64>,
         Timestamp(now): Timestamp,
     ) -> Result<(), Halt> {
@@ -82,30 +88,28 @@ impl Served {
             let message = format!("record {number} has no eventID, which names its shard");
             return Err(Halt::new("ArchiveUnfit", message));
         }
-        for group in self.groups_of(record)? {
-            let group = &self.groups[group];
-            let is_forgotten = group.key.is_none();
-            let kept_ms = i64::from(self.retention_hours(group)) * 3_600_000;
-            let arrival = record.approximate_arrival();
-            let is_old = arrival.is_none_or(|arrival| arrival.0 < now.saturating_sub(kept_ms));
-            let is_of_before =
-                is_kinesis && arrival.zip(delivered_from_ms).is_some_and(|(it, from)| it.0 < from);
-            if is_forgotten && is_old && !is_of_before {
-                let remedy = if is_kinesis {
-                    "if it arrived before everything that the mapping of this function has \
-                     delivered, say from when that is (--delivered-from)"
-                } else {
-                    "backfill the table instead (`view backfill`)"
-                };
-                let hours = self.retention_hours(group);
-                return Err(Halt::new(
-                    "ArchiveTooOld",
-                    format!(
-                        "record {number} is older than {hours} hours (retention_hours of its \
-                         views): the ledger may have applied and forgotten it; {remedy}"
-                    ),
-                ));
-            }
+        let group = &self.groups[group];
+        let is_forgotten = group.key.is_none();
+        let kept_ms = i64::from(self.retention_hours(group)) * 3_600_000;
+        let arrival = record.approximate_arrival();
+        let is_old = arrival.is_none_or(|arrival| arrival.0 < now.saturating_sub(kept_ms));
+        let is_of_before =
+            is_kinesis && arrival.zip(delivered_from_ms).is_some_and(|(it, from)| it.0 < from);
+        if is_forgotten && is_old && !is_of_before {
+            let remedy = if is_kinesis {
+                "if it arrived before everything that the mapping of this function has \
+                 delivered, say from when that is (--delivered-from)"
+            } else {
+                "backfill the table instead (`view backfill`)"
+            };
+            let hours = self.retention_hours(group);
+            return Err(Halt::new(
+                "ArchiveTooOld",
+                format!(
+                    "record {number} is older than {hours} hours (retention_hours of its \
+                     views): the ledger may have applied and forgotten it; {remedy}"
+                ),
+            ));
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
-//! Which source item a record is about, and which of two changes of it is the newer.
+//! Which source item a record is about.
 //!
-//! Both are pure functions of the record, never of the batch it came in, so that every
+//! A pure function of the record, as its `version` is, never of the batch it came in, so that every
 //! redelivery, however AWS cuts it, meets the same ledger row with the same version.
 
 use crate::{
@@ -97,15 +97,6 @@ impl SourceItem {
         let readable = format!("{path}={key}");
         Self { row_key: bounded(encode_key(&[key])), readable }
     }
-}
-
-/// Position of a change among those of its item, as text whose order is theirs.
-///
-/// A new stream of the same table has a later label; within one stream the numbers of an item
-/// grow along its shards' lineage (DynamoDB developer guide, "Change data capture").
-pub(crate) fn version(record: &Record<'_>) -> String {
-    let label = record.stream_label().unwrap_or_default();
-    format!("{label}#{}:{:06}", record.sequence_number().sortable(), record.ordinal())
 }
 
 /// A key attribute of a table is text, a number or bytes; one table's never mix.

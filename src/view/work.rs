@@ -5,13 +5,14 @@
 //! finished when its item's newest change is, in every group of views that reads it.
 
 use super::{
-    NO_VIEW_FOR_SOURCE,
     candidate::{Delivered, Unreadable},
     definition::RETENTION_HOURS_DEFAULT,
     ledger::{Candidate, Fate, Ledger, ledger_unread},
+    reading::{Reading, source_unknown},
     registry::RegistryError,
     served::{Group, Served},
     sources::Filing,
+    undecided::Undecided,
 };
 use crate::{
     call::{Call, Halt, Measures},
@@ -21,7 +22,7 @@ use crate::{
     store::Trouble,
     telemetry,
 };
-use std::{cmp::Reverse, collections::BTreeMap, rc::Rc, sync::Mutex};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Mutex};
 
 /// Log lines of one invocation about quarantined items. A deployment that makes every item
 /// unfit would else write as many lines as there are changes; the rest is counted.
@@ -50,24 +51,22 @@ impl Served {
         }
     }
 
-    /// How the items of each record's source are filed; none while the store does not tell.
+    /// How the items of each source are filed that the records are of; none while the store does
+    /// not tell.
     async fn filings(
         &self,
-        records: &[Record<'_>],
+        records: &[&Record<'_>],
         call: &Call,
-    ) -> Result<Option<Vec<Rc<Filing>>>, Halt> {
-        let mut known: Vec<(&str, Rc<Filing>)> = Vec::new();
-        let mut filings = Vec::with_capacity(records.len());
+    ) -> Result<Option<BTreeMap<String, Filing>>, Halt> {
+        let mut filings: BTreeMap<String, Filing> = BTreeMap::new();
         for record in records {
             let arn = record.source_arn().ok_or_else(|| source_unknown(record))?;
             // A batch has one source, or few.
-            if let Some((_, filing)) = known.iter().find(|(other, _)| *other == arn) {
-                filings.push(Rc::clone(filing));
+            if filings.contains_key(arn) {
                 continue;
             }
-            self.groups_of(record)?;
             let filing = match self.filing_of_records(arn, call.deadline).await {
-                Ok(filing) => Rc::new(filing),
+                Ok(filing) => filing,
                 Err(RegistryError::Store(error)) if error.trouble == Trouble::Rejected => {
                     return Err(ledger_unread(error));
                 }
@@ -77,8 +76,7 @@ impl Served {
                 }
                 Err(error) => return Err(Halt::new(error.code(), error.to_string())),
             };
-            known.push((arn, Rc::clone(&filing)));
-            filings.push(filing);
+            filings.insert(arn.to_owned(), filing);
         }
         Ok(Some(filings))
     }
@@ -123,22 +121,6 @@ impl Served {
         let views = group.views.iter().map(|&view| self.definitions[view].retention_hours);
         views.max().unwrap_or(RETENTION_HOURS_DEFAULT)
     }
-
-    /// The groups that read the stream a record comes from.
-    pub(super) fn groups_of(&self, record: &Record<'_>) -> Result<Vec<usize>, Halt> {
-        let stream = record.stream_name().ok_or_else(|| source_unknown(record))?;
-        let groups: Vec<usize> =
-            (0..self.groups.len()).filter(|&index| self.groups[index].stream == stream).collect();
-        if groups.is_empty() {
-            return Err(Halt::new(
-                NO_VIEW_FOR_SOURCE,
-                format!(
-                    "no view reads FROM {stream}; remove this event source or add a view of it"
-                ),
-            ));
-        }
-        Ok(groups)
-    }
 }
 
 impl Served {
@@ -159,13 +141,17 @@ impl Served {
         }
         let calls_before = self.store.usage().calls;
         let now = self.store.clock().now();
-        let filings = self.filings(records, call).await;
+        let readings: Vec<Reading<'_>> = records.iter().map(Reading::of).collect();
+        let parts = self.parts(&readings)?;
+        let readable = parts.iter().filter_map(|parts| parts.as_ref().ok()).flatten();
+        let readable: Vec<&Record<'_>> = readable.map(|(_, record)| *record).collect();
+        let filings = self.filings(&readable, call).await;
         measures.store_calls = self.store.usage().calls - calls_before;
         let Some(filings) = filings? else {
             outcomes.fill(Outcome::Failed);
             return Ok(());
         };
-        let mut items: BTreeMap<String, Vec<Delivered>> = BTreeMap::new();
+        let mut items: BTreeMap<String, Vec<(Delivered, &Record<'_>)>> = BTreeMap::new();
         let mut asked: Vec<Vec<String>> = vec![Vec::new(); records.len()];
         let mut failed = |record: &Record<'_>, index: usize, error: Unreadable| match error {
             Unreadable::Record(_) | Unreadable::TooLargeToKeep => {
@@ -175,30 +161,45 @@ impl Served {
             }
             _ => Err(halt(record, &error)),
         };
-        for (index, record) in records.iter().enumerate() {
-            let filing = &filings[index];
-            for group in self.groups_of(record)? {
+        for (index, parts) in parts.into_iter().enumerate() {
+            let parts = match parts {
+                Ok(parts) => parts,
+                Err(error) => {
+                    failed(&records[index], index, error)?;
+                    continue;
+                }
+            };
+            for (group, record) in parts {
+                let Some(filing) = record.source_arn().and_then(|arn| filings.get(arn)) else {
+                    return Err(source_unknown(record));
+                };
                 match self.delivered(group, record, (index, filing)) {
                     Ok(delivered) => {
                         asked[index].push(delivered.pk.clone());
-                        items.entry(delivered.pk.clone()).or_default().push(delivered);
+                        items.entry(delivered.pk.clone()).or_default().push((delivered, record));
                     }
                     Err(error) => failed(record, index, error)?,
                 }
             }
         }
         let mut candidates = Vec::with_capacity(items.len());
+        let mut ties = Undecided::default();
         for mut changes in items.into_values() {
             // What an item was before its newest change in the batch is never evaluated.
-            changes.sort_by(|a, b| Reverse(&a.version).cmp(&Reverse(&b.version)));
-            for delivered in changes {
-                let record = &records[delivered.index];
-                match self.candidate(&delivered, record, now) {
+            changes.sort_by(|(a, _), (b, _)| Reverse(&a.version).cmp(&Reverse(&b.version)));
+            for (delivered, record) in &changes {
+                match self.candidate(delivered, record, now) {
                     Ok(mut candidate) => {
                         if origin == Origin::Archive && record.source() == Source::Kinesis {
                             candidate.keep_for_good();
                         }
-                        candidates.push(candidate);
+                        ties.note(&candidate, record);
+                        let versions = changes.iter().map(|(other, _)| &other.version);
+                        candidates.push(self.ledger().newest(
+                            candidate,
+                            &delivered.version,
+                            versions,
+                        ));
                         break;
                     }
                     Err(error) => failed(record, delivered.index, error)?,
@@ -211,6 +212,9 @@ impl Served {
         let fates = applied.map_err(ledger_unread)?;
         self.tell_quarantined(&mut 0, (&candidates, &fates), call);
         self.tell_joined(&ledger, call);
+        let left = std::mem::take(&mut ledger.join_log().undecided);
+        self.decide(&ties, &left, call).await;
+        measures.store_calls = self.store.usage().calls - calls_before;
         let fates: BTreeMap<&str, &Fate> =
             candidates.iter().map(|candidate| candidate.pk.as_str()).zip(&fates).collect();
         for (outcome, asked) in outcomes.iter_mut().zip(&asked) {
@@ -240,12 +244,6 @@ fn joined<'f>(fates: impl Iterator<Item = &'f Fate>) -> Outcome {
         }
     }
     joined.unwrap_or_default()
-}
-
-fn source_unknown(record: &Record<'_>) -> Halt {
-    let number = record.sequence_number();
-    let why = "the event has no eventSourceARN, so no view's FROM can match it";
-    Halt::new("SourceUnknown", format!("record {number}: {why}"))
 }
 
 fn halt(record: &Record<'_>, error: &Unreadable) -> Halt {

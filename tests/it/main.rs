@@ -86,6 +86,8 @@ mod sql;
 mod starts;
 #[cfg(feature = "local")]
 mod support;
+#[cfg(feature = "local")]
+mod table_changes;
 #[cfg(all(feature = "local", feature = "destinations"))]
 mod tables;
 #[cfg(feature = "local")]

@@ -69,7 +69,11 @@ impl Shop {
         assert_eq!(serde_json::to_string(&reply).unwrap(), r#"{"batchItemFailures":[]}"#);
     }
 
-    async fn try_reconcile(&self, table: &str, keys: &[&str]) -> Result<Reconciled, Halt> {
+    pub(crate) async fn try_reconcile(
+        &self,
+        table: &str,
+        keys: &[&str],
+    ) -> Result<Reconciled, Halt> {
         let keys = keys.iter().map(|key| json!({"pk": {"S": key}})).collect();
         let request = ReconcileRequest { table: table.to_owned(), keys };
         let event = operation::event(Operation::Reconcile(request));

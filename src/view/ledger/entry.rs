@@ -78,6 +78,11 @@ impl Entry {
         Ok((text(LEDGER_KEY)?.to_owned(), entry))
     }
 
+    /// Whether some view leaves the item out.
+    pub(super) fn is_left_out(&self) -> bool {
+        self.quarantine.is_some()
+    }
+
     /// Whether there is a row.
     pub(crate) fn exists(&self) -> bool {
         self.revision > 0

@@ -140,8 +140,11 @@ pub(crate) type Joined = (usize, String);
 pub(crate) struct JoinLog {
     /// The marks that the items were written with, by their ledger rows.
     used: BTreeMap<String, Vec<(Joined, Option<String>)>>,
-    /// Items that are left out for what they are joined with, and the view.
+    /// Items that are left out for what they are joined with, or for what the ledger had, and the
+    /// view.
     pub(crate) quarantined: Vec<(usize, Quarantine)>,
+    /// The ledger rows of items of which it is not known what they are.
+    pub(crate) undecided: BTreeSet<String>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -18,6 +18,7 @@ use crate::{
         registry,
         rows::{self, Effect, RowId, ValueKey, extremes::extreme_columns, ranked::Ranking},
         values::{self, Partition},
+        version::{Standing, standing},
     },
 };
 use aws_sdk_dynamodb::types::TransactWriteItem;
@@ -87,7 +88,7 @@ impl Ledger<'_> {
                     let candidate = &candidates[index];
                     let entry = known.entry(&candidate.pk);
                     let is_old = matches!(&candidate.basis, Basis::Record { version, .. }
-                        if entry.version >= *version);
+                        if standing(version, &entry.version) == Standing::Known);
                     if !is_old {
                         let joined = self.joined(candidate, known)?;
                         changes.push(self.change(index, &joined, (&entry, known), NO_TIME));
