@@ -5,6 +5,7 @@
 //! [`faults`]. The target is the function in this process, or a program in processes of its
 //! own ([`runtime_api`]). Producers write to its [`endpoint`]. The function never imports the desk.
 
+pub mod carried;
 pub mod cli;
 
 #[cfg(feature = "dev")]

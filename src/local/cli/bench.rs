@@ -231,8 +231,8 @@ impl ViewBench {
     }
 
     /// The views of a stream, and a store to name where nothing is stored.
-    pub(super) fn unasked(&self, stream_name: &str) -> Result<(Vec<View>, Store), Complaint> {
-        let views = self.views_of(&[stream_name])?;
+    pub(super) fn unasked(&self, stream_names: &[&str]) -> Result<(Vec<View>, Store), Complaint> {
+        let views = self.views_of(stream_names)?;
         let settings = self.settings(&Account::default())?;
         let network = settings.function.roots.network_to(&settings.endpoint);
         Ok((views, Store::new(network, &settings.endpoint, Arc::new(SystemClock), 0)))

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     local::{
+        carried,
         checkpoint::Checkpoints,
         clock::{Pace, VirtualClock},
         endpoint::{self, EndpointError, State},
@@ -56,8 +57,10 @@ async fn run_once<B: Bench>(arguments: &ReplayArgs, bench: B) -> Result<Report, 
     let checkpoints = checkpoints(arguments.state.as_deref(), &fixtures)?;
     let clock = VirtualClock::new(fixtures.time_zero(), bench.pace());
     let function_arn = function_arn(fixtures.stream_arn(), &function);
+    let sources = carried::sources(&fixtures, &arguments.fixtures)?;
+    let stream_names: Vec<&str> = sources.iter().map(String::as_str).collect();
     let stage = Stage {
-        stream_names: &[fixtures.stream_name()],
+        stream_names: &stream_names,
         function_arn: &function_arn,
         clock: &clock,
         state: arguments.state.as_deref(),
@@ -121,7 +124,7 @@ impl Observer for Watching {
 /// Delivers the fixtures to a target that is made for their stream, and gives it back.
 pub(super) async fn through<T: Target>(
     arguments: &ReplayArgs,
-    make: impl FnOnce(&str) -> Result<T, Complaint>,
+    make: impl FnOnce(&[&str]) -> Result<T, Complaint>,
 ) -> Result<T, Complaint> {
     let mut fixtures = Fixtures::open(&arguments.fixtures)?;
     if let Some(seed) = arguments.reshard {
@@ -129,7 +132,9 @@ pub(super) async fn through<T: Target>(
     }
     let (parameters, timeout, function) = mapping(arguments, &fixtures)?;
     let clock = VirtualClock::new(fixtures.time_zero(), Pace::Virtual);
-    let target = make(fixtures.stream_name())?;
+    let sources = carried::sources(&fixtures, &arguments.fixtures)?;
+    let stream_names: Vec<&str> = sources.iter().map(String::as_str).collect();
+    let target = make(&stream_names)?;
     let setting = Setting {
         parameters,
         timeout,

@@ -82,8 +82,8 @@ async fn of_fixtures(arguments: &PlanArgs, bench: ViewBench) -> Result<Cost, Com
         report: None,
         format: arguments.format,
     };
-    let planned = replay::through(&through, |stream_name| {
-        let (views, store) = bench.unasked(stream_name)?;
+    let planned = replay::through(&through, |stream_names| {
+        let (views, store) = bench.unasked(stream_names)?;
         Ok(Planned::new(Model::new(&views, store)?))
     });
     Ok(planned.await?.cost())
