@@ -52,6 +52,18 @@ pub enum LiveError {
         /// Stream and shard.
         place: String,
     },
+    /// The stream was deleted and made anew, and its positions begin again.
+    #[error(
+        "{place}: the stream was deleted and made anew, and its record {sequence_number} has a \
+         lower position than what was read before; start again, and the new stream is read from \
+         its oldest record"
+    )]
+    MadeAnew {
+        /// Stream and shard.
+        place: String,
+        /// The record's position.
+        sequence_number: String,
+    },
     /// A record that cannot be delivered as Lambda would.
     #[error("{place}, record {sequence_number}: {what}; it blocks its shard until it can be read")]
     Unreadable {

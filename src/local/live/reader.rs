@@ -56,6 +56,8 @@ struct Place {
     /// The last record that was handed over, now or before the checkpoint: it and those before
     /// it are not handed over again.
     passed: Option<SequenceNumber<'static>>,
+    /// The last record that was handed over in this run: the mapping takes none from before it.
+    highest: Option<SequenceNumber<'static>>,
     /// Whether the iterator is of a stream that was there before: another of its name may have
     /// taken its place.
     may_be_anew: bool,
@@ -177,7 +179,8 @@ impl Reader {
             "TrimmedDataAccessException" => {}
             "InvalidArgumentException" | "ValidationException" if is_after && is_first => {
                 self.tell(&Notice::UnknownPosition { shard_id, after });
-                *place = Place::at(Position::Horizon);
+                let highest = place.highest.take();
+                *place = Place { highest, ..Place::at(Position::Horizon) };
             }
             "ResourceNotFoundException" => return self.miss(place, error).await,
             _ => return Err(Failed::ForNow(error)),
@@ -211,7 +214,12 @@ impl Reader {
         let Read { mut entries, last, blocked } = entries(page, shard, &self.reading, place.since);
         // At the horizon, where a trimmed place is left for, they may still be there.
         entries.retain(|it| place.passed.as_ref().is_none_or(|last| it.sequence_number > *last));
-        if !entries.is_empty() {
+        if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
+            if place.highest.as_ref().is_some_and(|highest| first.sequence_number <= *highest) {
+                let (place, sequence_number) = (self.place(), first.sequence_number.to_string());
+                return Err(Failed::ForGood(LiveError::MadeAnew { place, sequence_number }));
+            }
+            place.highest = Some(last.sequence_number.clone());
             place.since = None;
             self.buffers.push(&self.shard_id, entries);
         }
@@ -260,7 +268,15 @@ impl Place {
             Position::After(number) => Some(number.clone()),
             _ => None,
         };
-        Self { position, iterator: None, since: None, passed, may_be_anew: false, has_read: false }
+        Self {
+            position,
+            iterator: None,
+            since: None,
+            passed,
+            highest: None,
+            may_be_anew: false,
+            has_read: false,
+        }
     }
 
     /// An iterator of LATEST that expires before the first record came is renewed at the moment

@@ -242,6 +242,35 @@ fn a_stream_made_anew_while_it_is_read_is_read_from_its_beginning() {
     assert!(ran.told.iter().any(|it| matches!(it, Notice::UnknownPosition { .. })));
 }
 
+/// The mapping takes no record from before one that it has: such a stream ends the reading.
+#[test]
+fn a_stream_made_anew_with_lower_numbers_is_an_error() {
+    let same = ok(r#"{"Shards":[{"ShardId":"shardId-000000000000","HashKeyRange":{
+        "StartingHashKey":"0","EndingHashKey":"1"},"SequenceNumberRange":{
+        "StartingSequenceNumber":"1"}}]}"#);
+    for first in [7, 3] {
+        let ran = read(
+            Source::Kinesis,
+            Position::Horizon,
+            vec![
+                iterator(),
+                page(Source::Kinesis, &[6, 7], Some("j")),
+                error(400, "ResourceNotFoundException"),
+                same.clone(),
+                error(400, "InvalidArgumentException"),
+                iterator(),
+                page(Source::Kinesis, &[first, 9], None),
+            ],
+        );
+        assert_eq!(ran.numbers(), ["6", "7"]);
+        let failure = ran.failure.unwrap();
+        let LiveError::MadeAnew { place, sequence_number } = &failure else { panic!("{failure}") };
+        assert!(place.contains("shardId-000000000000"), "{place}");
+        assert_eq!(*sequence_number, first.to_string());
+        assert!(failure.to_string().contains("start again"), "{failure}");
+    }
+}
+
 /// What the checkpoint has passed is not delivered again, though the horizon still has it.
 #[test]
 fn a_trimmed_checkpoint_repeats_nothing_of_before() {
