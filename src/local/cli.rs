@@ -362,9 +362,10 @@ fn finish(result: Result<Exit, Complaint>) -> Exit {
 }
 
 /// A line for the person, beside the data.
-#[expect(clippy::print_stderr, reason = "stderr is where the command line talks")]
 fn talk(line: fmt::Arguments<'_>) {
-    eprintln!("{line}");
+    use std::io::Write as _;
+    // A terminal that is gone hears nothing, and what runs goes on to its end.
+    drop(writeln!(std::io::stderr().lock(), "{line}"));
 }
 
 /// Writes data. A closed pipe ends the output, not the program's meaning.

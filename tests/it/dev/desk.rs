@@ -202,3 +202,45 @@ fn puts_at_dynamodb_local_are_the_views_that_sqlite_computes() {
     });
     assert_eq!(desk.stop().1, Some(0));
 }
+
+#[test]
+fn without_its_terminal_it_still_ends_with_its_checkpoints_written() {
+    let scratch = Scratch::new("terminal");
+    let mut process = program()
+        .current_dir(&scratch.0)
+        .args(["dev", "--port", "0", "--views", "views.sql", "--table", "orders=order_id"])
+        .args(["--state", "state"])
+        .env_remove("AWS_ENDPOINT_URL")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(process.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let url = lines.find_map(|line| {
+        let (_, rest) = line.split_once("export AWS_ENDPOINT_URL=")?;
+        rest.split(' ').next().map(str::to_owned)
+    });
+    // Nobody hears what it says from here on, on either of the two.
+    drop((lines, process.stdout.take()));
+    block_on(async {
+        let url = url.unwrap();
+        let client = dynamodb(&url);
+        for number in 0..40 {
+            put(&client, number).await.unwrap();
+        }
+        for _ in 0..150 {
+            if differences(&url, &items(0..40)).await.is_empty() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("it does not go on without its terminal");
+    });
+    let told = Command::new("kill").args(["-TERM", &process.id().to_string()]).status().unwrap();
+    assert!(told.success());
+    assert_eq!(process.wait().unwrap().code(), Some(0));
+    let mappings = std::fs::read_dir(scratch.0.join("state/mappings")).unwrap();
+    let mapping = mappings.map(|it| it.unwrap().path()).next().unwrap();
+    let checkpoint = std::fs::read_to_string(mapping.join("checkpoint.json")).unwrap();
+    assert!(checkpoint.contains("shardId-"), "{checkpoint}");
+}
