@@ -49,6 +49,11 @@ pub struct Journal {
     views: Vec<Value>,
     /// Tells this run from others, so that a page of another one is not taken for its own.
     run: String,
+    /// What is run, and which tables and streams can be written to.
+    title: String,
+    sources: Value,
+    /// How often that was others: a page that has been drawn before begins again.
+    titles: u64,
     standing: BTreeMap<String, Standing>,
     desk: Desk,
     totals: Totals,
@@ -254,11 +259,24 @@ impl Journal {
         page(&self.data(title, &state, (figures, views)), "")
     }
 
+    /// Says what is run from now on, and which tables and streams can be written to.
+    fn entitle(&mut self, title: &str, sources: Value) {
+        if self.title != title || self.sources != sources {
+            (self.title, self.sources) = (title.to_owned(), sources);
+            self.titles += 1;
+        }
+    }
+
+    /// What tells a page's run and its title from others.
+    fn of_run(&self) -> String {
+        if self.titles == 0 { self.run.clone() } else { format!("{}.{}", self.run, self.titles) }
+    }
+
     /// The page of a run that goes on.
-    fn live(&self, title: &str, sources: &Value) -> String {
-        let mut data = self.data(title, "Live.", (self.figures(), self.views.clone()));
+    fn live(&self) -> String {
+        let mut data = self.data(&self.title, "Live.", (self.figures(), self.views.clone()));
         data["after"] = self.number().into();
-        data["sources"] = sources.clone();
+        data["sources"] = self.sources.clone();
         data["standing"] = json!(self.standing);
         data["desk"] = json!(self.desk);
         page(&data, include_str!("page/live.js"))
@@ -293,13 +311,13 @@ impl Journal {
     /// How far the journal is: the run, calls, what was given up, and what changed otherwise.
     fn number(&self) -> String {
         let Totals { calls, views, standing, desk, .. } = self.totals;
-        format!("{}-{calls}-{}-{views}-{standing}-{desk}", self.run, self.given_up.len())
+        format!("{}-{calls}-{}-{views}-{standing}-{desk}", self.of_run(), self.given_up.len())
     }
 
     /// What has happened after such a number, as a server-sent event with the next one.
     fn events(&self, after: &str) -> Option<String> {
         let mut numbers = after.split('-');
-        if numbers.next().is_some_and(|run| run != self.run) {
+        if numbers.next().is_some_and(|run| run != self.of_run()) {
             // A page of an earlier run at this address: it has to begin again.
             return Some(format!("id: {}\nevent: other\ndata: {{}}\n\n", self.number()));
         }

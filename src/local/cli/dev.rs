@@ -14,6 +14,7 @@ mod place;
 mod plan;
 mod rebuild;
 mod recorder;
+mod scratch;
 mod session;
 mod terminal;
 
@@ -39,7 +40,7 @@ use changes::Watched;
 use place::Place;
 use plan::Plan;
 use recorder::Recorder;
-use serde_json::Value;
+use scratch::Scratch;
 use session::{Desk, Session, Totals, mapping_directory};
 use std::{
     cell::RefCell,
@@ -78,8 +79,8 @@ async fn develop<B: Bench>(
 ) -> Result<Exit, Complaint> {
     let stop = stop_signals()?;
     let plan = Plan::read(arguments)?;
-    let scratch = Scratch::new(arguments.state.as_deref())?;
-    let place = Place::open(arguments, &scratch.path).await?;
+    let scratch = Scratch::new(arguments.state.as_deref(), &random()?)?;
+    let place = Place::open(arguments, scratch.path()).await?;
     let bench = bench(place.tables_url());
     let page =
         (!arguments.no_page).then(|| Ok::<_, Complaint>(Shared::new(Journal::new(random()?))));
@@ -89,7 +90,7 @@ async fn develop<B: Bench>(
         maker: Maker::new(place.services(), place.dynamodb()),
         place,
         clock: VirtualClock::new(SystemClock.now(), Pace::Real),
-        state: scratch.path.clone(),
+        state: scratch.path().to_owned(),
         terminal: Rc::new(RefCell::new(Terminal::new(arguments.quiet))),
         control: page.clone().map(Control::new),
         page,
@@ -104,10 +105,14 @@ async fn develop<B: Bench>(
     let (mut totals, mut served) = (Totals::default(), None);
     loop {
         let opened = desk.open(&session, &mut recorders).await?;
+        if let Some(page) = &desk.page {
+            let names: Vec<&str> = session.plan.wanted.iter().map(|it| &*it.name).collect();
+            page.entitle(&format!("dev: {}", names.join(", ")), hands::sources(&session.plan));
+        }
         if served.is_none() {
             // From here on what is written is taken up.
             talk(format_args!("{}", desk.place.export_line()));
-            served = Some(serve_page(&desk, &session.plan, asks.clone()).await?);
+            served = Some(serve_page(&desk, asks.clone()).await?);
         }
         let changed = changed(&desk, &session, (spare.as_ref(), kind), &mut watched);
         let heard = (&mut asked, &mut totals);
@@ -184,17 +189,13 @@ fn variables(plan: &Plan, place: &Place) -> Vec<(String, String)> {
 /// Gives out the page, at the port behind that of the services; nothing where there is none.
 async fn serve_page(
     desk: &Desk<'_>,
-    plan: &Plan,
     asked: mpsc::UnboundedSender<Asked>,
 ) -> Result<Option<PageServer>, Complaint> {
     let Some(page) = &desk.page else { return Ok(None) };
-    let names: Vec<&str> = plan.wanted.iter().map(|wanted| &*wanted.name).collect();
-    let title = format!("dev: {}", names.join(", "));
     let port = desk.arguments.port;
     let port = if port == 0 { 0 } else { port.saturating_add(1) };
     let actions = Actions { token: random()?, asked };
-    let of: (&str, Value) = (&title, hands::sources(plan));
-    let served = PageServer::start(port, of, page.clone(), actions).await?;
+    let served = PageServer::start(port, page.clone(), actions).await?;
     talk(format_args!("the page is {}", served.url()));
     Ok(Some(served))
 }
@@ -206,13 +207,24 @@ fn recorders(arguments: &DevArgs, plan: &Plan) -> Result<BTreeMap<PathBuf, Recor
         let event_source = &wanted.event_source;
         let path = match plan.wanted.as_slice() {
             [_] => file.clone(),
-            _ => file.with_extension(format!("{}.jsonl", named(&event_source.logical_id))),
+            all => file.with_extension(format!("{}.jsonl", record_name(wanted, all))),
         };
         let recorder = Recorder::create(&path, event_source.parameters.parallelization_factor)?;
         talk(format_args!("{} is recorded in {}", wanted.name, path.display()));
         Ok((mapping_directory(wanted), recorder))
     };
     plan.wanted.iter().map(of_one).collect()
+}
+
+/// What tells the records of an event source from those of the others: its name, and where another
+/// one has that, what tells their checkpoints apart.
+fn record_name(wanted: &plan::Wanted, all: &[plan::Wanted]) -> String {
+    let name = |wanted: &plan::Wanted| named(&wanted.event_source.logical_id).to_lowercase();
+    if all.iter().filter(|other| name(other) == name(wanted)).count() == 1 {
+        return named(&wanted.event_source.logical_id);
+    }
+    let directory = mapping_directory(wanted);
+    directory.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// A name as part of a file's name.
@@ -226,34 +238,6 @@ fn random() -> Result<String, Complaint> {
     let mut bytes = [0; 16];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(hex(&bytes))
-}
-
-/// The directory of what is kept: that of the state, or one for this process, which goes with it.
-/// On disk either way: what comes through in a day is no matter of memory.
-struct Scratch {
-    path: PathBuf,
-    is_own: bool,
-}
-
-impl Scratch {
-    fn new(state: Option<&Path>) -> Result<Self, Complaint> {
-        let Some(state) = state else {
-            let name = format!("changefold-dev-{}", random()?);
-            let path = std::env::temp_dir().join(name);
-            std::fs::create_dir(&path)?;
-            return Ok(Self { path, is_own: true });
-        };
-        Ok(Self { path: state.to_owned(), is_own: false })
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if self.is_own {
-            // What is left is small, and of no use to anybody.
-            drop(std::fs::remove_dir_all(&self.path));
-        }
-    }
 }
 
 /// Shows the rows of the views to who looks, for as long as the runs go on.
@@ -317,4 +301,27 @@ async fn any([interrupt, terminate]: &mut [Signal; 2]) {
 fn rows(results: &Results) -> String {
     let line = |view: &ViewRows| format!("view {}: {} rows\n", view.name, view.total);
     results.views.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{plan::Wanted, record_name};
+    use crate::record::Source;
+
+    #[test]
+    fn event_sources_of_one_name_are_recorded_in_files_of_their_own() {
+        let wanted = |source, name: &str| Wanted::assumed(source, name);
+        let all = [
+            wanted(Source::DynamoDb, "orders"),
+            wanted(Source::Kinesis, "orders"),
+            wanted(Source::Kinesis, "Orders"),
+            wanted(Source::Kinesis, "clicks"),
+        ];
+        let names: Vec<String> = all.iter().map(|it| record_name(it, &all)).collect();
+        assert_eq!(names[3], "clicks");
+        let mut several: Vec<String> = names.iter().map(|it| it.to_lowercase()).collect();
+        several.sort_unstable();
+        several.dedup();
+        assert_eq!(several.len(), 4, "{names:?}");
+    }
 }

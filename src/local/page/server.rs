@@ -68,6 +68,12 @@ impl Shared {
         self.news.send_replace(());
     }
 
+    /// Says what is run from now on, and which tables and streams can be written to. A page that
+    /// somebody looks at is drawn anew if that is something else.
+    pub fn entitle(&self, title: &str, sources: Value) {
+        self.write(|journal| journal.entitle(title, sources));
+    }
+
     /// Shows the rows of the views and what is parked; tells who waits only if they are others.
     pub fn show(&self, results: &Results) {
         let is_other = {
@@ -133,9 +139,6 @@ pub struct PageServer {
 /// What a page is served of.
 #[derive(Debug)]
 struct Served {
-    title: String,
-    /// The tables and streams that can be written to.
-    sources: Value,
     shared: Shared,
     actions: Actions,
 }
@@ -145,14 +148,9 @@ impl PageServer {
     ///
     /// # Errors
     /// The system gives no port.
-    pub async fn start(
-        port: u16,
-        (title, sources): (&str, Value),
-        shared: Shared,
-        actions: Actions,
-    ) -> io::Result<Self> {
+    pub async fn start(port: u16, shared: Shared, actions: Actions) -> io::Result<Self> {
         let token = actions.token.clone();
-        let page = Arc::new(Served { title: title.to_owned(), sources, shared, actions });
+        let page = Arc::new(Served { shared, actions });
         let answer = move |request: Request<Bytes>| {
             let page = Arc::clone(&page);
             async move { page.answer(&request).await }
@@ -180,11 +178,11 @@ impl Served {
         if !Hosts::Loopback.allow(request) {
             return plain(403, "ask for this page as localhost or 127.0.0.1");
         }
-        let Self { title, sources, shared, actions } = self;
+        let Self { shared, actions } = self;
         match (request.method().as_str(), request.uri().path()) {
             ("GET", "/") => {
                 shared.asked.send_replace(());
-                let page = shared.read(|journal| journal.live(title, sources));
+                let page = shared.read(Journal::live);
                 let mut page = json(200, "text/html; charset=utf-8", page);
                 let policy = HeaderValue::from_static(POLICY);
                 page.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);

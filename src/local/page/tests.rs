@@ -53,6 +53,22 @@ fn events_are_what_came_after_a_number() {
 }
 
 #[test]
+fn a_page_with_another_title_is_drawn_anew() {
+    let mut journal = Journal::new("ab".to_owned());
+    let sources = json!({ "tables": [], "streams": ["clicks"] });
+    journal.entitle("dev: clicks", sources.clone());
+    let number = journal.number();
+    journal.entitle("dev: clicks", sources);
+    assert_eq!(journal.events(&number), None, "it is the same");
+    journal.entitle("dev: clicks, views", json!({ "tables": [], "streams": ["clicks", "views"] }));
+    assert!(journal.events(&number).unwrap().contains("event: other"));
+    assert_eq!(journal.events(&journal.number()), None);
+    let page = journal.live();
+    assert!(page.contains(r#""title":"dev: clicks, views""#), "{page}");
+    assert!(page.contains(r#""streams":["clicks","views"]"#), "{page}");
+}
+
+#[test]
 fn a_page_of_another_run_is_told_to_begin_again() {
     let mut journal = Journal::new("ab".to_owned());
     let number = journal.number();

@@ -92,7 +92,7 @@ impl Plan {
 }
 
 impl Wanted {
-    fn assumed(source: Source, name: &str) -> Self {
+    pub(super) fn assumed(source: Source, name: &str) -> Self {
         let event_source =
             EventSource { logical_id: name.to_owned(), ..EventSource::assumed(source) };
         Self { event_source, name: name.to_owned() }
