@@ -1,6 +1,7 @@
 //! The function as `dev` calls it: when somebody lets it, with what somebody asked for, and within
 //! its timeout.
 
+use super::terminal::Waits;
 use crate::{
     call::Call,
     clock::{Clock as _, SystemClock},
@@ -13,6 +14,7 @@ use crate::{
 use bytes::Bytes;
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// What the function may take beyond its `Timeout` before the desk lets go of it: programs are
 /// ended by whoever started them, which is told earlier.
@@ -28,6 +30,8 @@ pub(super) struct Driven<'t, T> {
     pub(super) timeout: Duration,
     /// None where nobody can say anything, as there is no page.
     pub(super) control: Option<Control>,
+    /// How long its calls wait until they may begin.
+    pub(super) waits: Waits,
 }
 
 impl<T: Target> Target for Driven<'_, T> {
@@ -36,13 +40,18 @@ impl<T: Target> Target for Driven<'_, T> {
         payload: Bytes,
         call: Call,
     ) -> LocalBoxFuture<'_, Result<Bytes, FunctionError>> {
+        let waiting = self.waits.next();
         async move {
             let Some(control) = &self.control else { return self.call(payload, call).await };
+            let since = Instant::now();
             let Some(permit) = control.permit().await else {
                 return Err(FunctionError::not_invoked("the desk was told to stop"));
             };
             // A pause is none of the function's time.
             let call = if permit.has_waited { self.renewed(call) } else { call };
+            if let Some(waiting) = waiting.filter(|_| permit.has_waited) {
+                self.waits.end(waiting, since.elapsed());
+            }
             match permit.fault {
                 None => self.call(payload, call).await,
                 Some(fault) => self.struck(fault, payload, call).await,
@@ -102,7 +111,7 @@ impl<T: Target> Driven<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{CallFault, Control, Driven};
+    use super::{CallFault, Control, Driven, Waits};
     use crate::{
         call::Call,
         local::{
@@ -152,7 +161,8 @@ mod tests {
                 control.arm(fault).unwrap();
             }
             let timeout = Duration::from_millis(100);
-            let driven = Driven { target: &target, timeout, control: Some(control) };
+            let waits = Waits::default();
+            let driven = Driven { target: &target, timeout, control: Some(control), waits };
             let call = || Call::new("id", Timestamp(i64::MAX));
             let answer = driven.invoke(Bytes::new(), call()).await;
             assert_eq!((target.begun.get(), target.ended.get()), counted, "{fault:?}");
@@ -170,9 +180,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_a_call_waits_in_a_pause_is_told_beside_it() {
+        let waits = Waits::default();
+        let control = Control::new(Shared::default());
+        let (target, timeout) = (Counted::default(), Duration::from_secs(5));
+        let driven = Driven { target: &target, timeout, control: Some(control.clone()), waits };
+        let call = || Call::new("id", Timestamp(i64::MAX));
+        driven.waits.begin("s", None);
+        driven.invoke(Bytes::new(), call()).await.unwrap();
+        assert_eq!(driven.waits.take("s", None), 0);
+        control.pause();
+        driven.waits.begin("s", None);
+        let paused = driven.invoke(Bytes::new(), call());
+        // Another call is told of before this one may begin.
+        driven.waits.begin("other", None);
+        let resumed = async {
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            control.resume();
+        };
+        let (answer, ()) = tokio::join!(paused, resumed);
+        answer.unwrap();
+        assert_eq!(driven.waits.take("other", None), 0);
+        assert!(driven.waits.take("s", None) >= 50);
+        assert_eq!(driven.waits.take("s", None), 0, "it is taken once");
+    }
+
+    #[tokio::test]
     async fn a_call_that_outlasts_its_timeout_is_let_go_of() {
         let target = Counted { takes: Duration::from_secs(20), ..Counted::default() };
-        let driven = Driven { target: &target, timeout: Duration::from_millis(1), control: None };
+        let (timeout, waits) = (Duration::from_millis(1), Waits::default());
+        let driven = Driven { target: &target, timeout, control: None, waits };
         let call = Call::new("id", Timestamp(i64::MAX));
         let error = driven.invoke(Bytes::new(), call).await.unwrap_err();
         assert!(error.was_invoked && error.message.contains("timeout"), "{error}");

@@ -13,8 +13,9 @@ use crate::{
     store::json::item_from_json,
 };
 use aws_sdk_kinesis::primitives::Blob;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use serde_json::{Value, json};
-use std::convert::Infallible;
+use std::{collections::VecDeque, convert::Infallible};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 /// A put may take so long.
@@ -30,13 +31,9 @@ pub(super) struct Hands<'a, P> {
 }
 
 impl<P: Piece> Hands<'_, P> {
-    /// Carries out one action after the other, for ever.
+    /// Carries out what is asked for, for ever.
     pub(super) async fn work(&self, asked: &mut UnboundedReceiver<Asked>) -> Infallible {
-        while let Some(Asked { action, answer }) = asked.recv().await {
-            // Who has asked may be gone by then.
-            drop(answer.send(self.act(action).await));
-        }
-        std::future::pending().await
+        carry_out(asked, self.control, |action| self.act(action)).await
     }
 
     async fn act(&self, action: Action) -> Result<Value, String> {
@@ -46,19 +43,9 @@ impl<P: Piece> Hands<'_, P> {
             ..Selection::default()
         };
         match action {
-            Action::Pause => {
-                self.control.pause();
-                Ok(Value::Null)
+            Action::Pause | Action::Resume | Action::Step | Action::Fault { .. } => {
+                Err("this is done at once".to_owned())
             }
-            Action::Resume => {
-                self.control.resume();
-                Ok(Value::Null)
-            }
-            Action::Step => {
-                self.control.step();
-                Ok(Value::Null)
-            }
-            Action::Fault { fault } => self.control.arm(fault).map(|()| Value::Null),
             Action::PutItem { table, item } => self.put_item(&table, &item).await,
             Action::PutRecord { stream, key, data } => self.put_record(&stream, key, data).await,
             Action::Show { key, source } => {
@@ -117,6 +104,54 @@ impl<P: Piece> Hands<'_, P> {
     }
 }
 
+/// Carries out what is asked for: what takes time one after the other, and beside it what says which
+/// calls may begin, at once.
+async fn carry_out<F: Future<Output = Result<Value, String>>>(
+    asked: &mut UnboundedReceiver<Asked>,
+    control: &Control,
+    act: impl Fn(Action) -> F,
+) -> Infallible {
+    let mut waiting = VecDeque::new();
+    let mut working = FuturesUnordered::new();
+    loop {
+        if working.is_empty()
+            && let Some(Asked { action, answer }) = waiting.pop_front()
+        {
+            let acting = act(action);
+            // Who has asked may be gone by then.
+            working.push(async move { drop(answer.send(acting.await)) });
+        }
+        tokio::select! {
+            Some(asked) = asked.recv() => waiting.extend(at_once(control, asked)),
+            Some(()) = working.next() => {}
+            else => return std::future::pending().await,
+        }
+    }
+}
+
+/// Carries out what takes no time; anything else is given back.
+fn at_once(control: &Control, Asked { action, answer }: Asked) -> Option<Asked> {
+    let done = match action {
+        Action::Pause => {
+            control.pause();
+            Ok(Value::Null)
+        }
+        Action::Resume => {
+            control.resume();
+            Ok(Value::Null)
+        }
+        Action::Step => {
+            control.step();
+            Ok(Value::Null)
+        }
+        Action::Fault { fault } => control.arm(fault).map(|()| Value::Null),
+        action => return Some(Asked { action, answer }),
+    };
+    // Who has asked may be gone by then.
+    drop(answer.send(done));
+    None
+}
+
 fn told(place: String, error: CallError) -> String {
     LiveError::Call { place, error }.to_string()
 }
@@ -137,4 +172,56 @@ pub(super) fn sources(plan: &Plan) -> Value {
     });
     let streams = plan.streams.iter().map(|stream| stream.name.clone());
     json!({ "tables": tables.collect::<Vec<_>>(), "streams": streams.collect::<Vec<_>>() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{cell::RefCell, time::Duration};
+    use tokio::sync::{mpsc, oneshot};
+
+    fn redrive(key: &str) -> Action {
+        Action::Redrive { key: key.to_owned(), source: "arn".to_owned() }
+    }
+
+    #[tokio::test]
+    async fn a_slow_action_does_not_keep_a_pause_waiting() {
+        let (sender, mut asked) = mpsc::unbounded_channel();
+        let ask = |action| {
+            let (answer, answered) = oneshot::channel();
+            sender.send(Asked { action, answer }).unwrap();
+            answered
+        };
+        let control = Control::new(Shared::default());
+        let (begun, may_end) = (RefCell::new(Vec::new()), tokio::sync::Notify::new());
+        let act = |action| {
+            let (begun, may_end) = (&begun, &may_end);
+            async move {
+                let Action::Redrive { key, .. } = action else { return Ok(Value::Null) };
+                begun.borrow_mut().push(key);
+                may_end.notified().await;
+                Ok(Value::from("redriven"))
+            }
+        };
+        let asking = async {
+            let (mut one, mut other) = (ask(redrive("a")), ask(redrive("b")));
+            for action in [Action::Pause, Action::Step, Action::Resume, Action::Pause] {
+                assert_eq!(ask(action).await, Ok(Ok(Value::Null)));
+            }
+            assert_eq!(*begun.borrow(), ["a"], "one after the other");
+            assert!(one.try_recv().is_err() && other.try_recv().is_err());
+            may_end.notify_one();
+            assert_eq!(one.await, Ok(Ok("redriven".into())));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            assert_eq!(*begun.borrow(), ["a", "b"]);
+            may_end.notify_one();
+            assert_eq!(other.await, Ok(Ok("redriven".into())));
+        };
+        tokio::select! {
+            never = carry_out(&mut asked, &control, act) => match never {},
+            () = asking => {}
+        }
+        let mut permit = Box::pin(control.permit());
+        assert!(futures_util::FutureExt::now_or_never(&mut permit).is_none(), "it is paused");
+    }
 }

@@ -5,7 +5,7 @@
 //! the stream goes on; then the generation is switched to. What it gives up: a view over a stream
 //! of Kinesis, which has no table to be read.
 
-use super::{Complaint, Piece, terminal::Behind};
+use super::{Complaint, Piece, terminal::Followed};
 use crate::{
     local::{clock::VirtualClock, page::Shared},
     operation::{
@@ -18,12 +18,15 @@ use crate::{
     view::building::{RunState, ViewState},
 };
 use serde::de::DeserializeOwned;
-use std::time::Duration;
+use std::{sync::PoisonError, time::Duration};
+use tokio::time::Instant;
 
 /// Between two looks at what is under way.
 const PAUSE: Duration = Duration::from_secs(1);
 /// A record is read so soon after it came, in milliseconds: a shard is polled once a second.
 const AGE_MIN_MS: u64 = 5_000;
+/// Who waits so long is told what for; then after twice as long, and so on.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// So often in a row a run may come to nothing.
 const IDLE_MAX: u32 = 60;
 
@@ -31,8 +34,8 @@ const IDLE_MAX: u32 = 60;
 pub(super) struct Rebuild<'a, P> {
     pub(super) piece: &'a P,
     pub(super) clock: &'a VirtualClock,
-    /// Of each mapping what it has not finished.
-    pub(super) behind: &'a [Behind],
+    /// Of each mapping what it has not finished, and what it cannot read.
+    pub(super) followed: &'a [Followed],
     pub(super) tell: &'a dyn Fn(&str),
     pub(super) page: Option<&'a Shared>,
 }
@@ -51,12 +54,23 @@ impl<P: Piece> Rebuild<'_, P> {
     /// read yet is not older than the least.
     fn iterator_age_ms(&self) -> u64 {
         let now = self.clock.elapsed();
-        let oldest = self.behind.iter().filter_map(|of_one| {
-            let shards = of_one.borrow();
+        let oldest = self.followed.iter().filter_map(|of_one| {
+            let shards = of_one.behind.borrow();
             shards.values().filter_map(|shard| shard.front()).map(|(_, came)| *came).min()
         });
         let ages = oldest.map(|came| now.saturating_sub_signed(came));
         ages.max().unwrap_or_default().max(AGE_MIN_MS)
+    }
+
+    /// What of a table's stream cannot be read at the moment: what was written may not have come.
+    fn trouble(&self, table: &str) -> Option<String> {
+        let of_table = self.followed.iter().filter(|of_one| of_one.name == table);
+        let places = of_table.flat_map(|of_one| {
+            let trouble = of_one.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+            trouble.iter().cloned().collect::<Vec<_>>()
+        });
+        let places: Vec<String> = places.collect();
+        (!places.is_empty()).then(|| format!("{} cannot be read", places.join(", ")))
     }
 
     async fn table(&self, table: &str) -> Result<(), Complaint> {
@@ -90,21 +104,7 @@ impl<P: Piece> Rebuild<'_, P> {
             }
             tokio::time::sleep(Duration::from_millis(worked.wait_ms)).await;
         }
-        loop {
-            let iterator_age_ms = Some(self.iterator_age_ms());
-            let finish = Finish { table: table.to_owned(), iterator_age_ms };
-            let status: Status = ask(piece, Backfill::Finish(finish)).await?;
-            let is_ready = |it: &ViewStatus| {
-                let same = |other: &&ViewStatus| {
-                    (&other.view, other.generation) == (&it.view, it.generation)
-                };
-                status.views.iter().find(same).is_some_and(|it| it.state == Some(ViewState::Ready))
-            };
-            if wanted.iter().all(is_ready) {
-                break;
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
+        self.wait_until_ready(table, &wanted, &names).await?;
         for ViewStatus { view, generation, .. } in &wanted {
             let switch = Switch { view: view.clone(), generation: Some(*generation) };
             piece.operate(Operation::Switch(switch)).await?;
@@ -112,6 +112,54 @@ impl<P: Piece> Rebuild<'_, P> {
         (self.tell)(&format!("{} as changed: shown from now on", names.join(", ")));
         self.page.into_iter().for_each(Shared::has_worked);
         Ok(())
+    }
+}
+
+impl<P: Piece> Rebuild<'_, P> {
+    /// Waits until the stream has come as far as the table was read, and says now and then what it
+    /// waits for. While the stream cannot be read, nothing says how far it is.
+    async fn wait_until_ready(
+        &self,
+        table: &str,
+        wanted: &[ViewStatus],
+        names: &[&str],
+    ) -> Result<(), Complaint> {
+        let (since, mut patience) = (Instant::now(), PATIENCE);
+        loop {
+            let age_ms = self.iterator_age_ms();
+            let why = match self.trouble(table) {
+                Some(trouble) => trouble,
+                None if self.is_ready(table, wanted, age_ms).await? => return Ok(()),
+                None if age_ms > AGE_MIN_MS => {
+                    format!("a record of {} s ago is not finished", age_ms / 1_000)
+                }
+                None => "the stream is not as far as the table was read".to_owned(),
+            };
+            if since.elapsed() >= patience {
+                let (names, after) = (names.join(", "), since.elapsed().as_secs());
+                (self.tell)(&format!(
+                    "{names} as changed: not ready after {after} s, and shown as before: {why}"
+                ));
+                patience *= 2;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn is_ready(
+        &self,
+        table: &str,
+        wanted: &[ViewStatus],
+        iterator_age_ms: u64,
+    ) -> Result<bool, Complaint> {
+        let finish = Finish { table: table.to_owned(), iterator_age_ms: Some(iterator_age_ms) };
+        let status: Status = ask(self.piece, Backfill::Finish(finish)).await?;
+        let is_ready = |it: &ViewStatus| {
+            let same =
+                |other: &&ViewStatus| (&other.view, other.generation) == (&it.view, it.generation);
+            status.views.iter().find(same).is_some_and(|it| it.state == Some(ViewState::Ready))
+        };
+        Ok(wanted.iter().all(is_ready))
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
     plan::{Plan, Wanted},
     rebuild::Rebuild,
     recorder::Recorder,
-    terminal::{Behind, Mapping, Terminal},
+    terminal::{Followed, Mapping, Terminal},
     variables,
 };
 use crate::{
@@ -260,7 +260,7 @@ impl Desk<'_> {
     ) -> Result<(Option<Session<P>>, Vec<Option<Recorder>>), Complaint> {
         let (over, _) = watch::channel(false);
         let piece = &*session.piece;
-        let behind: Vec<Behind> = opened.iter().map(|it| it.mapping.behind()).collect();
+        let followed: Vec<Followed> = opened.iter().map(|it| it.mapping.followed()).collect();
         let of_tables =
             session.plan.wanted.iter().filter(|it| it.event_source.source == Source::DynamoDb);
         let tables: Vec<&str> = of_tables.map(|wanted| &*wanted.name).collect();
@@ -268,7 +268,7 @@ impl Desk<'_> {
             if session.keeps_views && !self.place.is_aws() {
                 let (clock, page) = (&*self.clock, self.page.as_ref());
                 let tell = &|notice: &str| self.tell(notice);
-                Rebuild { piece, clock, behind: &behind, tell, page }.tables(&tables).await;
+                Rebuild { piece, clock, followed: &followed, tell, page }.tables(&tables).await;
             }
             std::future::pending::<Infallible>().await
         };
@@ -347,7 +347,8 @@ impl Desk<'_> {
             control.iter().for_each(Control::end);
         };
         let timeout = Duration::from_millis(timeout);
-        let driven = Driven { target, timeout, control: self.control.clone() };
+        let waits = mapping.waits();
+        let driven = Driven { target, timeout, control: self.control.clone(), waits };
         let followed = follow(live, &driven, &self.clock, setting, stop, &mut mapping).await;
         if followed.is_err() {
             self.stop.send_replace(true);

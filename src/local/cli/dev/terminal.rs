@@ -7,8 +7,8 @@ use super::{recorder::Recorder, talk};
 use crate::{
     clock::{Clock as _, SystemClock},
     local::{
-        live::Tell,
-        mapping::{Entry, OnFailure, Outcome, Records},
+        live::{LiveError, Notice, Tell},
+        mapping::{Entry, Millis, OnFailure, Outcome, Records},
         page::Shared,
         run::{Invoked, Observer},
     },
@@ -17,10 +17,11 @@ use crate::{
 use aws_smithy_types::date_time::{DateTime, Format};
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 /// So many lines are written in a second.
@@ -48,6 +49,56 @@ struct Untold {
 /// Of each shard the records that have not met their fate: position, and when they came.
 pub(super) type Behind = Rc<RefCell<BTreeMap<String, VecDeque<(SequenceNumber<'static>, i64)>>>>;
 
+/// What cannot be read at the moment: streams with their shards.
+pub(super) type Trouble = Arc<Mutex<BTreeSet<String>>>;
+
+/// How far a mapping is, for who waits for it.
+#[derive(Debug)]
+pub(super) struct Followed {
+    pub(super) name: String,
+    pub(super) behind: Behind,
+    pub(super) trouble: Trouble,
+}
+
+/// How long calls have waited until they might begin, by shard and first record.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Waits(Rc<RefCell<AllWaits>>);
+
+#[derive(Debug, Default)]
+struct AllWaits {
+    /// The call that begins now.
+    next: Option<Waiting>,
+    ended: BTreeMap<Waiting, Millis>,
+}
+
+/// A call, by its shard and its first record.
+pub(super) type Waiting = (String, String);
+
+impl Waits {
+    /// The call that was told of last.
+    pub(super) fn next(&self) -> Option<Waiting> {
+        self.0.borrow_mut().next.take()
+    }
+
+    /// A call that has waited begins.
+    pub(super) fn end(&self, call: Waiting, waited: Duration) {
+        let waited = Millis::try_from(waited.as_millis()).unwrap_or(Millis::MAX);
+        self.0.borrow_mut().ended.insert(call, waited);
+    }
+
+    pub(super) fn begin(&self, shard: &str, first: Option<&SequenceNumber<'_>>) {
+        self.0.borrow_mut().next = Some(waiting(shard, first));
+    }
+
+    pub(super) fn take(&self, shard: &str, first: Option<&SequenceNumber<'_>>) -> Millis {
+        self.0.borrow_mut().ended.remove(&waiting(shard, first)).unwrap_or_default()
+    }
+}
+
+fn waiting(shard: &str, first: Option<&SequenceNumber<'_>>) -> Waiting {
+    (shard.to_owned(), first.map(ToString::to_string).unwrap_or_default())
+}
+
 /// One mapping of them.
 #[derive(Debug)]
 pub(super) struct Mapping {
@@ -56,6 +107,8 @@ pub(super) struct Mapping {
     page: Option<Shared>,
     recorder: Option<Recorder>,
     behind: Behind,
+    trouble: Trouble,
+    waits: Waits,
 }
 
 impl Terminal {
@@ -93,13 +146,19 @@ impl Mapping {
         page: Option<Shared>,
         recorder: Option<Recorder>,
     ) -> Self {
-        let behind = Behind::default();
-        Self { name: name.to_owned(), terminal, page, recorder, behind }
+        let (behind, trouble, waits) = Default::default();
+        Self { name: name.to_owned(), terminal, page, recorder, behind, trouble, waits }
     }
 
-    /// When the oldest record came that has not met its fate, in milliseconds of the run.
-    pub(super) fn behind(&self) -> Behind {
-        Rc::clone(&self.behind)
+    /// How far it is from now on.
+    pub(super) fn followed(&self) -> Followed {
+        let (behind, trouble) = (Rc::clone(&self.behind), Arc::clone(&self.trouble));
+        Followed { name: self.name.clone(), behind, trouble }
+    }
+
+    /// How long its calls wait: none of that is the function's time.
+    pub(super) fn waits(&self) -> Waits {
+        self.waits.clone()
     }
 
     /// What goes on writing records down.
@@ -124,8 +183,11 @@ impl Mapping {
 
     /// Tells of what happens to the reading.
     pub(super) fn notices(&self) -> Tell {
-        let name = self.name.clone();
-        Arc::new(move |notice| talk(format_args!("{} {name} {notice}", time(SystemClock.now()))))
+        let (name, trouble) = (self.name.clone(), Arc::clone(&self.trouble));
+        Arc::new(move |notice| {
+            note(&mut trouble.lock().unwrap_or_else(PoisonError::into_inner), notice);
+            talk(format_args!("{} {name} {notice}", time(SystemClock.now())));
+        })
     }
 }
 
@@ -138,6 +200,8 @@ impl Observer for Mapping {
     }
 
     fn invoked(&mut self, invoked: &Invoked<'_>) {
+        let waited = self.waits.take(invoked.shard, invoked.first);
+        let invoked = &Invoked { took: invoked.took.saturating_sub(waited), ..*invoked };
         if let Some(page) = &self.page {
             page.write(|journal| journal.call(self.shard(invoked.shard), invoked));
             page.has_worked();
@@ -166,6 +230,7 @@ impl Observer for Mapping {
     }
 
     fn begun(&mut self, shard: &str, records: &Records) {
+        self.waits.begin(shard, records.first().map(|record| &record.sequence_number));
         self.record(|recorder| recorder.begun(shard, records));
     }
 
@@ -194,6 +259,20 @@ impl Observer for Mapping {
             first.unwrap_or("?"),
             on_failure.condition
         ));
+    }
+}
+
+/// Keeps what cannot be read at the moment.
+fn note(trouble: &mut BTreeSet<String>, notice: &Notice) {
+    match notice {
+        Notice::Trouble { place, .. }
+        | Notice::Blocked { error: LiveError::Unreadable { place, .. } } => {
+            trouble.insert(place.clone());
+        }
+        Notice::Recovered { place } => {
+            trouble.remove(place);
+        }
+        _ => {}
     }
 }
 
@@ -232,4 +311,25 @@ fn time(Timestamp(now): Timestamp) -> String {
     let text = text.unwrap_or_default();
     let second = text.get(11..19).unwrap_or_default();
     format!("{second}.{:03}", now.rem_euclid(1_000))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_known_until_it_goes_on() {
+        let mut trouble = BTreeSet::new();
+        let place = || "stream clicks, shard a".to_owned();
+        let what = "it is no JSON".to_owned();
+        let error = LiveError::Unreadable { place: place(), sequence_number: "7".to_owned(), what };
+        note(&mut trouble, &Notice::Begun { shard_id: "a".to_owned() });
+        assert_eq!(trouble.len(), 0);
+        note(&mut trouble, &Notice::Blocked { error });
+        assert_eq!(trouble.iter().collect::<Vec<_>>(), [&place()]);
+        note(&mut trouble, &Notice::Recovered { place: "another".to_owned() });
+        assert_eq!(trouble.len(), 1);
+        note(&mut trouble, &Notice::Recovered { place: place() });
+        assert_eq!(trouble.len(), 0);
+    }
 }
