@@ -33,7 +33,7 @@ impl<'r> Reading<'r> {
         Self { record, change: record.table_change() }
     }
 
-    fn change<'p>(&'p self) -> Option<&'p Record<'p>> {
+    fn change(&self) -> Option<&Record<'_>> {
         self.change.as_ref().ok().and_then(Option::as_ref)
     }
 
@@ -85,22 +85,17 @@ fn no_view(reading: &Reading<'_>) -> Halt {
     let Some(stream) = reading.record.stream_name() else {
         return source_unknown(reading.record);
     };
-    let message = match reading.change().and_then(Record::stream_name) {
-        Some(table) => format!(
+    let of_kinesis = reading.record.source() == Source::Kinesis;
+    let message = if let Some(table) = reading.change().and_then(Record::stream_name) {
+        format!(
             "no view reads FROM {table}, a table that streams its changes into {stream}, nor FROM \
              {stream}; add a view of it, or keep its records out with a filter on data.tableName"
-        ),
-        None => {
-            let of_kinesis = if reading.record.source() == Source::Kinesis {
-                ", and the record carries no change of a table"
-            } else {
-                ""
-            };
-            format!(
-                "no view reads FROM {stream}{of_kinesis}; remove this event source or add a view \
-                 of it"
-            )
-        }
+        )
+    } else {
+        let carries = if of_kinesis { ", and the record carries no change of a table" } else { "" };
+        format!(
+            "no view reads FROM {stream}{carries}; remove this event source or add a view of it"
+        )
     };
     Halt::new(NO_VIEW_FOR_SOURCE, message)
 }

@@ -7,7 +7,15 @@ use crate::{
     reconcile::{ORDERS, Shop, number},
     support::{self, call, order},
 };
-use changefold::call::Halt;
+use changefold::{
+    call::Halt,
+    operation::{
+        self, Operation,
+        backfill::{Backfill, Begin, Begun, Finish, Portion, Status, Stopped, Worked},
+    },
+    outcome::Answer,
+};
+use serde::de::DeserializeOwned;
 
 const STREAM: &str = "arn:aws:kinesis:us-east-1:123456789012:stream/changes";
 const MOMENT: u64 = 1_789_649_451_000_000;
@@ -219,6 +227,52 @@ fn a_data_stream_or_table_that_no_view_names_is_refused_by_name() {
             assert_eq!(halt.code, "NoViewForSource");
             assert!(halt.message.starts_with(expected), "{}", halt.message);
         }
+    });
+}
+
+async fn backfill<T: DeserializeOwned>(shop: &Shop, step: Backfill) -> Result<T, Halt> {
+    let event = operation::event(Operation::Backfill(step));
+    let Answer::Operation(answer) = shop.function.invoke(&event, &call()).await? else {
+        panic!("no answer to an operation");
+    };
+    Ok(serde_json::from_value(answer).unwrap())
+}
+
+#[test]
+fn a_table_without_a_stream_of_its_own_is_backfilled_beside_its_changes() {
+    support::block_on(async {
+        let shop = Shop::open(10).await;
+        for key in ["a", "b", "c"] {
+            shop.set(key, Some(("south", number("1"), "OPEN"))).await;
+        }
+        let table = ORDERS.to_owned();
+        let begin = Begin { table: table.clone(), segments: Some(1), ..Begin::default() };
+        let halt = backfill::<Begun>(&shop, Backfill::Begin(begin.clone())).await.unwrap_err();
+        assert_eq!(halt.code, "SourceHasNoStream");
+        assert!(halt.message.contains("--without-stream"), "{}", halt.message);
+        let begin = Backfill::Begin(Begin { without_stream: true, ..begin });
+        let begun: Begun = backfill(&shop, begin).await.unwrap();
+        // One changes before it is read, and one while it is read.
+        shop.set("b", Some(("north", number("5"), "OPEN"))).await;
+        shop.deliver(change(1, 9, "b", Some(("north", "5", "OPEN")))).await;
+        let work = || {
+            let run = begun.run.clone();
+            Backfill::Work(Portion { table: table.clone(), run, ..Portion::default() })
+        };
+        let mut portions = 0;
+        while backfill::<Worked>(&shop, work()).await.unwrap().stopped != Some(Stopped::AllDone) {
+            portions += 1;
+            assert!(portions < 20);
+        }
+        shop.set("c", None).await;
+        shop.check("north 1 5; south 2 2", "a 1; b 5; c 1").await;
+        // What comes late is older than what was read, or newer.
+        shop.deliver(change(2, 3, "b", Some(("west", "3", "OPEN")))).await;
+        shop.deliver(change(3, 4, "c", Some(("south", "1", "OPEN")))).await;
+        shop.deliver(change(4, 5, "c", None)).await;
+        let finish = Finish { table, iterator_age_ms: Some(0) };
+        let _: Status = backfill(&shop, Backfill::Finish(finish)).await.unwrap();
+        shop.check("north 1 5; south 1 1", "a 1; b 5").await;
     });
 }
 
