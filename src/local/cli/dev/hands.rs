@@ -104,8 +104,8 @@ impl<P: Piece> Hands<'_, P> {
     }
 }
 
-/// Carries out what is asked for: what takes time one after the other, and beside it what says which
-/// calls may begin, at once.
+/// Carries out what is asked for: what takes time one after the other, and beside it what says
+/// which calls may begin, at once.
 async fn carry_out<F: Future<Output = Result<Value, String>>>(
     asked: &mut UnboundedReceiver<Asked>,
     control: &Control,

@@ -25,8 +25,8 @@ use tokio::time::Instant;
 const PAUSE: Duration = Duration::from_secs(1);
 /// A record is read so soon after it came, in milliseconds: a shard is polled once a second.
 const AGE_MIN_MS: u64 = 5_000;
-/// Who waits so long is told what for; then after twice as long, and so on.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// So long nothing is said of a rebuild that is not ready.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// So often in a row a run may come to nothing.
 const IDLE_MAX: u32 = 60;
 
@@ -38,6 +38,8 @@ pub(super) struct Rebuild<'a, P> {
     pub(super) followed: &'a [Followed],
     pub(super) tell: &'a dyn Fn(&str),
     pub(super) page: Option<&'a Shared>,
+    /// Who waits so long is told what for; then after twice as long, and so on.
+    pub(super) patience: Duration,
 }
 
 impl<P: Piece> Rebuild<'_, P> {
@@ -124,7 +126,7 @@ impl<P: Piece> Rebuild<'_, P> {
         wanted: &[ViewStatus],
         names: &[&str],
     ) -> Result<(), Complaint> {
-        let (since, mut patience) = (Instant::now(), PATIENCE);
+        let (since, mut patience) = (Instant::now(), self.patience);
         loop {
             let age_ms = self.iterator_age_ms();
             let why = match self.trouble(table) {
@@ -176,4 +178,98 @@ async fn unfinished<P: Piece>(piece: &P) -> Result<Vec<ViewStatus>, Complaint> {
     };
     let is_wanted = |it: &&ViewStatus| newest(it) && !it.is_current;
     Ok(status.views.iter().filter(is_wanted).cloned().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        call::Call,
+        local::{
+            cli::dev::terminal::{Behind, Trouble},
+            clock::Pace,
+            report::Results,
+            target::{FunctionError, Target},
+        },
+        record::Timestamp,
+    };
+    use bytes::Bytes;
+    use futures_util::future::LocalBoxFuture;
+    use serde_json::Value;
+    use std::cell::{Cell, RefCell};
+
+    /// Says that the view is ready whenever it is asked.
+    struct Ready {
+        view: ViewStatus,
+        asked: Cell<u32>,
+    }
+
+    impl Target for Ready {
+        fn invoke(&self, _: Bytes, _: Call) -> LocalBoxFuture<'_, Result<Bytes, FunctionError>> {
+            Box::pin(async { Ok(Bytes::new()) })
+        }
+    }
+
+    impl Piece for Ready {
+        type Target = Self;
+
+        fn target(&self) -> &Self {
+            self
+        }
+
+        async fn results(&self) -> Result<Results, Complaint> {
+            Ok(Results::default())
+        }
+
+        async fn operate(&self, operation: Operation) -> Result<Value, Complaint> {
+            assert!(matches!(operation, Operation::Backfill(Backfill::Finish(_))));
+            self.asked.set(self.asked.get() + 1);
+            let (views, runs, verified) = (vec![self.view.clone()], Vec::new(), Vec::new());
+            Ok(serde_json::to_value(Status { views, runs, verified })?)
+        }
+    }
+
+    #[tokio::test]
+    async fn while_a_reader_is_in_trouble_nothing_is_shown_and_it_says_so() {
+        let view = ViewStatus {
+            view: "totals".to_owned(),
+            generation: 2,
+            table: "totals_g2".to_owned(),
+            is_current: false,
+            state: Some(ViewState::Ready),
+            source: None,
+        };
+        let piece = Ready { view: view.clone(), asked: Cell::new(0) };
+        let followed = |name: &str| {
+            let (behind, trouble) = (Behind::default(), Trouble::default());
+            Followed { name: name.to_owned(), behind, trouble }
+        };
+        let all = [followed("orders"), followed("others")];
+        let trouble = |at: usize| all[at].trouble.lock().unwrap();
+        trouble(0).insert("stream orders, shard a".to_owned());
+        trouble(1).insert("stream others, shard b".to_owned());
+        let said = RefCell::new(Vec::new());
+        let rebuild = Rebuild {
+            piece: &piece,
+            clock: &VirtualClock::new(Timestamp(0), Pace::Real),
+            followed: &all,
+            tell: &|notice| said.borrow_mut().push(notice.to_owned()),
+            page: None,
+            patience: Duration::from_millis(1),
+        };
+        let wanted = [view];
+        let waiting = rebuild.wait_until_ready("orders", &wanted, &["totals"]);
+        let goes_on = async {
+            tokio::time::sleep(PAUSE + PAUSE / 2).await;
+            assert_eq!(piece.asked.get(), 0, "it would be switched to");
+            trouble(0).clear();
+        };
+        let (ended, ()) = tokio::join!(waiting, goes_on);
+        ended.unwrap();
+        assert_eq!(piece.asked.get(), 1);
+        let said = said.into_inner().join("\n");
+        assert!(said.contains("totals as changed: not ready after"), "{said}");
+        assert!(said.contains("stream orders, shard a cannot be read"), "{said}");
+        assert!(!said.contains("others"), "{said}");
+    }
 }

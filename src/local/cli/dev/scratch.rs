@@ -1,8 +1,9 @@
 //! The directory of what is kept: that of the state, or one for this process, which goes with it.
 //!
-//! On disk either way: what comes through in a day is no matter of memory. A process that is killed
-//! cannot remove its own; the next one does. A lock says whose a directory is, as the system frees it
-//! with the process, whatever ends that. What it gives up: a directory without a lock stays.
+//! On disk either way: what comes through in a day is no matter of memory. A process that is
+//! killed cannot remove its own; the next one does. A lock says whose a directory is, as the system
+//! frees it with the process, whatever ends that. What it gives up: a directory without a lock
+//! stays.
 
 use std::{
     fs::{self, File},

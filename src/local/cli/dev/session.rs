@@ -11,7 +11,7 @@ use super::{
     make, named,
     place::Place,
     plan::{Plan, Wanted},
-    rebuild::Rebuild,
+    rebuild::{PATIENCE, Rebuild},
     recorder::Recorder,
     terminal::{Followed, Mapping, Terminal},
     variables,
@@ -268,7 +268,9 @@ impl Desk<'_> {
             if session.keeps_views && !self.place.is_aws() {
                 let (clock, page) = (&*self.clock, self.page.as_ref());
                 let tell = &|notice: &str| self.tell(notice);
-                Rebuild { piece, clock, followed: &followed, tell, page }.tables(&tables).await;
+                let (followed, patience) = (&*followed, PATIENCE);
+                let rebuild = Rebuild { piece, clock, followed, tell, page, patience };
+                rebuild.tables(&tables).await;
             }
             std::future::pending::<Infallible>().await
         };
