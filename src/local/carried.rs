@@ -11,11 +11,11 @@ use std::{collections::BTreeSet, path::PathBuf};
 /// So many records without a change say that there is none.
 const LOOKS_MAX: u64 = 1_000;
 
-/// The names that a view may have in its `FROM` to read these fixtures.
+/// The tables, by name.
 ///
 /// # Errors
 /// A file cannot be read, or is no fixture.
-pub fn sources(fixtures: &Fixtures, paths: &[PathBuf]) -> Result<Vec<String>, FixtureError> {
+pub fn tables(fixtures: &Fixtures, paths: &[PathBuf]) -> Result<Vec<String>, FixtureError> {
     let mut tables = BTreeSet::new();
     let mut looks = 0;
     let mut archive = Archive::of(paths.to_vec());
@@ -29,7 +29,5 @@ pub fn sources(fixtures: &Fixtures, paths: &[PathBuf]) -> Result<Vec<String>, Fi
             tables.extend(change.and_then(|change| change.stream_name().map(str::to_owned)));
         }
     }
-    let stream = fixtures.stream_name().to_owned();
-    let others = tables.into_iter().filter(|table| *table != stream);
-    Ok(std::iter::once(stream.clone()).chain(others).collect())
+    Ok(tables.into_iter().collect())
 }

@@ -285,8 +285,8 @@ pub(crate) fn check_stream(source: &SourceTable<'_>) -> Result<(), Halt> {
         format!(
             "the table {} {fault}: what changes while it is read, and after, would not be in the \
              views. Set its StreamViewType to NEW_AND_OLD_IMAGES and map the stream to this \
-             function from TRIM_HORIZON first. If it streams its changes into a Kinesis data stream \
-             that is mapped so, say --without-stream",
+             function from TRIM_HORIZON first. If it streams its changes into a Kinesis data \
+             stream that is mapped so, say --without-stream",
             source.name()
         ),
     ))

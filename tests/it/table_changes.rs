@@ -251,13 +251,13 @@ fn a_table_without_a_stream_of_its_own_is_backfilled_beside_its_changes() {
         assert_eq!(halt.code, "SourceHasNoStream");
         assert!(halt.message.contains("--without-stream"), "{}", halt.message);
         let begin = Backfill::Begin(Begin { without_stream: true, ..begin });
-        let begun: Begun = backfill(&shop, begin).await.unwrap();
+        let run: Begun = backfill(&shop, begin).await.unwrap();
         // One changes before it is read, and one while it is read.
         shop.set("b", Some(("north", number("5"), "OPEN"))).await;
         shop.deliver(change(1, 9, "b", Some(("north", "5", "OPEN")))).await;
         let work = || {
-            let run = begun.run.clone();
-            Backfill::Work(Portion { table: table.clone(), run, ..Portion::default() })
+            let (table, run) = (table.clone(), run.run.clone());
+            Backfill::Work(Portion { table, run, ..Portion::default() })
         };
         let mut portions = 0;
         while backfill::<Worked>(&shop, work()).await.unwrap().stopped != Some(Stopped::AllDone) {
@@ -290,4 +290,27 @@ fn what_was_reconciled_is_not_taken_back_by_a_late_copy() {
         shop.deliver(late).await;
         shop.check("north 1 8", "a 8").await;
     });
+}
+
+#[test]
+fn a_fixture_of_such_a_stream_is_checked_and_planned_as_the_tables_own() {
+    let told = |arguments: &[&str], fixture: &str| {
+        let fixture = format!("fixtures/{fixture}");
+        let program = std::process::Command::new(env!("CARGO_BIN_EXE_changefold"))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args(arguments)
+            .args(["--fixture", &fixture])
+            .output()
+            .unwrap();
+        let text = String::from_utf8([program.stdout, program.stderr].concat()).unwrap();
+        // Copies are counted, so shares of the changes differ.
+        let is_share = |line: &&str| line.contains(" % of the changes");
+        text.lines().filter(|line| !is_share(line)).collect::<Vec<_>>().join("\n")
+    };
+    let check = ["view", "check", "views/flights.sql"];
+    let (own, streamed) = ("flights-600.jsonl.gz", "flights-600-streamed.jsonl.gz");
+    assert_eq!(told(&check, streamed), told(&check, own));
+    let plan = ["view", "plan", "--views", "views/flights.sql"];
+    let planned = told(&plan, streamed);
+    assert!(planned.contains("late_by_day"), "{planned}");
 }

@@ -5,7 +5,10 @@
 
 use crate::{
     event::{self, Value},
-    local::source::{Archive, FixtureError, Fixtures},
+    local::{
+        carried,
+        source::{Archive, FixtureError, Fixtures},
+    },
     record::Source,
     view::{
         definition::View,
@@ -53,11 +56,16 @@ impl Observed {
         views: impl Iterator<Item = &'v View>,
     ) -> Result<Self, FixtureError> {
         let fixtures = Fixtures::open(std::slice::from_ref(&path))?;
-        let stream = fixtures.stream_name().to_owned();
-        let views: Vec<&View> = views.filter(|view| view.from == stream).collect();
+        let mut views: Vec<&View> = views.collect();
+        // Of a data stream that carries changes of tables, the first that a view is of.
+        let tables = carried::tables(&fixtures, std::slice::from_ref(&path))?;
+        let table = tables.iter().find(|table| views.iter().any(|view| view.from == **table));
+        let source = if table.is_some() { Source::DynamoDb } else { fixtures.source() };
+        let stream = table.map_or(fixtures.stream_name(), String::as_str).to_owned();
+        views.retain(|view| view.from == stream);
         let mut observed = Self {
             stream,
-            source: fixtures.source(),
+            source,
             records: 0,
             items: 0,
             keys: BTreeSet::new(),
@@ -71,6 +79,12 @@ impl Observed {
             let payload = json!({ "Records": [archived.record] }).to_string();
             let batch = event::parse(payload.as_bytes());
             for record in batch.records().unwrap_or_default() {
+                let change = if table.is_some() { record.table_change() } else { Ok(None) };
+                let record = match &change {
+                    Ok(Some(change)) if change.stream_name() == Some(&*observed.stream) => change,
+                    _ if table.is_some() => continue,
+                    _ => record,
+                };
                 observed.records += 1;
                 if let Ok(event::RecordKey::Item(key)) = record.keys() {
                     items.insert(format!("{key:?}"));

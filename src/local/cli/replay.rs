@@ -57,8 +57,8 @@ async fn run_once<B: Bench>(arguments: &ReplayArgs, bench: B) -> Result<Report, 
     let checkpoints = checkpoints(arguments.state.as_deref(), &fixtures)?;
     let clock = VirtualClock::new(fixtures.time_zero(), bench.pace());
     let function_arn = function_arn(fixtures.stream_arn(), &function);
-    let sources = carried::sources(&fixtures, &arguments.fixtures)?;
-    let stream_names: Vec<&str> = sources.iter().map(String::as_str).collect();
+    let tables = carried::tables(&fixtures, &arguments.fixtures)?;
+    let stream_names = names(&fixtures, &tables);
     let stage = Stage {
         stream_names: &stream_names,
         function_arn: &function_arn,
@@ -121,6 +121,13 @@ impl Observer for Watching {
     }
 }
 
+/// What a view may have in its `FROM` to read these fixtures.
+fn names<'f>(fixtures: &'f Fixtures, tables: &'f [String]) -> Vec<&'f str> {
+    let stream = fixtures.stream_name();
+    let others = tables.iter().map(String::as_str).filter(|table| *table != stream);
+    std::iter::once(stream).chain(others).collect()
+}
+
 /// Delivers the fixtures to a target that is made for their stream, and gives it back.
 pub(super) async fn through<T: Target>(
     arguments: &ReplayArgs,
@@ -132,8 +139,8 @@ pub(super) async fn through<T: Target>(
     }
     let (parameters, timeout, function) = mapping(arguments, &fixtures)?;
     let clock = VirtualClock::new(fixtures.time_zero(), Pace::Virtual);
-    let sources = carried::sources(&fixtures, &arguments.fixtures)?;
-    let stream_names: Vec<&str> = sources.iter().map(String::as_str).collect();
+    let tables = carried::tables(&fixtures, &arguments.fixtures)?;
+    let stream_names = names(&fixtures, &tables);
     let target = make(&stream_names)?;
     let setting = Setting {
         parameters,
