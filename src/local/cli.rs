@@ -195,6 +195,15 @@ struct SimulateArgs {
     /// Compares with each case's `expect`.
     #[arg(long)]
     check: bool,
+    /// Prints where each shard stands after each step.
+    #[arg(long)]
+    checkpoints: bool,
+    /// Prints each call with its moments.
+    #[arg(long)]
+    timeline: bool,
+    /// Chooses a reading where AWS does not say what it does, for all cases that choose none.
+    #[arg(long = "reading", value_name = "NAME=VALUE", value_parser = assignment)]
+    readings: Vec<(String, String)>,
 }
 
 /// Says whether an event passes a filter pattern of an event source mapping.

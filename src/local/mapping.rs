@@ -20,6 +20,7 @@ mod lane;
 mod lineage;
 mod on_failure;
 mod parameters;
+mod readings;
 mod reply;
 mod shard;
 mod window;
@@ -28,6 +29,9 @@ pub use self::{
     lineage::{Lineage, Listed},
     on_failure::{Condition, OnFailure},
     parameters::{Destination, ParameterError, Parameters, StartingPosition},
+    readings::{
+        Claim, Neighbours, READINGS, ReadingError, Readings, ShardEnd, WindowStart, one_of,
+    },
     reply::{Outcome, Reply},
     shard::Shard,
     window::{STATE_BYTES_MAX, WindowCall},
@@ -110,6 +114,12 @@ impl Records {
         self.window.as_deref()
     }
 
+    /// These and what follows them in their batch, if that is what the others are.
+    fn joined(&self, next: &Self) -> Option<Self> {
+        let follow = Arc::ptr_eq(&self.batch, &next.batch) && self.range.end == next.range.start;
+        follow.then(|| Self { range: self.range.start..next.range.end, ..self.clone() })
+    }
+
     fn split_at(&self, index: usize) -> (Self, Self) {
         let middle = self.range.start + index;
         let left = Self { range: self.range.start..middle, ..self.clone() };
@@ -160,6 +170,14 @@ impl Deref for Records {
 pub struct InvocationId {
     lane: usize,
     serial: u64,
+}
+
+impl InvocationId {
+    /// The sub-lane that the call is of, counted from 0.
+    #[must_use]
+    pub fn lane(self) -> usize {
+        self.lane
+    }
 }
 
 /// A call that the driver has to make and to answer with [`Shard::reply`].

@@ -1,7 +1,7 @@
 //! The suite for other emulators: what it says is what the desk does, and who cannot be asked is
 //! told so. What ministack makes of it is shown by `tests/conformance.sh`.
 
-use changefold::local::simulate::simulate;
+use changefold::local::simulate::{Asked, simulate};
 use std::{
     path::PathBuf,
     process::{Command, Output},
@@ -35,15 +35,16 @@ fn what_the_suite_expects_is_what_the_desk_does() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let cases = std::fs::read_to_string(directory.0.join("cases.jsonl")).unwrap();
     let mut differences = Vec::new();
+    let check = Asked { check: true, ..Asked::default() };
     let summary =
-        simulate(cases.as_bytes(), std::io::sink(), true, |text| differences.push(text.to_owned()));
+        simulate(cases.as_bytes(), std::io::sink(), &check, |text| differences.push(text.to_owned()));
     assert_eq!(differences, Vec::<String>::new());
     assert!(summary.unwrap().cases >= 15);
     let format = std::fs::read_to_string(directory.0.join("README.md")).unwrap();
     assert!(format.contains("MIT or Apache-2.0"), "{format}");
     // Another expectation is a difference.
     let cases = cases.replace("\"approximateInvokeCount\": 2", "\"approximateInvokeCount\": 3");
-    simulate(cases.as_bytes(), std::io::sink(), true, |text| differences.push(text.to_owned()))
+    simulate(cases.as_bytes(), std::io::sink(), &check, |text| differences.push(text.to_owned()))
         .unwrap();
     assert!(!differences.is_empty());
 }

@@ -3,12 +3,21 @@
 //! The call sequences are those recorded from AWS (`esm-semantics.md` §5), in cases of our
 //! own and with other sizes where the rule, not the example, is meant.
 
-use changefold::local::simulate::{SimulateError, SimulateSummary, simulate};
+mod streams;
+
+use changefold::local::simulate::{Asked, SimulateError, SimulateSummary, simulate};
 
 fn run(cases: &str, check: bool) -> Result<(String, Vec<String>, SimulateSummary), SimulateError> {
+    asked(cases, &Asked { check, ..Asked::default() })
+}
+
+fn asked(
+    cases: &str,
+    asked: &Asked,
+) -> Result<(String, Vec<String>, SimulateSummary), SimulateError> {
     let (mut output, mut differences) = (Vec::new(), Vec::new());
     let summary =
-        simulate(cases.as_bytes(), &mut output, check, |text| differences.push(text.to_owned()))?;
+        simulate(cases.as_bytes(), &mut output, asked, |text| differences.push(text.to_owned()))?;
     Ok((String::from_utf8(output).unwrap(), differences, summary))
 }
 

@@ -1,7 +1,7 @@
 //! The verb `simulate`: cases in, one line out for each.
 
 use super::{Complaint, Exit, SimulateArgs, Unreadable, talk};
-use crate::local::simulate;
+use crate::local::simulate::{self, Asked, Print};
 use std::{
     fs::File,
     io::{BufRead, BufReader, BufWriter},
@@ -18,7 +18,12 @@ pub(super) fn simulate(arguments: &SimulateArgs) -> Result<Exit, Complaint> {
     };
     let output = BufWriter::new(std::io::stdout().lock());
     let complain = |difference: &str| talk(format_args!("{difference}"));
-    let summary = simulate::simulate(input, output, arguments.check, complain)?;
+    let mut print = Vec::new();
+    print.extend(arguments.checkpoints.then_some(Print::Checkpoints));
+    print.extend(arguments.timeline.then_some(Print::Timeline));
+    let readings = arguments.readings.clone();
+    let asked = Asked { check: arguments.check, print, readings };
+    let summary = simulate::simulate(input, output, &asked, complain)?;
     if !arguments.check {
         return Ok(Exit::Done);
     }

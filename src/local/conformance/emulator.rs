@@ -140,7 +140,7 @@ impl Emulator {
         };
         let told = self.ready(name, ready).await?;
         let arn = text(&told, "DescribeTable", "/Table/LatestStreamArn")?;
-        for number in 1..=case.records {
+        for number in 1..=case.records() {
             let key = format!("key-{}", case.key_of(number));
             let item = json!({ "pk": { "S": key }, "n": { "N": number.to_string() } });
             let put = json!({ "TableName": name, "Item": item });
@@ -156,7 +156,7 @@ impl Emulator {
         name: &str,
         made: &mut Made,
     ) -> Result<String, ServiceError> {
-        let shards = case.shards.get();
+        let shards = case.shards();
         let stream = json!({ "StreamName": name, "ShardCount": shards });
         self.services.ask("Kinesis_20131202.CreateStream", &stream).await?;
         made.stream = Some(name.to_owned());
@@ -168,7 +168,7 @@ impl Emulator {
         };
         let told = self.ready(name, ready).await?;
         let arn = text(&told, "DescribeStreamSummary", "/StreamDescriptionSummary/StreamARN")?;
-        for number in 1..=case.records {
+        for number in 1..=case.records() {
             let (shard, key) = (case.shard_of(number), case.key_of(number));
             // The shards of a new stream share the hashes evenly.
             let shard = u128::from(shard);

@@ -35,19 +35,19 @@ impl Observed {
         for call in calls {
             let mut parts = BTreeMap::<u64, Vec<u64>>::new();
             for number in call {
-                let lane = case.shard_of(*number) + case.key_of(*number) * case.shards.get();
+                let lane = case.shard_of(*number) + case.key_of(*number) * case.shards();
                 parts.entry(lane).or_default().push(*number);
             }
             for (lane, part) in parts {
                 let calls = lanes.entry(lane).or_default();
                 match calls.first_mut() {
                     // How a key's records fall into batches depends on the records beside them.
-                    Some(all) if case.keys.get() > 1 => all.extend(part),
+                    Some(all) if case.keys() > 1 => all.extend(part),
                     _ => calls.push(part),
                 }
             }
         }
-        if case.shards.get() > 1 || case.keys.get() > 1 {
+        if case.shards() > 1 || case.keys() > 1 {
             discarded.sort_by_key(|one| one.first);
         }
         let members = if case.compares_shape { documents.map(members).collect() } else { vec![] };

@@ -10,6 +10,7 @@ use super::{
     ENVELOPE_CLOSE, ENVELOPE_OPEN, EVENT_BYTES_MAX, Entry, Invocation, InvocationId, Millis,
     Parameters, Records, ShardIdentity,
     on_failure::{Condition, Discard},
+    readings::{Neighbours, ShardEnd, WindowStart},
     reply::{Failure, Outcome, Reply, Verdict, state, verdict},
     window::{End, Window},
 };
@@ -17,13 +18,6 @@ use crate::{hex::hex, record::SequenceNumber};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use std::{collections::VecDeque, sync::Arc};
-
-/// The first wait before the same item is called again. AWS documents none; recorded gaps
-/// are 186 to 267 ms, then 392 ms.
-const BACKOFF_FIRST: Millis = 200;
-
-/// The longest such wait. AWS's is unknown; a minute keeps a blocked lane observable.
-const BACKOFF_MAX: Millis = 60_000;
 
 /// Records that are sent together, and what has become of that so far.
 #[derive(Debug)]
@@ -146,12 +140,23 @@ impl Lane {
         }
         let gathers = input != Input::More && !self.queue.is_empty();
         let item = self.stack.last().map(|item| item.due);
-        item.or_else(|| gathers.then(|| self.window_ends(parameters)))
+        item.or_else(|| gathers.then(|| self.window_ends(input, parameters)))
     }
 
     /// When a batch is sent that is not full.
-    fn window_ends(&self, parameters: &Parameters) -> Millis {
-        self.window_from + Millis::from(parameters.maximum_batching_window_s) * 1000
+    fn window_ends(&self, input: Input, parameters: &Parameters) -> Millis {
+        let readings = &parameters.readings;
+        if input == Input::Closed && readings.shard_end == ShardEnd::AtOnce {
+            return 0;
+        }
+        let from = match readings.batching_window {
+            WindowStart::LastCall => self.window_from,
+            WindowStart::FirstRecord => {
+                let first = self.queue.front().map_or(0, |first| first.present_since);
+                Millis::try_from(first).unwrap_or(0)
+            }
+        };
+        from + Millis::from(parameters.maximum_batching_window_s) * 1000
     }
 
     pub(super) fn is_in_flight(&self) -> bool {
@@ -233,7 +238,7 @@ impl Lane {
         let item = self.stack.last_mut().expect("a call under way has its item on the stack");
         self.window_from = now;
         let state = self.window.as_ref().and_then(|_| state(&reply));
-        let verdict = match verdict(reply, &item.records, parameters.report_batch_item_failures) {
+        let verdict = match verdict(reply, &item.records, parameters) {
             Verdict::Success | Verdict::Partial(_) if self.window.is_some() && state.is_none() => {
                 Verdict::Failure(Failure::Reported)
             }
@@ -244,12 +249,12 @@ impl Lane {
             Verdict::Success if item.ends.is_some() => {
                 self.stack.pop();
                 self.window = None;
-                self.release_if_resolved(fates);
+                self.release_if_resolved(parameters, fates);
             }
             Verdict::Success => {
                 fates.succeeded.extend(self.stack.pop().map(|item| item.records));
                 self.keep(state.as_deref(), now);
-                self.release_if_resolved(fates);
+                self.release_if_resolved(parameters, fates);
             }
             Verdict::Partial(index) => {
                 let bisected = item.bisected;
@@ -264,7 +269,7 @@ impl Lane {
             }
             Verdict::NotInvoked => {
                 item.tries = item.tries.saturating_add(1);
-                item.due = now + backoff(item.tries);
+                item.due = now + parameters.readings.backoff(item.tries);
             }
         }
         outcome
@@ -317,7 +322,7 @@ impl Lane {
             );
             return;
         }
-        item.due = now + backoff(item.tries);
+        item.due = now + parameters.readings.backoff(item.tries);
         self.stack.push(item);
     }
 
@@ -351,15 +356,26 @@ impl Lane {
     fn discard(&mut self, discard: Discard, parameters: &Parameters, fates: &mut Fates) {
         self.deferred.push(discard);
         if parameters.bisect_batch_on_function_error {
-            self.release_if_resolved(fates);
+            self.release_if_resolved(parameters, fates);
         } else {
             fates.discarded.append(&mut self.deferred);
         }
     }
 
-    fn release_if_resolved(&mut self, fates: &mut Fates) {
-        if self.stack.is_empty() {
+    fn release_if_resolved(&mut self, parameters: &Parameters, fates: &mut Fates) {
+        if !self.stack.is_empty() {
+            return;
+        }
+        if parameters.readings.on_failure == Neighbours::Single {
             fates.discarded.append(&mut self.deferred);
+            return;
+        }
+        for discard in self.deferred.drain(..) {
+            let joined = fates.discarded.last().and_then(|before| before.joined(&discard));
+            if joined.is_some() {
+                fates.discarded.pop();
+            }
+            fates.discarded.push(joined.unwrap_or(discard));
         }
     }
 
@@ -390,7 +406,7 @@ impl Lane {
                 Input::AtTip if self.queue.is_empty() => return Err(LaneStep::Hungry),
                 Input::AtTip | Input::Closed => {}
             }
-            let window_ends = self.window_ends(parameters);
+            let window_ends = self.window_ends(input, parameters);
             if window_ends > now {
                 return Err(LaneStep::Wait(window_ends));
             }
@@ -432,12 +448,6 @@ impl Lane {
         let commas = self.queue.len().saturating_sub(1);
         ENVELOPE_OPEN.len() + self.queued_body_bytes + commas + ENVELOPE_CLOSE.len()
     }
-}
-
-/// 200 ms, doubled with each try, at most a minute. No jitter: a run can be repeated.
-fn backoff(tries: u32) -> Millis {
-    let doublings = tries.saturating_sub(1).min(16);
-    (BACKOFF_FIRST << doublings).min(BACKOFF_MAX)
 }
 
 /// UUIDs that follow from where they are used, so that a run can be repeated.
@@ -484,16 +494,6 @@ mod tests {
     use super::*;
     use crate::record::{Source, Timestamp};
     use std::collections::BTreeSet;
-
-    // R16
-    #[test]
-    fn backoff_doubles_up_to_a_minute() {
-        let waits: Vec<Millis> = (1..=4).map(backoff).collect();
-        assert_eq!(waits, [200, 400, 800, 1600]);
-        assert_eq!(backoff(9), 51_200);
-        assert_eq!(backoff(10), BACKOFF_MAX);
-        assert_eq!(backoff(u32::MAX), BACKOFF_MAX);
-    }
 
     #[test]
     fn request_ids_are_uuids_that_no_other_lane_has() {

@@ -43,6 +43,18 @@ pub(super) struct Discard {
     pub(super) failure: Option<Failure>,
 }
 
+impl Discard {
+    /// Both as one, if the other follows this one in its batch and ended alike.
+    pub(super) fn joined(&self, next: &Self) -> Option<Self> {
+        if self.condition != next.condition || self.failure != next.failure {
+            return None;
+        }
+        let records = self.records.joined(&next.records)?;
+        let request_id = Arc::clone(&next.request_id);
+        Some(Self { records, request_id, ..*next })
+    }
+}
+
 /// Discarded records, as the destination hears of them; none if it was a window's last call.
 #[derive(Debug, Clone)]
 pub struct OnFailure {

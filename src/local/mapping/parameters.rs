@@ -13,6 +13,7 @@ pub use self::destination::Destination;
 use self::value::{
     boolean, integer, limit, moment, reports_batch_item_failures, starting_position,
 };
+use super::readings::Readings;
 use crate::{
     local::filter::{Criteria, CriteriaError},
     record::{Source, Timestamp},
@@ -49,6 +50,8 @@ pub struct Parameters {
     pub starting_position: StartingPosition,
     /// `StartingPositionTimestamp`: the moment of `AT_TIMESTAMP`.
     pub starting_timestamp: Option<Timestamp>,
+    /// What is taken where AWS does not say; none of AWS's parameters.
+    pub readings: Readings,
 }
 
 impl Default for Parameters {
@@ -66,6 +69,7 @@ impl Default for Parameters {
             tumbling_window_s: None,
             starting_position: StartingPosition::TrimHorizon,
             starting_timestamp: None,
+            readings: Readings::default(),
         }
     }
 }

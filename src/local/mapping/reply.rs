@@ -4,11 +4,11 @@
 //! response, one arm each. Rows AWS has not shown are read the safe way: anything that is
 //! not clearly a success or clearly names a record of the batch fails the whole batch.
 
-use super::Entry;
+use super::{Claim, Entry, Parameters, Readings};
 use crate::record::SequenceNumber;
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::{Map, Value, value::RawValue};
 
 /// How a call ended, as the driver saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +89,7 @@ pub(super) fn state(reply: &Reply) -> Option<Box<RawValue>> {
 }
 
 /// Reads a reply as AWS does, in AWS's order: not invoked, function error, then the body.
-pub(super) fn verdict(reply: Reply, records: &[Entry], reports_failures: bool) -> Verdict {
+pub(super) fn verdict(reply: Reply, records: &[Entry], parameters: &Parameters) -> Verdict {
     let body = match reply {
         Reply::NotInvoked => return Verdict::NotInvoked,
         Reply::FunctionError => return Verdict::Failure(Failure::FunctionError),
@@ -102,10 +102,10 @@ pub(super) fn verdict(reply: Reply, records: &[Entry], reports_failures: bool) -
     let Ok(response) = serde_json::from_slice::<Value>(body) else {
         return Verdict::Failure(Failure::FunctionError);
     };
-    if !reports_failures {
+    if !parameters.report_batch_item_failures {
         return Verdict::Success;
     }
-    match first_failed(&response, records) {
+    match first_failed(&response, records, &parameters.readings) {
         Ok(None) => Verdict::Success,
         Ok(Some(index)) if index > 0 => Verdict::Partial(index),
         // A report that points at the first record is no progress: a plain failure.
@@ -117,7 +117,11 @@ pub(super) fn verdict(reply: Reply, records: &[Entry], reports_failures: bool) -
 struct Unreadable;
 
 /// The index of the lowest reported record.
-fn first_failed(response: &Value, records: &[Entry]) -> Result<Option<usize>, Unreadable> {
+fn first_failed(
+    response: &Value,
+    records: &[Entry],
+    readings: &Readings,
+) -> Result<Option<usize>, Unreadable> {
     let members = match response {
         Value::Null => return Ok(None),
         Value::String(text) if text.is_empty() => return Ok(None),
@@ -132,11 +136,20 @@ fn first_failed(response: &Value, records: &[Entry]) -> Result<Option<usize>, Un
         Some(_) => return Err(Unreadable),
     };
     let mut lowest: Option<usize> = None;
+    let mut has_foreign = false;
     for item in items {
-        let index = reported(item, records)?;
-        lowest = Some(lowest.map_or(index, |lowest| lowest.min(index)));
+        let is_empty = item.as_object().is_some_and(Map::is_empty);
+        if is_empty && readings.empty_elements == Claim::Ignored {
+            continue;
+        }
+        match reported(item, records) {
+            Ok(index) => lowest = Some(lowest.map_or(index, |lowest| lowest.min(index))),
+            Err(Unreadable) if readings.foreign_identifiers == Claim::Ignored => has_foreign = true,
+            Err(Unreadable) => return Err(Unreadable),
+        }
     }
-    Ok(lowest)
+    // Beside none that is of the batch it is a failure whatever is made of it.
+    if has_foreign && lowest.is_none() { Err(Unreadable) } else { Ok(lowest) }
 }
 
 /// The index of the record that one element names: AWS accepts its own text only.
@@ -169,12 +182,17 @@ mod tests {
             .to_vec()
     }
 
+    fn parameters(report_batch_item_failures: bool) -> Parameters {
+        Parameters { report_batch_item_failures, ..Parameters::default() }
+    }
+
     const WHOLE: Verdict = Verdict::Failure(Failure::Reported);
 
     #[track_caller]
     fn check(body: &'static str, reports_failures: bool, expected: Verdict) {
         let reply = Reply::Returned(Bytes::from_static(body.as_bytes()));
-        assert_eq!(verdict(reply, &records(), reports_failures), expected, "{body}");
+        let parameters = parameters(reports_failures);
+        assert_eq!(verdict(reply, &records(), &parameters), expected, "{body}");
     }
 
     // R4
@@ -265,7 +283,8 @@ mod tests {
     #[test]
     fn a_call_that_failed_has_no_answer_to_read() {
         let failed = Verdict::Failure(Failure::FunctionError);
-        assert_eq!(verdict(Reply::FunctionError, &records(), true), failed);
-        assert_eq!(verdict(Reply::NotInvoked, &records(), true), Verdict::NotInvoked);
+        let parameters = parameters(true);
+        assert_eq!(verdict(Reply::FunctionError, &records(), &parameters), failed);
+        assert_eq!(verdict(Reply::NotInvoked, &records(), &parameters), Verdict::NotInvoked);
     }
 }
