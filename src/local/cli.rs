@@ -47,7 +47,7 @@ pub enum Exit {
     CheckFailed = 1,
     /// The input or the usage is wrong; nothing, or not all, was done.
     BadInput = 2,
-    /// The mapping discarded records.
+    /// The mapping discarded records, or its stream let some expire.
     Discarded = 3,
 }
 
@@ -144,6 +144,10 @@ struct ReplayArgs {
     /// decides.
     #[arg(long, value_name = "SEED")]
     reshard: Option<u64>,
+    /// How long the stream keeps a record, of Kinesis 24 to 8760 hours [default: as the template
+    /// says of the stream, else 24].
+    #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u32).range(24..=8760))]
+    retention: Option<u32>,
     /// Keeps tables and the mapping's checkpoint in this directory.
     #[arg(long, value_name = "PATH")]
     state: Option<PathBuf>,

@@ -6,14 +6,14 @@
 //! backoff takes no time, a run can be repeated exactly, and small cases can be enumerated.
 //!
 //! What it keeps: every record has exactly one fate (the function took it, no filter let it
-//! through, or it is in exactly one on-failure record); records of one key are delivered in
-//! stream order; the checkpoint never retreats and never passes an unfinished record; the call
-//! sequences are those recorded from AWS.
+//! through, it is in exactly one on-failure record, or the stream had let it expire); records of
+//! one key are delivered in stream order; the checkpoint never retreats and never passes an
+//! unfinished record; the call sequences are those recorded from AWS.
 //!
 //! Which of a stream's shards may be read at all is a machine of its own ([`Lineage`]).
 //!
-//! What it gives up: the source's own retention is not modelled: with unlimited retries and no
-//! maximum age a poison record blocks its sub-lane for ever.
+//! What it gives up: that the stream has let a record expire is found when the record is to be
+//! sent, not at the moment itself.
 
 mod checkpoint;
 mod lane;
@@ -212,6 +212,8 @@ pub enum Step {
     Invoke(Invocation),
     /// Records were discarded: send this to the on-failure destination, if there is one.
     Deliver(OnFailure),
+    /// The stream had let these records expire before they were finished. AWS tells nobody.
+    Lost(Records),
     /// A sub-lane waits for records and none has a full batch yet: offer more, or close.
     Read,
     /// Nothing before this moment; calls may be under way beside it.

@@ -249,6 +249,7 @@ impl Journal {
             "calls without a reply": summary.failed_invocations,
             "batches halved": summary.bisects,
             "given up": summary.discards,
+            "lost": summary.lost,
             format!("seconds{time}"): seconds(summary.elapsed),
         });
         let state = match report.seed {

@@ -34,6 +34,13 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::RawValue;
 use std::{collections::BTreeMap, fmt, fmt::Write as _};
 
+/// A batch that waited for less is nothing to tell people of.
+const ITERATOR_AGE_SHOWN: u64 = 60_000;
+
+/// What became of records that their stream let expire.
+pub const LOST: &str = "the stream had let them expire while their shard was held up; they were \
+                        neither applied nor set aside";
+
 /// All there is to say about a replay.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -83,6 +90,9 @@ struct Document<'a> {
     invocations: u64,
     failed_invocations: u64,
     bisects: u64,
+    lost: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iterator_age_max_ms: Option<u64>,
     faults: BTreeMap<&'static str, u64>,
     views: Views<'a>,
     quarantined: &'a Quarantined,
@@ -120,6 +130,8 @@ impl Report {
             invocations: summary.invocations,
             failed_invocations: summary.failed_invocations,
             bisects: summary.bisects,
+            lost: summary.lost,
+            iterator_age_max_ms: summary.iterator_age_max,
             faults: self.faults(),
             views: Views(&self.results.views),
             quarantined: &self.results.quarantined,
@@ -199,6 +211,13 @@ impl Report {
                 if summary.is_in_real_time { "real" } else { "virtual" },
             ),
         );
+        if let Some(age) = summary.iterator_age_max.filter(|age| *age >= ITERATOR_AGE_SHOWN) {
+            let (seconds, rest) = (age / 1000, age % 1000);
+            push(text, format_args!("iterator age at most {seconds}.{rest:03} s"));
+        }
+        if summary.lost > 0 {
+            push(text, format_args!("{} records LOST: {LOST}", summary.lost));
+        }
         if let Some(seed) = self.seed {
             let counts: Vec<String> =
                 self.faults().iter().map(|(name, count)| format!("{name} {count}")).collect();
@@ -470,7 +489,7 @@ mod tests {
         assert_eq!(
             json,
             format!(
-                r#"{{"seed":7,"records":4,"invocations":2,"failed_invocations":0,"bisects":0,{faults},{views},"quarantined":{{"count":0,"first":[]}},"on_failure":[{{"version":"1.0"}}],"store":{{"calls":0,"write_units":0.0,"read_units":0.0}}}}"#
+                r#"{{"seed":7,"records":4,"invocations":2,"failed_invocations":0,"bisects":0,"lost":0,{faults},{views},"quarantined":{{"count":0,"first":[]}},"on_failure":[{{"version":"1.0"}}],"store":{{"calls":0,"write_units":0.0,"read_units":0.0}}}}"#
             )
         );
     }

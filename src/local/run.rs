@@ -56,6 +56,9 @@ const CHECKPOINT_EVERY_MS: Millis = 200;
 /// Distinct errors of the function that are remembered.
 const ERRORS_MAX: usize = 10;
 
+/// So much later than the stream has let its last record expire a run is over.
+const DAY: Millis = 86_400_000;
+
 /// Age that no record can reach in a stream that is not told to keep longer: the most that
 /// `MaximumRecordAgeInSeconds` can say.
 const AGE_MAX: Millis = 604_800_000;
@@ -267,6 +270,10 @@ impl<'t, T: Target, B: Backlog> Run<'t, T, B> {
                         self.deliver(&on_failure);
                         observer.discarded(&on_failure);
                     }
+                    Step::Lost(records) => {
+                        self.summary.lost += records.len() as u64;
+                        observer.lost(&self.lanes[shard].name, &records);
+                    }
                     // The last of the recorded batch went into none: a filter took it, or it came
                     // before the starting position.
                     Step::Read if self.lanes[shard].forget_cut() => {
@@ -310,8 +317,9 @@ impl<'t, T: Target, B: Backlog> Run<'t, T, B> {
     /// the rest of the backlog pile up. Not for long, though: in the stream the others go on,
     /// and their records must not grow old.
     fn waits_before_reading(&self, shard: usize, now: Millis) -> Option<Millis> {
-        let age = self.setting.parameters.maximum_record_age_s;
-        let patience = age.map_or(AGE_MAX, |age| Millis::from(age) * 1000) / 10;
+        let parameters = &self.setting.parameters;
+        let age = [parameters.maximum_record_age_s, parameters.retention_s].into_iter().flatten();
+        let patience = age.min().map_or(AGE_MAX, |age| Millis::from(age) * 1000) / 10;
         if self.lanes[shard].takes_more() || now > patience {
             return None;
         }
@@ -472,6 +480,7 @@ impl<'t, T: Target, B: Backlog> Run<'t, T, B> {
             let lane = &mut self.lanes[shard];
             let outcome = lane.machine.reply(id, now, reply);
             let age = records.last().map(|last| started.saturating_sub_signed(last.present_since));
+            self.summary.iterator_age_max = self.summary.iterator_age_max.max(age);
             observer.invoked(&Invoked {
                 shard: &lane.name,
                 records: records.len(),
@@ -536,10 +545,13 @@ impl<'t, T: Target, B: Backlog> Run<'t, T, B> {
         Ok(())
     }
 
-    /// With neither retries nor age bounded a poison record would be retried for ever.
+    /// With neither retries nor age bounded a poison record would be retried for ever, unless the
+    /// stream lets it expire.
     fn check_age(&self, now: Millis) -> Result<(), RunError> {
-        let is_bounded = self.setting.parameters.maximum_record_age_s.is_some();
-        if now <= AGE_MAX || is_bounded || self.backlog.is_live() {
+        let parameters = &self.setting.parameters;
+        let is_bounded = parameters.maximum_record_age_s.is_some();
+        let kept = parameters.retention_s.map_or(0, |seconds| Millis::from(seconds) * 1000 + DAY);
+        if now <= AGE_MAX.max(kept) || is_bounded || self.backlog.is_live() {
             return Ok(());
         }
         let stuck = self.lanes.iter().find(|lane| lane.has_unfinished());

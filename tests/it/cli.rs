@@ -261,6 +261,8 @@ fn the_document_has_exactly_the_members_of_the_contract() {
         "failed_invocations",
         "faults",
         "invocations",
+        "iterator_age_max_ms",
+        "lost",
         "on_failure",
         "quarantined",
         "records",

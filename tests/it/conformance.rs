@@ -36,8 +36,9 @@ fn what_the_suite_expects_is_what_the_desk_does() {
     let cases = std::fs::read_to_string(directory.0.join("cases.jsonl")).unwrap();
     let mut differences = Vec::new();
     let check = Asked { check: true, ..Asked::default() };
-    let summary =
-        simulate(cases.as_bytes(), std::io::sink(), &check, |text| differences.push(text.to_owned()));
+    let summary = simulate(cases.as_bytes(), std::io::sink(), &check, |text| {
+        differences.push(text.to_owned())
+    });
     assert_eq!(differences, Vec::<String>::new());
     assert!(summary.unwrap().cases >= 15);
     let format = std::fs::read_to_string(directory.0.join("README.md")).unwrap();

@@ -71,6 +71,8 @@ mod reading;
 mod readme;
 #[cfg(feature = "local")]
 mod reconcile;
+#[cfg(feature = "local")]
+mod retention;
 #[cfg(all(feature = "local", feature = "lambda"))]
 mod role;
 mod runtime_api;

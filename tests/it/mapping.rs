@@ -476,3 +476,40 @@ proptest! {
         }
     }
 }
+
+/// A poison record of each size of batch, with endless retries: what the stream lets expire has no
+/// other fate, and the checkpoint passes it.
+// R42
+#[test]
+fn every_record_that_expires_in_the_stream_has_that_one_fate() {
+    for bisect in [false, true] {
+        for poison in 1..=5 {
+            for late in [0, 3_600_000] {
+                let parameters = Parameters {
+                    batch_size: 3,
+                    bisect_batch_on_function_error: bisect,
+                    retention_s: Some(86_400),
+                    ..Parameters::default()
+                };
+                // Those behind the second batch may have come an hour later.
+                let arrived = |entry: Entry| {
+                    let number: u64 = entry.sequence_number.as_str().parse().unwrap();
+                    let present_since = if number > 3 { late } else { 0 };
+                    Entry { present_since, ..entry }
+                };
+                let records: Vec<Entry> = backlog(5).into_iter().map(arrived).collect();
+                let fails = |records: &[u64]| {
+                    if records.contains(&poison) { Answer::Throw } else { Answer::Succeed }
+                };
+                let history = run(&parameters, records, at_once(fails));
+                let first = if bisect { poison } else { [1, 4][usize::from(poison > 3)] };
+                let last = if poison <= 3 && late > 0 { 3 } else { 5 };
+                let expected: Vec<u64> = (first..=last).collect();
+                assert_eq!(history.lost, expected, "bisect {bisect}, poison {poison}, {late} ms");
+                assert_eq!(history.discarded, []);
+                let delivered = &history.calls.last().unwrap().records;
+                assert!(last > 3 || delivered == &[4, 5], "what is still there is delivered");
+            }
+        }
+    }
+}

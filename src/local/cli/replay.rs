@@ -15,7 +15,7 @@ use crate::{
         filter::HIDES_FROM_VIEWS,
         mapping::{Millis, OnFailure, Parameters, StartingPosition},
         page::Journal,
-        report::Report,
+        report::{LOST, Report},
         run::{self, Invoked, Observer, RunError, Setting, Summary},
         source::Fixtures,
         target::{Target, with_sources},
@@ -26,6 +26,9 @@ use crate::{
 use indicatif::ProgressBar;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+
+/// How long AWS's streams keep a record if nothing else is asked.
+const RETENTION_HOURS: u32 = 24;
 
 /// Shorter runs are over before anybody looks at a bar.
 const LONG_RUN_RECORDS: u64 = 10_000;
@@ -42,7 +45,8 @@ pub(super) fn replay<B: Bench>(arguments: &ReplayArgs, bench: B) -> Result<Exit,
             print(&(report.json() + "\n"));
         }
     }
-    Ok(if report.summary.discards == 0 { Exit::Done } else { Exit::Discarded })
+    let is_whole = report.summary.discards == 0 && report.summary.lost == 0;
+    Ok(if is_whole { Exit::Done } else { Exit::Discarded })
 }
 
 async fn run_once<B: Bench>(arguments: &ReplayArgs, bench: B) -> Result<Report, Complaint> {
@@ -160,12 +164,14 @@ fn mapping(
     arguments: &ReplayArgs,
     fixtures: &Fixtures,
 ) -> Result<(Parameters, Millis, String), Complaint> {
-    let event_source = event_source(arguments, fixtures.source())?;
+    let (event_source, kept_hours) = event_source(arguments, fixtures.source())?;
     let mut parameters = event_source.parameters.clone();
     for (name, value) in &arguments.assignments {
         parameters.set(name, &Value::String(value.clone()))?;
     }
     parameters.check(fixtures.source())?;
+    let hours = retention(arguments.retention.or(kept_hours), fixtures.source())?;
+    parameters.retention_s = Some(hours * 3_600);
     if parameters.starting_position == StartingPosition::Latest {
         talk(format_args!(
             "StartingPosition is LATEST: the fixture is played from its first record, as if the \
@@ -203,8 +209,34 @@ pub(super) fn warn_of_filters(parameters: &Parameters, source: Source, keeps_vie
     }
 }
 
-/// The event source that fits the fixture: the template's, or without one what is assumed.
-fn event_source(arguments: &ReplayArgs, kind: Source) -> Result<EventSource, Complaint> {
+/// How many hours the stream keeps a record.
+fn retention(asked: Option<u32>, source: Source) -> Result<u32, Complaint> {
+    match asked {
+        Some(hours) if source == Source::DynamoDb && hours != RETENTION_HOURS => {
+            Err(Complaint::new(format!(
+                "--retention {hours}: DynamoDB Streams keep a record for {RETENTION_HOURS} hours, \
+                 and nothing changes that"
+            ))
+            .with_hint("leave it out"))
+        }
+        asked => Ok(asked.unwrap_or(RETENTION_HOURS)),
+    }
+}
+
+/// How many hours the template says that the stream of an event source keeps a record.
+fn kept_hours(template: &Template, event_source: &EventSource) -> Option<u32> {
+    let of_arn = event_source.stream.rsplit('/').next().unwrap_or_default();
+    let mut streams = template.streams().into_iter();
+    let stream = streams.find(|it| it.logical_id == event_source.stream || it.name == of_arn)?;
+    u32::try_from(stream.retention_hours?).ok()
+}
+
+/// The event source that fits the fixture: the template's, or without one what is assumed; and
+/// how many hours its stream keeps a record, if the template says it.
+fn event_source(
+    arguments: &ReplayArgs,
+    kind: Source,
+) -> Result<(EventSource, Option<u32>), Complaint> {
     let (chosen, function) = (arguments.event_source.as_deref(), arguments.function.as_deref());
     let path = arguments.template.as_deref();
     match Template::read(path.unwrap_or(Path::new(TEMPLATE_DEFAULT))) {
@@ -213,7 +245,9 @@ fn event_source(arguments: &ReplayArgs, kind: Source) -> Result<EventSource, Com
                 Some(function) => template.of_function(function)?,
                 None => template,
             };
-            Ok(template.event_source(kind, chosen)?)
+            let event_source = template.event_source(kind, chosen)?;
+            let hours = kept_hours(&template, &event_source);
+            Ok((event_source, hours))
         }
         Err(error) if path.is_none() && error.is_not_there() => match chosen.or(function) {
             None => {
@@ -223,7 +257,7 @@ fn event_source(arguments: &ReplayArgs, kind: Source) -> Result<EventSource, Com
                      {} s; --template or --set say otherwise",
                     EventSource::TIMEOUT_ASSUMED_S
                 ));
-                Ok(EventSource::assumed(kind))
+                Ok((EventSource::assumed(kind), None))
             }
             Some(name) => Err(Complaint::new(format!("no template to find `{name}` in"))
                 .with_hint("name the one that has it with --template")),
@@ -265,6 +299,9 @@ pub(super) fn tell(summary: &Summary) {
     for (message, count) in &summary.errors {
         talk(format_args!("function error ({count} times): {message}"));
     }
+    if summary.lost > 0 {
+        talk(format_args!("{} records are lost: {LOST}", summary.lost));
+    }
     if summary.discards > 0 {
         talk(format_args!(
             "the mapping discarded records: {} on-failure records, see `on_failure`",
@@ -284,7 +321,32 @@ pub(super) fn complaint(error: RunError) -> Complaint {
 
 #[cfg(test)]
 mod tests {
-    use super::function_arn;
+    use super::{function_arn, kept_hours};
+    use crate::{local::template::Template, record::Source};
+
+    #[test]
+    fn a_stream_keeps_records_as_long_as_its_template_says() {
+        let path =
+            std::env::temp_dir().join(format!("changefold-kept-{}.yaml", std::process::id()));
+        let hours = |properties: &str, stream: &str| {
+            let text = format!(
+                "Resources:\n  Clicks: {{Type: AWS::Kinesis::Stream, Properties: {properties}}}\n  \
+                 F:\n    Type: AWS::Serverless::Function\n    Properties:\n      Events:\n        \
+                 E: {{Type: Kinesis, Properties: {{Stream: {stream}, StartingPosition: \
+                 TRIM_HORIZON}}}}\n"
+            );
+            std::fs::write(&path, text).unwrap();
+            let template = Template::read(&path).unwrap();
+            let event_source = template.event_source(Source::Kinesis, None).unwrap();
+            kept_hours(&template, &event_source)
+        };
+        let two_days = "{RetentionPeriodHours: 48, Name: web}";
+        assert_eq!(hours(two_days, "!GetAtt Clicks.Arn"), Some(48));
+        assert_eq!(hours(two_days, "arn:aws:kinesis:eu-west-1:1:stream/web"), Some(48));
+        assert_eq!(hours(two_days, "arn:aws:kinesis:eu-west-1:1:stream/other"), None);
+        assert_eq!(hours("{}", "!GetAtt Clicks.Arn"), None);
+        std::fs::remove_file(path).unwrap();
+    }
 
     #[test]
     fn the_function_stands_beside_its_stream() {

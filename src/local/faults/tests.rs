@@ -84,6 +84,7 @@ fn run(seed: u64, parameters: &Parameters) -> Met {
                 }
             }
             Step::Deliver(_) => met.discards += 1,
+            Step::Lost(_) => panic!("nothing expires"),
             Step::Wait(until) => now = until,
             Step::Done => break,
             Step::Read | Step::Busy => unreachable!("closed, and answered at once"),

@@ -50,7 +50,7 @@ pub(super) enum Input {
 pub(super) enum LaneStep {
     Invoke(Invocation),
     Wait(Millis),
-    /// Records were given up: tell of them before anything else is called.
+    /// Records were given up, or are lost: tell of them before anything else is called.
     Discarded,
     /// A call is under way.
     Busy,
@@ -65,6 +65,8 @@ pub(super) enum LaneStep {
 pub(super) struct Fates {
     pub(super) succeeded: Vec<Records>,
     pub(super) discarded: Vec<Discard>,
+    /// What the stream no longer has.
+    pub(super) lost: Vec<Records>,
     pub(super) bisects: u64,
 }
 
@@ -173,7 +175,7 @@ impl Lane {
         fates: &mut Fates,
     ) -> LaneStep {
         loop {
-            if !fates.discarded.is_empty() {
+            if !fates.discarded.is_empty() || !fates.lost.is_empty() {
                 return LaneStep::Discarded;
             }
             if self.in_flight.is_some() {
@@ -189,7 +191,7 @@ impl Lane {
             if due > now {
                 return LaneStep::Wait(due);
             }
-            if self.discard_expired(now, parameters, fates) {
+            if self.cut_old(now, parameters, fates) {
                 continue;
             }
             let Some(item) = self.stack.last_mut() else { continue };
@@ -326,16 +328,43 @@ impl Lane {
         self.stack.push(item);
     }
 
+    /// Cuts off the top item's beginning what is too old for the mapping or its stream, whichever
+    /// comes first; tells whether there was any.
+    fn cut_old(&mut self, now: Millis, parameters: &Parameters, fates: &mut Fates) -> bool {
+        let limit = |seconds: Option<u32>| seconds.unwrap_or(u32::MAX);
+        if limit(parameters.retention_s) < limit(parameters.maximum_record_age_s) {
+            return self.drop_trimmed(now, parameters, fates)
+                || self.discard_expired(now, parameters, fates);
+        }
+        self.discard_expired(now, parameters, fates) || self.drop_trimmed(now, parameters, fates)
+    }
+
+    /// Drops what the stream no longer has: nobody is told but who drives the machine.
+    fn drop_trimmed(&mut self, now: Millis, parameters: &Parameters, fates: &mut Fates) -> bool {
+        let trimmed = self.older(now, parameters.retention_s);
+        let Some(item) = self.stack.last_mut().filter(|_| trimmed > 0) else { return false };
+        let (gone, rest) = item.records.split_at(trimmed);
+        item.records = rest;
+        if item.records.is_empty() {
+            self.stack.pop();
+        }
+        fates.lost.push(gone);
+        self.release_if_resolved(parameters, fates);
+        true
+    }
+
+    /// How many records at the beginning of the top item are older than this.
+    fn older(&self, now: Millis, seconds: Option<u32>) -> usize {
+        let Some((seconds, item)) = seconds.zip(self.stack.last()) else { return 0 };
+        let age_max = Millis::from(seconds) * 1000;
+        let is_older = |entry: &&Entry| now.saturating_sub_signed(entry.present_since) > age_max;
+        item.records.iter().take_while(is_older).count()
+    }
+
     /// Cuts the expired beginning off the top item; tells whether there was one.
     fn discard_expired(&mut self, now: Millis, parameters: &Parameters, fates: &mut Fates) -> bool {
-        let Some(age_max_s) = parameters.maximum_record_age_s else { return false };
-        let Some(item) = self.stack.last_mut() else { return false };
-        let age_max = Millis::from(age_max_s) * 1000;
-        let is_expired = |entry: &&Entry| now.saturating_sub_signed(entry.present_since) > age_max;
-        let expired = item.records.iter().take_while(is_expired).count();
-        if expired == 0 {
-            return false;
-        }
+        let expired = self.older(now, parameters.maximum_record_age_s);
+        let Some(item) = self.stack.last_mut().filter(|_| expired > 0) else { return false };
         let (old, fresh) = item.records.split_at(expired);
         let discard = Discard {
             records: old,

@@ -50,6 +50,9 @@ pub struct Parameters {
     pub starting_position: StartingPosition,
     /// `StartingPositionTimestamp`: the moment of `AT_TIMESTAMP`.
     pub starting_timestamp: Option<Timestamp>,
+    /// How long the stream keeps a record, in seconds; `None` is for ever. It is the stream's, and
+    /// none of the mapping's parameters.
+    pub retention_s: Option<u32>,
     /// What is taken where AWS does not say; none of AWS's parameters.
     pub readings: Readings,
 }
@@ -69,6 +72,7 @@ impl Default for Parameters {
             tumbling_window_s: None,
             starting_position: StartingPosition::TrimHorizon,
             starting_timestamp: None,
+            retention_s: None,
             readings: Readings::default(),
         }
     }

@@ -6,7 +6,8 @@
 //! until the input closes, as reading on for it alone would hold the whole input in memory.
 
 use super::{
-    Entry, InvocationId, Millis, OnFailure, Outcome, Parameters, Reply, ShardIdentity, Step,
+    Entry, InvocationId, Millis, OnFailure, Outcome, Parameters, Records, Reply, ShardIdentity,
+    Step,
     checkpoint::Progress,
     lane::{Fates, Input, Lane, LaneStep, positions},
 };
@@ -23,12 +24,22 @@ pub struct Shard {
     turn: usize,
     input: Input,
     progress: Progress,
-    deliveries: VecDeque<OnFailure>,
+    partings: VecDeque<Parting>,
     bisects: u64,
     filtered: u64,
     /// Whether a record was met that the mapping begins with.
     has_begun: bool,
     passed: u64,
+    lost: u64,
+}
+
+/// Records that no call will have any more, and who is told so.
+#[derive(Debug)]
+enum Parting {
+    /// The destination.
+    Discarded(OnFailure),
+    /// Nobody at AWS.
+    Lost(Records),
 }
 
 impl Shard {
@@ -46,11 +57,12 @@ impl Shard {
             turn: 0,
             input: Input::More,
             progress: Progress::default(),
-            deliveries: VecDeque::new(),
+            partings: VecDeque::new(),
             bisects: 0,
             filtered: 0,
             has_begun: false,
             passed: 0,
+            lost: 0,
         }
     }
 
@@ -103,8 +115,8 @@ impl Shard {
 
     /// Says what to do at this moment. Call it again after every step that was done.
     pub fn poll(&mut self, now: Millis) -> Step {
-        if let Some(delivery) = self.next_delivery() {
-            return Step::Deliver(delivery);
+        if let Some(step) = self.next_parting() {
+            return step;
         }
         let mut wake: Option<Millis> = None;
         let (mut hungry, mut busy) = (false, false);
@@ -119,8 +131,8 @@ impl Shard {
                     return Step::Invoke(invocation);
                 }
                 LaneStep::Discarded => {
-                    if let Some(delivery) = self.next_delivery() {
-                        return Step::Deliver(delivery);
+                    if let Some(step) = self.next_parting() {
+                        return step;
                     }
                 }
                 LaneStep::Wait(until) => wake = Some(wake.map_or(until, |wake| wake.min(until))),
@@ -153,7 +165,7 @@ impl Shard {
     /// The position at or below which every record has met its fate; `None` at the start.
     ///
     /// A discarded record counts once its on-failure record was handed out by
-    /// [`Step::Deliver`]. The newest record counts once a later one was offered or the shard
+    /// [`Step::Deliver`], and a lost one likewise. The newest record counts once a later one was offered or the shard
     /// is closed or [at its tip](Self::at_tip), as neighbours may share a sequence number.
     #[must_use]
     pub fn checkpoint(&self) -> Option<&SequenceNumber<'static>> {
@@ -186,6 +198,12 @@ impl Shard {
         self.passed
     }
 
+    /// How many records the stream no longer had when they were to be sent.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
     /// The parameters the shard works by.
     #[must_use]
     pub fn parameters(&self) -> &Parameters {
@@ -203,6 +221,10 @@ impl Shard {
         for records in &fates.succeeded {
             positions(records).for_each(|position| self.progress.resolve(position));
         }
+        for records in fates.lost {
+            self.lost += records.len() as u64;
+            self.partings.push_back(Parting::Lost(records));
+        }
         for discard in fates.discarded {
             let on_failure = OnFailure::new(
                 discard,
@@ -210,14 +232,19 @@ impl Shard {
                 now,
                 self.parameters.on_failure.clone(),
             );
-            self.deliveries.push_back(on_failure);
+            self.partings.push_back(Parting::Discarded(on_failure));
         }
     }
 
-    /// The checkpoint passes discarded records only here, when the driver gets to know them.
-    fn next_delivery(&mut self) -> Option<OnFailure> {
-        let delivery = self.deliveries.pop_front()?;
-        positions(&delivery.records).for_each(|position| self.progress.resolve(position));
-        Some(delivery)
+    /// The checkpoint passes discarded and lost records only here, when the driver gets to know
+    /// them.
+    fn next_parting(&mut self) -> Option<Step> {
+        let parting = self.partings.pop_front()?;
+        let (Parting::Discarded(OnFailure { records, .. }) | Parting::Lost(records)) = &parting;
+        positions(records).for_each(|position| self.progress.resolve(position));
+        Some(match parting {
+            Parting::Discarded(on_failure) => Step::Deliver(on_failure),
+            Parting::Lost(records) => Step::Lost(records),
+        })
     }
 }

@@ -40,6 +40,9 @@ pub trait Observer {
     /// The mapping has given up records.
     fn discarded(&mut self, on_failure: &OnFailure);
 
+    /// The stream had let records of a shard expire.
+    fn lost(&mut self, _shard: &str, _records: &Records) {}
+
     /// A record of a shard was handed to the mapping.
     fn came(&mut self, _shard: &str, _entry: &Entry) {}
 

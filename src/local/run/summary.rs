@@ -44,6 +44,11 @@ pub struct Summary {
     pub faults: BTreeMap<&'static str, u64>,
     /// How often the mapping discarded records.
     pub discards: u64,
+    /// Records that the stream had let expire: neither applied nor set aside.
+    pub lost: u64,
+    /// The greatest age of a call's last record when the call began, in milliseconds: what AWS
+    /// calls the iterator's age. None without calls.
+    pub iterator_age_max: Option<Millis>,
     /// The on-failure records, [`LISTED_MAX`](super::LISTED_MAX) at most, as their destination
     /// gets them.
     pub on_failure: Vec<String>,
@@ -67,7 +72,8 @@ pub enum RunError {
     Checkpoint(#[from] CheckpointError),
     /// A failing batch is retried for ever.
     #[error(
-        "shard `{shard}` makes no progress: its batch has failed for a week of virtual time, \
+        "shard `{shard}` makes no progress: its batch has failed for a week of virtual time or \
+         more, \
          and neither MaximumRetryAttempts nor MaximumRecordAgeInSeconds ends it{}",
         error.as_ref().map(|error| format!(" (last error: {error})")).unwrap_or_default()
     )]

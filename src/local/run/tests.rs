@@ -153,6 +153,57 @@ fn a_batch_that_fails_for_ever_ends_the_run_with_an_error() {
     assert!(error.contains("poisoned"), "{error}");
 }
 
+const DAY_S: u32 = 86_400;
+
+/// One shard is held up by a record that always fails; another one is healthy.
+fn held_up(name: &str, set: impl FnOnce(&mut Parameters)) -> Ran {
+    let fixture = Fixture::new(name, &[("a", 1), ("a", 2), ("a", 3), ("b", 11), ("b", 12)]);
+    ran(&fixture.0, NO_TIME, Some("2"), None, |parameters| {
+        parameters.bisect_batch_on_function_error = true;
+        parameters.retention_s = Some(DAY_S);
+        set(parameters);
+    })
+}
+
+// R42, R43
+#[test]
+fn what_the_stream_lets_expire_behind_a_poison_record_is_lost_and_told() {
+    let ran = held_up("expired", |_| {});
+    let healthy: Vec<&str> = flat(&ran.delivered).into_iter().filter(|it| *it != "2").collect();
+    assert_eq!(healthy, ["1", "1", "11", "12"], "what is held up is not delivered");
+    let summary = ran.result.unwrap();
+    // The poison record and the one behind it: all of a backlog expire at once.
+    assert_eq!((summary.lost, summary.discards), (2, 0));
+    let day = u64::from(DAY_S) * 1000;
+    assert!((day + 1..=day + 60_000).contains(&summary.elapsed), "{}", summary.elapsed);
+    let age = summary.iterator_age_max.unwrap();
+    assert!((day - 60_000..=day).contains(&age), "the last call was just before: {age}");
+}
+
+/// The same where something else ends it before.
+#[test]
+fn what_is_given_up_in_time_is_not_lost() {
+    let ran = held_up("given-up", |parameters| parameters.maximum_retry_attempts = Some(3));
+    assert!(flat(&ran.delivered).contains(&"3"), "{:?}", ran.delivered);
+    let summary = ran.result.unwrap();
+    assert_eq!((summary.lost, summary.discards, summary.iterator_age_max), (0, 1, Some(1_400)));
+    // A maximum age as long as the retention goes before it, a longer one does not.
+    for (age, lost, discards) in [(DAY_S, 0, 2), (DAY_S + 1, 2, 0)] {
+        let ran = held_up("aged", |parameters| parameters.maximum_record_age_s = Some(age));
+        let summary = ran.result.unwrap();
+        assert_eq!((summary.lost, summary.discards), (lost, discards), "{age}");
+    }
+}
+
+/// A stream may keep records for longer than a run without end is let go on.
+#[test]
+fn a_long_retention_is_waited_for() {
+    let ran = held_up("long", |parameters| parameters.retention_s = Some(10 * DAY_S));
+    let summary = ran.result.unwrap();
+    assert_eq!(summary.lost, 2);
+    assert!(summary.elapsed > 10 * u64::from(DAY_S) * 1000, "{}", summary.elapsed);
+}
+
 #[test]
 fn faults_lose_nothing_and_repeat_with_their_seed() {
     let records: Vec<_> = (1..=300).map(|number| ("a", number)).collect();

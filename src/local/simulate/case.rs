@@ -15,7 +15,7 @@ use crate::{
 };
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 
 /// The largest state of a function in a case: more than Lambda lets one return.
 const STATE_BYTES_MAX: usize = 8 << 20;
@@ -61,6 +61,7 @@ impl Case {
             parameters.set(name, value).map_err(invalid)?;
         }
         parameters.check(source).map_err(invalid)?;
+        parameters.retention_s = written.retention.map(NonZeroU32::get);
         let mut order = Order::default();
         let own = written.readings.iter().map(|(name, value)| {
             (name.as_str(), value.as_str().map_or_else(|| value.to_string(), str::to_owned))
@@ -153,6 +154,8 @@ struct Written {
     keys: Option<NonZeroU64>,
     #[serde(default)]
     mapping: Map<String, Value>,
+    /// How many seconds the stream keeps a record.
+    retention: Option<NonZeroU32>,
     #[serde(default)]
     readings: Map<String, Value>,
     #[serde(default)]
@@ -222,6 +225,8 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, 
 pub(in crate::local) struct Expected {
     pub(in crate::local) invocations: Vec<Vec<u64>>,
     pub(in crate::local) on_failure: Vec<Discarded>,
+    #[serde(default)]
+    pub(super) lost: Vec<Vec<u64>>,
     #[serde(default)]
     pub(super) unfinished: bool,
     /// Of each element only the members that are written are compared.

@@ -141,6 +141,11 @@ impl Play<'_> {
                     feeding.stands(now, After::OnFailure, &mut self.trace);
                     continue;
                 }
+                Step::Lost(records) => {
+                    self.trace.lost.push(self::numbers(&records));
+                    feeding.stands(now, After::Lost, &mut self.trace);
+                    continue;
+                }
                 Step::Read if is_fed => {
                     feeding.offer();
                     feeding.stands(now, After::Read, &mut self.trace);
@@ -166,7 +171,7 @@ impl Play<'_> {
 
     fn call(&mut self, shard: usize, invocation: &Invocation) {
         let function = &self.case.function;
-        let numbers = numbers(invocation);
+        let numbers = numbers(&invocation.records);
         let reply = function.answer(&numbers, invocation.records.window(), self.now);
         self.trace.invocations.push(numbers);
         self.trace.begins(self.now, self.feedings[shard].shard_id, invocation);
@@ -193,7 +198,8 @@ impl Play<'_> {
 }
 
 impl<'c> Feeding<'c> {
-    /// A shard that has no parents begins where the mapping does, any other at its beginning.
+    /// A shard that has no parents begins where the mapping does, any other at its beginning. What
+    /// has expired before that is in none.
     fn new(case: &'c Case, shard: u64, shard_id: &'c str, is_first: bool) -> Self {
         let machine = Shard::new(identity(case.source, shard_id), case.parameters.clone());
         let mut feeding = Self {
@@ -206,10 +212,11 @@ impl<'c> Feeding<'c> {
             is_done: false,
             is_over: false,
         };
-        if is_first && case.parameters.starting_position == StartingPosition::Latest {
-            while feeding.number().is_some_and(|number| case.contents.at(number) < 0) {
-                feeding.next += 1;
-            }
+        let is_latest = case.parameters.starting_position == StartingPosition::Latest;
+        let kept_s = case.parameters.retention_s.map_or(i64::MAX, i64::from);
+        let oldest = if is_first && is_latest { 0 } else { kept_s.saturating_mul(-1_000) };
+        while feeding.number().is_some_and(|number| case.contents.at(number) < oldest) {
+            feeding.next += 1;
         }
         feeding
     }
@@ -275,8 +282,8 @@ fn number(sequence_number: &SequenceNumber<'_>) -> u64 {
     sequence_number.as_str().parse().expect("made from a number by `offer`")
 }
 
-fn numbers(invocation: &Invocation) -> Vec<u64> {
-    invocation.records.iter().map(|entry| number(&entry.sequence_number)).collect()
+fn numbers(records: &[Entry]) -> Vec<u64> {
+    records.iter().map(|entry| number(&entry.sequence_number)).collect()
 }
 
 fn discarded(on_failure: &OnFailure) -> Discarded {

@@ -11,7 +11,7 @@ const SECONDS_MAX: f64 = 1e9;
 pub(super) struct Seconds(pub(super) i64);
 
 /// A length of time or a moment that is not before the beginning, in milliseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::local) struct Since(pub(super) Millis);
 
 impl<'de> Deserialize<'de> for Seconds {

@@ -14,6 +14,9 @@ pub(in crate::local) struct Trace {
     pub(super) id: Value,
     pub(in crate::local) invocations: Vec<Vec<u64>>,
     pub(in crate::local) on_failure: Vec<Discarded>,
+    /// What the stream had let expire.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) lost: Vec<Vec<u64>>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) unfinished: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,6 +47,8 @@ pub(super) enum After {
     Reply,
     /// Records were given up.
     OnFailure,
+    /// The stream had let records expire.
+    Lost,
     /// Records were read, or the shard has ended.
     Read,
 }
@@ -60,6 +65,9 @@ pub(super) struct Called {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     bisected: bool,
     records: Vec<u64>,
+    /// The age of the last of them when the call began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iterator_age: Option<Since>,
     #[serde(skip_serializing_if = "Option::is_none")]
     window: Option<CalledWindow>,
     /// None of a call that was still under way when the case was given up.
@@ -103,6 +111,10 @@ impl Trace {
             attempt: invocation.attempt,
             bisected: invocation.bisected,
             records: self.invocations.last().cloned().unwrap_or_default(),
+            iterator_age: invocation
+                .records
+                .last()
+                .map(|last| Since(at.saturating_sub_signed(last.present_since))),
             window: invocation.records.window().map(CalledWindow::of),
             ended: None,
             outcome: None,
@@ -156,6 +168,7 @@ impl Trace {
         };
         let mut found = unequal("invocation", &expected.invocations, &self.invocations);
         found.extend(unequal("on_failure", &expected.on_failure, &self.on_failure));
+        found.extend(unequal("lost", &expected.lost, &self.lost));
         if expected.unfinished != self.unfinished {
             found.push(format!(
                 "unfinished: expected {}, got {}",

@@ -185,6 +185,7 @@ fn attend<'s>(
                     let given_up = mapping.give_up(shard, &on_failure, now);
                     harness.checker.given_up(&given_up);
                 }
+                Step::Lost(_) => panic!("nothing expires"),
                 Step::Read if mapping.read(shard) => {}
                 Step::Read => mapping.shards[shard].close(),
                 Step::Wait(moment) => {

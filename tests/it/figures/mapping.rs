@@ -73,7 +73,7 @@ fn through(settings: &[(&str, Value)], poison: bool, entries: &[Entry]) -> (Dura
                 let reply = json!({ "batchItemFailures": failures, "state": {} }).to_string();
                 shard.reply(invocation.id, now, Reply::Returned(Bytes::from(reply)));
             }
-            Step::Deliver(_) => {}
+            Step::Deliver(_) | Step::Lost(_) => {}
             Step::Busy => unreachable!("every call is answered at once"),
             Step::Read => match left.next() {
                 Some(entry) => shard.offer(entry),

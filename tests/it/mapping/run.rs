@@ -42,6 +42,7 @@ pub(super) struct History {
     pub(super) calls: Vec<Call>,
     pub(super) discarded: Vec<Discarded>,
     pub(super) filtered: Vec<u64>,
+    pub(super) lost: Vec<u64>,
     pub(super) request_ids: Vec<String>,
     pub(super) bisects: u64,
 }
@@ -152,6 +153,13 @@ impl<F: FnMut(&[u64]) -> (Answer, Millis)> Run<F> {
                     condition: on_failure.condition,
                     function_error: on_failure.function_error,
                 });
+            }
+            Step::Lost(records) => {
+                let records = numbers(&records);
+                let retention = self.parameters.retention_s.expect("nothing expires without it");
+                assert!(self.now > Millis::from(retention) * 1000, "{records:?} at {}", self.now);
+                self.resolve(&records);
+                self.history.lost.extend(records);
             }
             Step::Read => match input.next() {
                 Some(entry) => self.offer(entry),
@@ -265,8 +273,8 @@ impl<F: FnMut(&[u64]) -> (Answer, Millis)> Run<F> {
     }
 
     fn is_expired(&self) -> bool {
-        let age_max = self.parameters.maximum_record_age_s;
-        age_max.is_some_and(|seconds| self.now > Millis::from(seconds) * 1000)
+        let limits = [self.parameters.maximum_record_age_s, self.parameters.retention_s];
+        limits.into_iter().flatten().any(|seconds| self.now > Millis::from(seconds) * 1000)
     }
 
     fn resolve(&mut self, records: &[u64]) {

@@ -100,6 +100,7 @@ fn run(
                 None => shard.close(),
             },
             Step::Wait(until) => now = until,
+            Step::Lost(_) => panic!("nothing expires"),
             Step::Busy => panic!("every call is answered before the next poll"),
             Step::Done => return seen,
         }

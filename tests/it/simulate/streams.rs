@@ -101,7 +101,7 @@ fn records_of_a_mapping_that_begins_latest_are_those_after_its_beginning() {
 fn age_counts_from_a_records_own_arrival() {
     let case = json!({
         "id": "age",
-        "records": [{ "at": -100 }, { "at": -20 }, {}],
+        "records": [{ "at": -100 }, { "at": -20 }, { "at": 0 }],
         "mapping": { "MaximumRecordAgeInSeconds": 60 },
         "function": { "throttled_until": 45 },
     });
@@ -160,9 +160,7 @@ fn sizes_cut_batches_and_what_is_too_large_is_never_sent() {
 // R25
 #[test]
 fn filters_see_what_the_case_gives_a_record() {
-    let filter = |pattern: Value| {
-        json!({ "FilterCriteria": { "Filters": [{ "Pattern": pattern.to_string() }] } })
-    };
+    let filter = |pattern: Value| json!({ "FilterCriteria": { "Filters": [{ "Pattern": pattern.to_string() }] } });
     let paid = |status: &str| json!({ "image": { "status": { "S": status } } });
     let case = json!({
         "id": "filter",
@@ -248,10 +246,7 @@ fn checkpoints_are_told_after_each_step_and_never_pass_what_is_unfinished() {
     let mut wrong = case;
     wrong["expect"]["timeline"][0] = json!({ "ended": 2 });
     let (_, differences, _) = run(&wrong.to_string(), true).unwrap();
-    assert_eq!(
-        differences,
-        [r#"checkpoints: timeline 1: expected {"ended":2}, got {"ended":1}"#]
-    );
+    assert_eq!(differences, [r#"checkpoints: timeline 1: expected {"ended":2}, got {"ended":1}"#]);
 }
 
 #[test]
@@ -260,9 +255,7 @@ fn both_are_printed_for_all_cases_when_asked_for() {
     let all = Asked { print, ..Asked::default() };
     let (output, _, _) = asked(r#"{"id":1,"records":1}"#, &all).unwrap();
     let trace: Value = serde_json::from_str(&output).unwrap();
-    let step = |after: &str, checkpoint: Value| {
-        json!({ "at": 0, "shardId": "simulated-0", "after": after, "checkpoint": checkpoint })
-    };
+    let step = |after: &str, checkpoint: Value| json!({ "at": 0, "shardId": "simulated-0", "after": after, "checkpoint": checkpoint });
     let steps = json!([step("reply", json!(1))]);
     assert_eq!(trace["checkpoints"], steps);
     let call = &trace["timeline"][0];
@@ -403,4 +396,74 @@ fn a_case_that_contradicts_itself_names_the_line() {
     ] {
         check_error(&case(members), message);
     }
+}
+
+/// A function that fails on its second record until a moment, and a stream that keeps records for
+/// a day.
+fn kept_for_a_day(heals_at: u32) -> Value {
+    json!({
+        "id": "retention",
+        "shards": [shard("a", &[]), shard("b", &[]), shard("c", &["a"])],
+        "records": [record("a", 0.0), record("a", 0.0), record("b", 0.0), record("a", 3600.0),
+                    record("c", 3600.0)],
+        "mapping": { "BatchSize": 2, "FunctionResponseTypes": ["ReportBatchItemFailures"] },
+        "retention": 86400,
+        "function": { "reports": [2], "heals_at": heals_at },
+        "print": ["timeline", "checkpoints"],
+    })
+}
+
+// R42
+#[test]
+fn a_record_is_lost_when_the_stream_keeps_it_for_less_time_than_it_is_tried() {
+    let in_time = told(&kept_for_a_day(86_000));
+    assert_eq!(in_time["lost"], Value::Null);
+    let last = |trace: &Value| {
+        let calls = trace["invocations"].as_array().unwrap();
+        calls[calls.len() - 3..].to_vec()
+    };
+    assert_eq!(last(&in_time), [json!([2]), json!([4]), json!([5])]);
+
+    let too_late = told(&kept_for_a_day(90_000));
+    assert_eq!(too_late["lost"], json!([[2]]), "no on-failure record tells of it");
+    assert_eq!(too_late["on_failure"], json!([]));
+    // What arrived an hour later is still there, and reading goes on with it; then the child.
+    assert_eq!(last(&too_late), [json!([2]), json!([4]), json!([5])]);
+    let step = too_late["checkpoints"].as_array().unwrap().iter();
+    let lost: Vec<&Value> = step.filter(|step| step["after"] == "lost").collect();
+    assert_eq!(lost.len(), 1);
+    assert_eq!((&lost[0]["shardId"], &lost[0]["checkpoint"]), (&json!("a"), &json!(2)));
+    let at = lost[0]["at"].as_f64().unwrap();
+    assert!(at > 86_400.0 && at <= 86_460.0, "{at}");
+
+    // A stream that keeps it for longer.
+    let kept = with(kept_for_a_day(90_000), "retention", json!(2 * 86_400));
+    assert_eq!(told(&kept)["lost"], Value::Null);
+    // What has expired before the mapping begins is in no stream.
+    let case = json!({
+        "id": "old",
+        "records": [{ "at": -90_000 }, { "at": -80_000 }],
+        "retention": 86_400,
+        "expect": { "invocations": [[2]], "on_failure": [] },
+    });
+    let (_, differences, _) = run(&case.to_string(), true).unwrap();
+    assert_eq!(differences, Vec::<String>::new());
+    let expects = json!({ "invocations": [[2]], "on_failure": [], "lost": [[1]] });
+    let (_, differences, _) = run(&with(case, "expect", expects).to_string(), true).unwrap();
+    assert_eq!(differences, ["old: lost 1: expected [1], got none"]);
+}
+
+// R43
+#[test]
+fn the_iterator_is_as_old_as_the_last_record_of_a_call() {
+    let case = json!({
+        "id": "age",
+        "records": [{ "at": -10 }, { "at": -2 }, { "at": 3.5 }],
+        "function": { "takes": 5 },
+        "print": ["timeline"],
+    });
+    let trace = told(&case);
+    let ages: Vec<&Value> =
+        trace["timeline"].as_array().unwrap().iter().map(|call| &call["iteratorAge"]).collect();
+    assert_eq!(ages, [&json!(2), &json!(1.5)]);
 }

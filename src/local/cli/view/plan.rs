@@ -77,6 +77,7 @@ async fn of_fixtures(arguments: &PlanArgs, bench: ViewBench) -> Result<Cost, Com
         assignments: arguments.assignments.clone(),
         faults: None,
         reshard: None,
+        retention: None,
         state: None,
         from_start: false,
         report: None,
