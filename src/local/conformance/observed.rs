@@ -204,3 +204,69 @@ impl<'de> Visitor<'de> for Walk {
         Ok(Members::default())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Discarded, discarded};
+
+    /// As AWS writes it of a queue, with the number of each sequence number behind it.
+    fn read(document: &str) -> Option<Discarded> {
+        let number = |text: &str| text.strip_prefix("9700")?.parse().ok();
+        discarded(document, number)
+    }
+
+    #[test]
+    fn a_documents_members_are_what_is_compared() {
+        let document = concat!(
+            r#"{"requestContext":{"requestId":"r","functionArn":"arn:f","#,
+            r#""condition":"RetryAttemptsExhausted","approximateInvokeCount":3},"#,
+            r#""responseContext":{"statusCode":200,"executedVersion":"$LATEST","#,
+            r#""functionError":"Unhandled"},"version":"1.0","timestamp":"2026-09-17T13:03:40.011Z","#,
+            r#""DDBStreamBatchInfo":{"shardId":"s","startSequenceNumber":"97002","#,
+            r#""endSequenceNumber":"97004","batchSize":3,"streamArn":"arn:s"}}"#,
+        );
+        let expected = Discarded {
+            first: Some(2),
+            last: Some(4),
+            batch_size: 3,
+            approximate_invoke_count: 3,
+            condition: "RetryAttemptsExhausted".to_owned(),
+            function_error: Some("Unhandled".to_owned()),
+        };
+        assert_eq!(read(document), Some(expected.clone()));
+        // A report of the function is no error, Kinesis has another name for the same.
+        let reported = document
+            .replace("DDBStreamBatchInfo", "KinesisBatchInfo")
+            .replace(r#""functionError":"Unhandled""#, r#""functionError":null"#);
+        let reported = read(&reported).unwrap();
+        assert_eq!(reported, Discarded { function_error: None, ..expected.clone() });
+        // Age has no `responseContext`, and a window's last call no sequence numbers.
+        let (context, batch) =
+            (document.find(r#""responseContext""#), document.find(r#""version""#));
+        let aged = [&document[..context.unwrap()], &document[batch.unwrap()..]].concat();
+        assert_eq!(read(&aged), Some(Discarded { function_error: None, ..expected.clone() }));
+        let last = document.replace(
+            r#""startSequenceNumber":"97002","endSequenceNumber":"97004","batchSize":3,"#,
+            "",
+        );
+        let bare = Discarded { first: None, last: None, batch_size: 0, ..expected.clone() };
+        assert_eq!(read(&last), Some(bare));
+        // A number of another stream is nobody's.
+        let foreign = document.replace("97002", "11900");
+        assert_eq!(read(&foreign), Some(Discarded { first: None, ..expected }));
+    }
+
+    #[test]
+    fn what_is_no_such_document_is_none() {
+        for document in [
+            "",
+            "null",
+            "[]",
+            r#"{"requestContext":{}}"#,
+            r#"{"Type":"Notification","Message":"{\"DDBStreamBatchInfo\":{}}"}"#,
+            r#"{"DDBStreamBatchInfo":"#,
+        ] {
+            assert_eq!(read(document), None, "{document}");
+        }
+    }
+}
