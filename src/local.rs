@@ -23,6 +23,8 @@ pub mod filter;
 
 pub mod mapping;
 
+pub mod on_failure_files;
+
 pub mod checkpoint;
 
 pub mod faults;

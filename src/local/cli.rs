@@ -144,6 +144,10 @@ struct ReplayArgs {
     /// decides.
     #[arg(long, value_name = "SEED")]
     reshard: Option<u64>,
+    /// Writes each on-failure record into this directory as the mapping's destination would get
+    /// it: `sqs/QUEUE/000001.json`, `sns/TOPIC/000001.json`, or `s3/BUCKET/` and the object's key.
+    #[arg(long, value_name = "DIR")]
+    on_failure: Option<PathBuf>,
     /// How long the stream keeps a record, of Kinesis 24 to 8760 hours [default: as the template
     /// says of the stream, else 24].
     #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u32).range(24..=8760))]

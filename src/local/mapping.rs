@@ -23,6 +23,7 @@ mod parameters;
 mod readings;
 mod reply;
 mod shard;
+mod uuid;
 mod window;
 
 pub use self::{

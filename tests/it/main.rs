@@ -56,6 +56,8 @@ mod mapping;
 #[cfg(all(feature = "local", feature = "lambda", feature = "aws_lambda_events"))]
 mod migrating;
 #[cfg(feature = "local")]
+mod on_failure_files;
+#[cfg(feature = "local")]
 mod operations;
 #[cfg(feature = "local")]
 mod oracle;

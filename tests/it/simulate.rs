@@ -3,6 +3,7 @@
 //! The call sequences are those recorded from AWS (`esm-semantics.md` §5), in cases of our
 //! own and with other sizes where the rule, not the example, is meant.
 
+mod random;
 mod streams;
 
 use changefold::local::simulate::{Asked, SimulateError, SimulateSummary, simulate};

@@ -14,6 +14,7 @@ use crate::{
         faults::Faults,
         filter::HIDES_FROM_VIEWS,
         mapping::{Millis, OnFailure, Parameters, StartingPosition},
+        on_failure_files::OnFailureFiles,
         page::Journal,
         report::{LOST, Report},
         run::{self, Invoked, Observer, RunError, Setting, Summary},
@@ -25,7 +26,10 @@ use crate::{
 };
 use indicatif::ProgressBar;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 /// How long AWS's streams keep a record if nothing else is asked.
 const RETENTION_HOURS: u32 = 24;
@@ -57,6 +61,7 @@ async fn run_once<B: Bench>(arguments: &ReplayArgs, bench: B) -> Result<Report, 
     let (parameters, timeout, function) = mapping(arguments, &fixtures)?;
     check_windows(&parameters, bench.takes_windows())?;
     warn_of_filters(&parameters, fixtures.source(), bench.keeps_views());
+    let files = on_failure_files(arguments, &parameters)?;
     let _alone = arguments.state.clone().map(take).transpose()?;
     let checkpoints = checkpoints(arguments.state.as_deref(), &fixtures)?;
     let clock = VirtualClock::new(fixtures.time_zero(), bench.pace());
@@ -84,10 +89,11 @@ async fn run_once<B: Bench>(arguments: &ReplayArgs, bench: B) -> Result<Report, 
         faults,
     };
     let journal = arguments.report.as_ref().map(|_| Journal::default());
-    let mut watching = Watching { bar: bar(fixtures.records()), journal };
+    let mut watching = Watching { bar: bar(fixtures.records()), journal, files, failed: None };
     let result = run::observed(&fixtures, piece.target(), &clock, setting, &mut watching).await;
     watching.bar.finish_and_clear();
     let summary = result.map_err(complaint)?;
+    watching.tell_files(arguments.on_failure.as_deref())?;
     let results = piece.results().await?;
     let report = Report { seed: arguments.faults, summary, results };
     if let (Some(path), Some(journal)) = (&arguments.report, &watching.journal) {
@@ -105,6 +111,23 @@ async fn run_once<B: Bench>(arguments: &ReplayArgs, bench: B) -> Result<Report, 
 struct Watching {
     bar: ProgressBar,
     journal: Option<Journal>,
+    files: Option<OnFailureFiles>,
+    /// Why an on-failure record could not be written.
+    failed: Option<io::Error>,
+}
+
+impl Watching {
+    /// What became of the on-failure records that were to be written.
+    fn tell_files(&mut self, directory: Option<&Path>) -> Result<(), Complaint> {
+        let (Some(files), Some(directory)) = (&self.files, directory) else { return Ok(()) };
+        let directory = directory.display();
+        if let Some(error) = self.failed.take() {
+            let message = format!("an on-failure record cannot be written to {directory}: {error}");
+            return Err(Complaint::new(message));
+        }
+        talk(format_args!("{} on-failure records are in {directory}", files.written()));
+        Ok(())
+    }
 }
 
 impl Observer for Watching {
@@ -121,6 +144,11 @@ impl Observer for Watching {
     fn discarded(&mut self, on_failure: &OnFailure) {
         if let Some(journal) = &mut self.journal {
             journal.discarded(on_failure);
+        }
+        if let Some(files) = &mut self.files
+            && let Err(error) = files.write(on_failure)
+        {
+            self.failed.get_or_insert(error);
         }
     }
 }
@@ -180,6 +208,28 @@ fn mapping(
     }
     let timeout = Millis::from(event_source.function_timeout_s) * 1000;
     Ok((parameters, timeout, event_source.function_logical_id.clone()))
+}
+
+/// The directory for on-failure records, if one is asked for and somebody would get them.
+fn on_failure_files(
+    arguments: &ReplayArgs,
+    parameters: &Parameters,
+) -> Result<Option<OnFailureFiles>, Complaint> {
+    let Some(directory) = &arguments.on_failure else { return Ok(None) };
+    if parameters.on_failure.is_none() {
+        return Err(Complaint::new(
+            "--on-failure: the mapping has no on-failure destination, so AWS writes nothing either",
+        )
+        .with_hint(
+            "name one in the template, or with --set \
+             DestinationConfig.OnFailure.Destination=arn:aws:sqs:eu-west-1:123456789012:failed",
+        ));
+    }
+    let files = OnFailureFiles::open(directory).map_err(|error| {
+        let message = format!("on-failure records cannot go to {}: {error}", directory.display());
+        Complaint::new(message).with_hint("name a directory that is empty or not there yet")
+    })?;
+    Ok(Some(files))
 }
 
 /// Whether the function can answer what the mapping asks.

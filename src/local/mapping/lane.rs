@@ -12,9 +12,10 @@ use super::{
     on_failure::{Condition, Discard},
     readings::{Neighbours, ShardEnd, WindowStart},
     reply::{Failure, Outcome, Reply, Verdict, state, verdict},
+    uuid::uuid,
     window::{End, Window},
 };
-use crate::{hex::hex, record::SequenceNumber};
+use crate::record::SequenceNumber;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use std::{collections::VecDeque, sync::Arc};
@@ -502,14 +503,7 @@ impl RequestIds {
         hash.update(self.seed);
         hash.update(self.next.to_be_bytes());
         self.next += 1;
-        let digest: [u8; 32] = hash.finalize().into();
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&digest[..16]);
-        // Version 8 (made by a rule of one's own), variant of RFC 9562.
-        bytes[6] = (bytes[6] & 0x0f) | 0x80;
-        bytes[8] = (bytes[8] & 0x3f) | 0x80;
-        let parts = [&bytes[..4], &bytes[4..6], &bytes[6..8], &bytes[8..10], &bytes[10..]];
-        parts.map(hex).join("-").into()
+        uuid(&hash.finalize().into()).into()
     }
 }
 

@@ -3,6 +3,8 @@
 //! Separate because its shape is a contract with whoever reads the destination: recorded
 //! from AWS for DynamoDB Streams and Kinesis, byte for byte but for the values.
 
+mod delivered;
+
 use super::{Destination, Millis, Records, ShardIdentity, reply::Failure};
 use crate::{
     civil::civil_date,

@@ -165,8 +165,9 @@ impl Shard {
     /// The position at or below which every record has met its fate; `None` at the start.
     ///
     /// A discarded record counts once its on-failure record was handed out by
-    /// [`Step::Deliver`], and a lost one likewise. The newest record counts once a later one was offered or the shard
-    /// is closed or [at its tip](Self::at_tip), as neighbours may share a sequence number.
+    /// [`Step::Deliver`], and a lost one likewise. The newest record counts once a later one was
+    /// offered or the shard is closed or [at its tip](Self::at_tip), as neighbours may share a
+    /// sequence number.
     #[must_use]
     pub fn checkpoint(&self) -> Option<&SequenceNumber<'static>> {
         self.progress.checkpoint()

@@ -44,7 +44,8 @@ fn family() -> Value {
     json!({
         "id": "family",
         "source": "kinesis",
-        "shards": [shard("a", &[]), shard("b", &["a"]), shard("c", &["a"]), shard("d", &["b", "c"])],
+        "shards": [shard("a", &[]), shard("b", &["a"]), shard("c", &["a"]),
+                   shard("d", &["b", "c"])],
         "records": [record("a", 0.0), record("a", 0.0), record("b", 0.0), record("c", 0.0),
                     record("d", 0.0)],
         "mapping": { "BatchSize": 10, "MaximumRetryAttempts": 2 },
@@ -160,7 +161,10 @@ fn sizes_cut_batches_and_what_is_too_large_is_never_sent() {
 // R25
 #[test]
 fn filters_see_what_the_case_gives_a_record() {
-    let filter = |pattern: Value| json!({ "FilterCriteria": { "Filters": [{ "Pattern": pattern.to_string() }] } });
+    let filter = |pattern: Value| {
+        let filters = json!([{ "Pattern": pattern.to_string() }]);
+        json!({ "FilterCriteria": { "Filters": filters } })
+    };
     let paid = |status: &str| json!({ "image": { "status": { "S": status } } });
     let case = json!({
         "id": "filter",
@@ -255,9 +259,8 @@ fn both_are_printed_for_all_cases_when_asked_for() {
     let all = Asked { print, ..Asked::default() };
     let (output, _, _) = asked(r#"{"id":1,"records":1}"#, &all).unwrap();
     let trace: Value = serde_json::from_str(&output).unwrap();
-    let step = |after: &str, checkpoint: Value| json!({ "at": 0, "shardId": "simulated-0", "after": after, "checkpoint": checkpoint });
-    let steps = json!([step("reply", json!(1))]);
-    assert_eq!(trace["checkpoints"], steps);
+    let step = json!({ "at": 0, "shardId": "simulated-0", "after": "reply", "checkpoint": 1 });
+    assert_eq!(trace["checkpoints"], json!([step]));
     let call = &trace["timeline"][0];
     assert_eq!(call["requestId"].as_str().map(str::len), Some(36));
     assert_eq!((&call["outcome"], &call["ended"]), (&json!("succeeded"), &json!(0)));

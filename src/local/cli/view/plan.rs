@@ -78,6 +78,7 @@ async fn of_fixtures(arguments: &PlanArgs, bench: ViewBench) -> Result<Cost, Com
         faults: None,
         reshard: None,
         retention: None,
+        on_failure: None,
         state: None,
         from_start: false,
         report: None,

@@ -6,6 +6,13 @@
 use super::{ON_FAILURE, ParameterError, value::invalid};
 use serde_json::Value;
 
+const OF_STREAMS: &str = "the ARN of a standard SQS queue, a standard SNS topic or an S3 bucket";
+
+/// Source: Lambda developer guide, "Using Kafka topics as on-failure destinations".
+const OF_KAFKA: &str = "the ARN of a standard SQS queue, a standard SNS topic or an S3 bucket: a \
+                        Kafka topic is a destination only of mappings whose source is that Kafka \
+                        cluster; name a queue, topic or bucket, and write to Kafka behind it";
+
 /// Who hears of discarded records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
@@ -32,10 +39,10 @@ impl Destination {
     /// The text is no ARN of a queue, topic or bucket, or names a FIFO queue or topic, which
     /// AWS accepts and then fails to deliver to.
     pub fn from_arn(arn: &str) -> Result<Self, ParameterError> {
-        let invalid = || ParameterError::Invalid {
+        let invalid = |expected| ParameterError::Invalid {
             name: ON_FAILURE.to_owned(),
             found: arn.to_owned(),
-            expected: "the ARN of a standard SQS queue, a standard SNS topic or an S3 bucket",
+            expected,
         };
         let path_is_fifo = arn.rsplit('.').next().is_some_and(|end| end == "fifo");
         let mut parts = arn.splitn(6, ':');
@@ -44,7 +51,8 @@ impl Destination {
             (Some("arn"), Some("sqs")) if !path_is_fifo => Ok(Self::Sqs(arn.to_owned())),
             (Some("arn"), Some("sns")) if !path_is_fifo => Ok(Self::Sns(arn.to_owned())),
             (Some("arn"), Some("s3")) => Ok(Self::S3(arn.to_owned())),
-            _ => Err(invalid()),
+            (Some("kafka"), _) | (Some("arn"), Some("kafka")) => Err(invalid(OF_KAFKA)),
+            _ => Err(invalid(OF_STREAMS)),
         }
     }
 }
@@ -163,11 +171,25 @@ mod tests {
         check(&json!({"OnFailure": {"Destination": ""}}), None);
     }
 
+    // R44
+    #[test]
+    fn a_kafka_topic_is_refused_by_name_with_what_aws_says_and_what_helps() {
+        let cluster = "arn:aws:kafka:eu-west-1:123456789012:cluster/c/1";
+        for topic in ["kafka://failed", cluster] {
+            let refused = check_refused(&json!({"OnFailure": {"Destination": topic}}));
+            assert!(refused.contains(topic), "{refused}");
+            for words in ["only of mappings whose source is that Kafka", "name a queue, topic or"] {
+                assert!(refused.contains(words), "{refused}");
+            }
+        }
+        let queue = check_refused(&json!({"OnFailure": {"Destination": "failed"}}));
+        assert!(!queue.contains("Kafka"), "{queue}");
+    }
+
     #[test]
     fn a_destination_that_would_never_hear_of_it_is_refused() {
         let fifo = "arn:aws:sqs:eu-west-1:123456789012:failed.fifo";
         check_refused(&json!({"OnFailure": {"Destination": fifo}}));
-        check_refused(&json!({"OnFailure": {"Destination": "kafka://topic"}}));
         check_refused(&json!({"OnFailure": {"Destination": "arn:aws:lambda:r:1:function:f"}}));
         check_refused(&json!("not json"));
         let success = check_refused(&json!({"OnSuccess": {"Destination": fifo}}));
