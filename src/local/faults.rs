@@ -35,6 +35,10 @@ const MISS: u64 = 1;
 /// How long a DynamoDB stream keeps its records, and a Kinesis stream unless told otherwise.
 const STREAM_RETENTION_S: u32 = 86_400;
 
+/// A process is killed within so many milliseconds, or not at all if it is faster: about as long
+/// as a call of a function that keeps views takes.
+const KILL_WITHIN: Millis = 60;
+
 /// The longest of the pauses that follow one, two and three failures, in milliseconds.
 const BACKOFF_MAX: Millis = 1_000;
 
@@ -139,6 +143,8 @@ pub struct Faults {
     recent: VecDeque<Recent>,
     per_record: u8,
     until: Millis,
+    /// Whether the function is in a process of its own.
+    of_process: bool,
 }
 
 /// A batch that was delivered, with how often a fault met it.
@@ -162,6 +168,8 @@ pub(super) struct Plan {
     pub(super) store: StoreFaults,
     /// A fault of the whole invocation and after how many pauses it strikes.
     pub(super) cut: Option<(Fault, u32)>,
+    /// After how long its process is killed, in real time.
+    pub(super) kill_after: Option<Millis>,
     /// An earlier batch to be delivered once more, beside this invocation: shard and records.
     pub(super) duplicate: Option<(usize, Records)>,
     /// How many faults are armed, and so counted on each record.
@@ -189,7 +197,17 @@ impl Faults {
             recent: VecDeque::new(),
             per_record,
             until,
+            of_process: false,
         }
+    }
+
+    /// The same for a function in a process of its own, in real time: the process is killed at a
+    /// moment ([`Fault::FunctionError`]), a reply is lost while it goes on, and a batch comes
+    /// again. What it asks its store is not reached. Which calls are met is drawn from the seed;
+    /// how far a process has come when it is killed is not.
+    #[must_use]
+    pub fn of_process(self) -> Self {
+        Self { of_process: true, ..self }
     }
 
     /// How often each kind has struck; every kind is there.
@@ -224,9 +242,15 @@ impl Faults {
             let may_repeat = plan.duplicate.is_none()
                 && self.has_duplicate()
                 && (may_strike || self.rng.u32(..4) == 0);
+            let of_process = self.of_process;
+            let reaches =
+                |fault| !of_process || matches!(fault, Fault::FunctionError | Fault::LostReply);
             let Some(fault) = self.draw(|fault| match fault {
                 Fault::DuplicateDelivery => may_repeat,
-                _ => may_strike && (fault.ends_the_invocation() || !halves_first),
+                _ => {
+                    let is_wanted = fault.ends_the_invocation() || !halves_first;
+                    may_strike && is_wanted && reaches(fault)
+                }
             }) else {
                 break;
             };
@@ -240,6 +264,8 @@ impl Faults {
                 // Most invocations make few calls: rarely let one through.
                 let skip = u32::from(self.rng.u32(..4) == 0);
                 plan.store.arm(fault, skip, self.rng.fork());
+            } else if of_process && fault == Fault::FunctionError {
+                plan.kill_after = Some(self.rng.u64(..KILL_WITHIN));
             } else {
                 // A reply can only be lost of an invocation that has begun.
                 let first = u32::from(fault == Fault::LostReply);

@@ -348,7 +348,12 @@ impl<'t, T: Target, B: Backlog> Run<'t, T, B> {
         let turn = Turn::new(now, std::mem::take(&mut plan.store));
         let invoked = self.target.invoke(payload, call);
         self.summary.invocations += 1;
-        self.in_flight.push(InFlight::new(role, batch, &plan, turn, invoked));
+        let kill = plan.kill_after.map(|after| {
+            let clock = Arc::clone(&self.clock);
+            async move { clock.comes(Some(now + after)).await }.boxed_local()
+        });
+        let launched = InFlight::new(role, batch, &plan, turn, invoked);
+        self.in_flight.push(launched.with_kill(kill));
     }
 
     fn deliver(&mut self, on_failure: &OnFailure) {

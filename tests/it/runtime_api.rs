@@ -318,6 +318,33 @@ fn the_real_function_keeps_the_same_views() {
     assert_eq!(here["store"]["write_units"], there["store"]["write_units"]);
 }
 
+/// Processes are killed at some moment, replies are lost while they go on, batches come again: the
+/// views are those of a run in which all went well.
+#[test]
+fn faults_reach_a_function_in_a_process_of_its_own() {
+    let quiet = ("RUST_LOG", "off");
+    let here = ["fixtures/orders.jsonl", "--views", "views/orders.sql", "--set", "BatchSize=6"];
+    let expected = document(&here, quiet);
+    let mut met = [0; 3];
+    for seed in ["1", "2", "3"] {
+        let more = ["--exec", env!("CARGO_BIN_EXE_bootstrap"), "--faults", seed];
+        let found = document(&[&here[..], &more].concat(), quiet);
+        for member in ["records", "views", "quarantined", "on_failure"] {
+            assert_eq!(found[member], expected[member], "seed {seed}: {member}");
+        }
+        for (kind, times) in found["faults"].as_object().unwrap() {
+            let times = times.as_u64().unwrap();
+            match &**kind {
+                "function_error" => met[0] += times,
+                "lost_reply" => met[1] += times,
+                "duplicate_delivery" => met[2] += times,
+                _ => assert_eq!(times, 0, "{kind} is of the function in this process"),
+            }
+        }
+    }
+    assert!(met.iter().all(|times| *times > 0), "kills, lost replies, duplicates: {met:?}");
+}
+
 #[test]
 fn the_mapping_retries_what_a_dead_process_left() {
     let notes = Notes::new("mapping");
@@ -347,8 +374,11 @@ fn the_mapping_retries_what_a_dead_process_left() {
 fn what_cannot_be_driven_is_refused_with_a_remedy() {
     let bootstrap = env!("CARGO_BIN_EXE_bootstrap");
     for (arguments, expected, remedy) in [
-        (&["--exec", bootstrap, "--faults", "1"][..], "--faults does not reach", "leave out"),
-        (&["--exec", bootstrap, "--views", "a", "--views", "b"], "several --views", "directory"),
+        (
+            &["--exec", bootstrap, "--views", "a", "--views", "b"][..],
+            "several --views",
+            "directory",
+        ),
         (&["--exec", "/missing/program"], "/missing/program cannot be started", "spelt so"),
         (&["--exec-arg", "x"], "--exec <PROGRAM>", "--help"),
     ] {

@@ -80,6 +80,7 @@ async fn run_once<B: Bench>(arguments: &ReplayArgs, bench: B) -> Result<Report, 
     };
     let piece = bench.set_up(&stage).await?;
     let faults = arguments.faults.map(|seed| Faults::new(seed, &parameters, timeout));
+    let faults = if clock.is_real() { faults.map(Faults::of_process) } else { faults };
     let setting = Setting {
         parameters,
         timeout,

@@ -49,6 +49,8 @@ pub(super) struct InFlight<'t> {
     cut: Option<(Fault, u32)>,
     pauses: u32,
     alarm: Arc<Alarm>,
+    /// Ends when its process is to be killed, which dropping the invocation does.
+    kill: Option<LocalBoxFuture<'static, ()>>,
     invoked: Invoked<'t>,
 }
 
@@ -95,8 +97,15 @@ impl<'t> InFlight<'t> {
             cut: plan.cut,
             pauses: 0,
             alarm,
+            kill: None,
             invoked,
         }
+    }
+
+    /// Has its process killed when this ends, if it is not faster.
+    pub(super) fn with_kill(mut self, kill: Option<LocalBoxFuture<'static, ()>>) -> Self {
+        self.kill = kill;
+        self
     }
 
     /// Whether a turn would bring it on. If not, `waker` is told when that changes.
@@ -113,7 +122,12 @@ impl<'t> InFlight<'t> {
         self.alarm.rung.store(false, Ordering::Release);
         clock.give_turn(Some(Arc::clone(&self.turn)));
         let waker = Waker::from(Arc::clone(&self.alarm));
-        let polled = self.invoked.as_mut().poll(&mut Context::from_waker(&waker));
+        let mut context = Context::from_waker(&waker);
+        if self.kill.as_mut().is_some_and(|kill| kill.as_mut().poll(&mut context).is_ready()) {
+            clock.give_turn(None);
+            return self.cut_off(Fault::FunctionError, timeout);
+        }
+        let polled = self.invoked.as_mut().poll(&mut context);
         clock.give_turn(None);
         self.pauses += 1;
         if polled.is_pending() && !self.alarm.rung.load(Ordering::Acquire) {
