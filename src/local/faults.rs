@@ -245,12 +245,12 @@ impl Faults {
             let of_process = self.of_process;
             let reaches =
                 |fault| !of_process || matches!(fault, Fault::FunctionError | Fault::LostReply);
-            let Some(fault) = self.draw(|fault| match fault {
-                Fault::DuplicateDelivery => may_repeat,
-                _ => {
-                    let is_wanted = fault.ends_the_invocation() || !halves_first;
-                    may_strike && is_wanted && reaches(fault)
+            let Some(fault) = self.draw(|fault| {
+                if fault == Fault::DuplicateDelivery {
+                    return may_repeat;
                 }
+                let is_wanted = fault.ends_the_invocation() || !halves_first;
+                may_strike && is_wanted && reaches(fault)
             }) else {
                 break;
             };

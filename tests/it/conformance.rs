@@ -37,7 +37,7 @@ fn what_the_suite_expects_is_what_the_desk_does() {
     let mut differences = Vec::new();
     let check = Asked { check: true, ..Asked::default() };
     let summary = simulate(cases.as_bytes(), std::io::sink(), &check, |text| {
-        differences.push(text.to_owned())
+        differences.push(text.to_owned());
     });
     assert_eq!(differences, Vec::<String>::new());
     assert!(summary.unwrap().cases >= 15);

@@ -84,10 +84,8 @@ fn written(
 ) -> BTreeMap<String, (String, Value)> {
     let directory = Directory::new(name);
     let processor = processor::from_fn(async |_: Change<IgnoredAny>, context: &Context<'_>| {
-        match is_poison(context.sequence_number().as_str()) {
-            true => Err(Failure::halt("for ever")),
-            false => Ok(()),
-        }
+        let is_poison = is_poison(context.sequence_number().as_str());
+        if is_poison { Err(Failure::halt("for ever")) } else { Ok(()) }
     });
     let destination = to(destination);
     let path = directory.0.to_str().unwrap();

@@ -105,7 +105,7 @@ impl Contents {
         keys: Option<NonZeroU64>,
     ) -> Result<Self, String> {
         let all = match records {
-            Told::Counted(records) => return Self::counted(source, records, shards, keys),
+            Told::Counted(records) => return Self::counted(source, records, shards.as_ref(), keys),
             Told::Listed(all) => all,
         };
         if keys.is_some() {
@@ -127,12 +127,12 @@ impl Contents {
     fn counted(
         source: Source,
         records: u64,
-        shards: Option<Told<WrittenShard>>,
+        shards: Option<&Told<WrittenShard>>,
         keys: Option<NonZeroU64>,
     ) -> Result<Self, String> {
         let shards = match shards {
             None => NonZeroU64::MIN,
-            Some(Told::Counted(shards)) => count(shards)?,
+            Some(Told::Counted(shards)) => count(*shards)?,
             Some(Told::Listed(_)) => {
                 return Err("a list of shards needs a list of records, each with its \
                             `shardId`"

@@ -175,8 +175,12 @@ impl Trace {
                 expected.unfinished, self.unfinished
             ));
         }
-        found.extend(narrowed("checkpoint", &expected.checkpoints, &self.checkpoints));
-        found.extend(narrowed("timeline", &expected.timeline, &self.timeline));
+        found.extend(narrowed(
+            "checkpoint",
+            expected.checkpoints.as_ref(),
+            self.checkpoints.as_ref(),
+        ));
+        found.extend(narrowed("timeline", expected.timeline.as_ref(), self.timeline.as_ref()));
         found
     }
 }
@@ -195,12 +199,12 @@ impl CalledWindow {
 /// Differences in those members that are expected.
 fn narrowed<T: Serialize>(
     what: &str,
-    expected: &Option<Vec<Map<String, Value>>>,
-    got: &Option<Vec<T>>,
+    expected: Option<&Vec<Map<String, Value>>>,
+    got: Option<&Vec<T>>,
 ) -> Vec<String> {
     let Some(expected) = expected else { return Vec::new() };
     let got: Vec<Map<String, Value>> = got
-        .iter()
+        .into_iter()
         .flatten()
         .enumerate()
         .map(|(index, one)| {

@@ -97,7 +97,7 @@ fn check(case: &Value, trace: &Value) -> BTreeMap<&'static str, usize> {
         let before = fates.insert(record, fate);
         assert_eq!(before, None, "{record} has met its fate already, and then {fate}");
     };
-    let mut last = BTreeMap::<(String, String), usize>::new();
+    let mut newest = BTreeMap::<(String, String), usize>::new();
     let mut ends = BTreeMap::<String, f64>::new();
     let calls = list(&trace["timeline"]);
     for call in &calls {
@@ -111,7 +111,7 @@ fn check(case: &Value, trace: &Value) -> BTreeMap<&'static str, usize> {
             meets(*record, "applied");
             // Of a key the records are applied in their order.
             let key = (shard_of(*record), records[record - 1]["key"].to_string());
-            let before = last.insert(key, *record).unwrap_or_default();
+            let before = newest.insert(key, *record).unwrap_or_default();
             assert!(before < *record, "{record} came after {before}");
         }
         let end = ends.entry(text(&call["shardId"])).or_default();
@@ -119,7 +119,9 @@ fn check(case: &Value, trace: &Value) -> BTreeMap<&'static str, usize> {
         assert!(of_call.iter().all(|record| shard_of(*record) == text(&call["shardId"])));
     }
     for lost in list(&trace["lost"]) {
-        list(&lost).iter().for_each(|record| meets(number(record), "lost"));
+        for record in &list(&lost) {
+            meets(number(record), "lost");
+        }
     }
     for (at, record) in records.iter().enumerate() {
         let has_filters = case["mapping"]["FilterCriteria"].is_object();
@@ -154,13 +156,16 @@ fn check(case: &Value, trace: &Value) -> BTreeMap<&'static str, usize> {
         assert_eq!(stand.get(&shard).copied(), of_shard.max(), "{shard}");
     }
     let mut met = BTreeMap::new();
-    fates.values().for_each(|fate| *met.entry(*fate).or_default() += 1);
+    for fate in fates.values() {
+        *met.entry(*fate).or_default() += 1;
+    }
     met.insert("given up", left);
     met
 }
 
 // R26, R28, R30
 #[test]
+#[expect(clippy::print_stdout, reason = "how much was met")]
 fn whatever_a_case_says_each_record_has_one_fate_and_children_wait() {
     let mut met = BTreeMap::<&str, usize>::new();
     for seed in 0..SEEDS {
@@ -169,7 +174,9 @@ fn whatever_a_case_says_each_record_has_one_fate_and_children_wait() {
         let trace = serde_json::from_str(&output).unwrap();
         let found = std::panic::catch_unwind(|| check(&case, &trace));
         let found = found.unwrap_or_else(|_| panic!("seed {seed}: {case}\n{output}"));
-        found.into_iter().for_each(|(fate, times)| *met.entry(fate).or_default() += times);
+        for (fate, times) in found {
+            *met.entry(fate).or_default() += times;
+        }
     }
     println!("{SEEDS} cases: {met:?}");
     for fate in ["applied", "filtered", "given up", "lost"] {

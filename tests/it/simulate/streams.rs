@@ -432,11 +432,11 @@ fn a_record_is_lost_when_the_stream_keeps_it_for_less_time_than_it_is_tried() {
     assert_eq!(too_late["on_failure"], json!([]));
     // What arrived an hour later is still there, and reading goes on with it; then the child.
     assert_eq!(last(&too_late), [json!([2]), json!([4]), json!([5])]);
-    let step = too_late["checkpoints"].as_array().unwrap().iter();
-    let lost: Vec<&Value> = step.filter(|step| step["after"] == "lost").collect();
-    assert_eq!(lost.len(), 1);
-    assert_eq!((&lost[0]["shardId"], &lost[0]["checkpoint"]), (&json!("a"), &json!(2)));
-    let at = lost[0]["at"].as_f64().unwrap();
+    let steps = too_late["checkpoints"].as_array().unwrap().iter();
+    let losses: Vec<&Value> = steps.filter(|step| step["after"] == "lost").collect();
+    assert_eq!(losses.len(), 1);
+    assert_eq!((&losses[0]["shardId"], &losses[0]["checkpoint"]), (&json!("a"), &json!(2)));
+    let at = losses[0]["at"].as_f64().unwrap();
     assert!(at > 86_400.0 && at <= 86_460.0, "{at}");
 
     // A stream that keeps it for longer.
