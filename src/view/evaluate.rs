@@ -38,6 +38,8 @@ use std::{borrow::Cow, cmp::Ordering};
 ///
 /// Source: `DynamoDB` developer guide, "Constraints", partition key: 1 to 2,048 bytes.
 pub const KEY_BYTES_MAX: usize = 2048;
+/// What the stripe takes of it, where groups are kept in several rows: `S2:07`.
+const STRIPE_BYTES: usize = 5;
 
 /// The longest text that is kept as a value, in bytes, without its letter ([`encode_value`]).
 ///
@@ -502,9 +504,12 @@ impl<'v> Item<'v> {
     fn group_key(&self, groups: &Groups) -> Result<Vec<Scalar>, Poison> {
         let key = groups.keys.iter().map(|one| self.scalar(one)).collect::<Result<Vec<_>, _>>()?;
         let bytes = encode_key(&key).len();
-        if bytes > KEY_BYTES_MAX {
+        // The stripe comes behind it.
+        let beside = if groups.stripes.is_some() { STRIPE_BYTES } else { 0 };
+        if bytes + beside > KEY_BYTES_MAX {
             let names: Vec<String> = groups.keys.iter().map(ToString::to_string).collect();
-            let expected = format!("a group key of at most {KEY_BYTES_MAX} bytes");
+            let most = KEY_BYTES_MAX - beside;
+            let expected = format!("a group key of at most {most} bytes");
             return Err(Poison::new(&names.join(", "), expected, format!("{bytes} bytes")));
         }
         Ok(key)

@@ -240,20 +240,14 @@ impl Reader {
             }
         }
         let none = Item::new();
-        for group in reading.groups()? {
+        let nothing = reading.over_nothing().map(|row| (Default::default(), row));
+        for group in reading.groups()?.into_iter().chain(nothing) {
             if conditions.iter().all(|it| self.holds(it, &group, &none)) {
                 is_cut = found.len() == limit;
                 if is_cut {
                     break;
                 }
                 found.push(group);
-            }
-        }
-        if found.is_empty() && limit > 0 {
-            let nothing = rows::over_nothing(&self.view).map(|row| (Default::default(), row));
-            let holds = |it: &_| nothing.as_ref().is_some_and(|row| self.holds(it, row, &none));
-            if conditions.iter().all(holds) {
-                found.extend(nothing);
             }
         }
         found.sort_unstable_by(|one, other| one.0.cmp(&other.0));

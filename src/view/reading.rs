@@ -6,7 +6,8 @@
 //! one name, the table is meant, except by a view with a `key`, which a table's cannot have.
 //!
 //! A data stream that no view names has to carry changes: what is none is a bad record, if others
-//! of the batch are changes, and else the data stream is not one for these views.
+//! of the batch are changes, and else the data stream is not one for these views. Of a data stream
+//! that has a table's name, what is no change of that table is a bad record, too.
 //!
 //! What it gives up: every document of a data stream is passed over once more.
 
@@ -20,6 +21,7 @@ use crate::{
     event::{DecodeError, DecodeReason, Record},
     record::Source,
 };
+use std::collections::BTreeSet;
 
 /// A record, and the change of a table that it carries.
 #[derive(Debug)]
@@ -59,14 +61,42 @@ impl Served {
     ) -> Result<Vec<Result<Vec<Part<'p>>, Unreadable>>, Halt> {
         let parts: Vec<Vec<Part<'p>>> = readings.iter().map(|it| self.parts_of(it)).collect();
         let is_change = |&(_, record): &Part<'_>| record.made().is_some();
-        let has_changes = parts.iter().flatten().any(is_change);
+        let changed: BTreeSet<usize> = parts
+            .iter()
+            .flatten()
+            .filter(|part| is_change(part))
+            .map(|&(group, _)| group)
+            .collect();
         let parts = readings.iter().zip(parts).map(|(reading, parts)| match &reading.change {
+            // Nobody but those who read the documents as they are could have meant it.
+            Err(_) if parts.len() == self.groups.len() => Ok(Ok(parts)),
             Err(error) => Ok(Err(error.clone().into())),
-            Ok(None) if parts.is_empty() && has_changes => Ok(Err(no_change().into())),
+            Ok(None) if parts.is_empty() && !changed.is_empty() => Ok(Err(no_change().into())),
             Ok(_) if parts.is_empty() => Err(no_view(reading)),
+            Ok(_) if self.is_of_other_table((reading, &parts), &changed) => {
+                Ok(Err(no_change().into()))
+            }
             Ok(_) => Ok(Ok(parts)),
         });
         parts.collect()
+    }
+
+    /// Whether a group that reads a table would take something else of the data stream for items
+    /// of its own, because the data stream has the table's name.
+    fn is_of_other_table(
+        &self,
+        (reading, parts): (&Reading<'_>, &[Part<'_>]),
+        changed: &BTreeSet<usize>,
+    ) -> bool {
+        let is_of_table = |group: usize| {
+            let table = format!("table/{}", self.groups[group].stream);
+            let has_come = || reading.change().is_some() && self.sources().has_first(&table);
+            changed.contains(&group) || has_come()
+        };
+        parts.iter().any(|&(group, record)| {
+            let is_document = record.source() == Source::Kinesis;
+            is_document && self.groups[group].key.is_none() && is_of_table(group)
+        })
     }
 
     /// The groups that read one record, each with what it reads it as.
@@ -77,7 +107,7 @@ impl Served {
 }
 
 fn no_change() -> DecodeError {
-    let expected = "the change of a table, as others of the batch are".to_owned();
+    let expected = "the change of a table that a view reads".to_owned();
     DecodeError::new("data", DecodeReason::Value { found: "a document", expected })
 }
 

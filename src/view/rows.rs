@@ -481,11 +481,8 @@ pub(crate) async fn list(
             break;
         }
     }
-    reading.groups()?.into_iter().for_each(take);
-    if let Some(row) = over_nothing(view).filter(|_| total == 0) {
-        first.insert(Place::default(), row);
-        total = 1;
-    }
+    let nothing = reading.over_nothing().map(|row| (Place::default(), row));
+    reading.groups()?.into_iter().chain(nothing).for_each(take);
     let (columns, rows) = in_columns(view, first.into_values().collect());
     Ok(Listing { columns, rows, total: total.min(top) })
 }
@@ -499,7 +496,7 @@ pub(crate) fn in_columns(view: &View, rows: Vec<Vec<Scalar>>) -> (Vec<String>, V
 }
 
 /// The row that a view has over no item: SQL's aggregate without GROUP BY has exactly one.
-pub(crate) fn over_nothing(view: &View) -> Option<Vec<Scalar>> {
+fn over_nothing(view: &View) -> Option<Vec<Scalar>> {
     let groups = groups(view).filter(|groups| groups.keys.is_empty())?;
     let totals = vec![Total::default(); aggregate_columns(view).len()];
     let is_shown = holds(groups, &[], &totals).unwrap_or(false);

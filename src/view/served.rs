@@ -247,7 +247,7 @@ impl Served {
     }
 
     /// The sources that have come. Never held over a call.
-    fn sources(&self) -> MutexGuard<'_, Sources> {
+    pub(super) fn sources(&self) -> MutexGuard<'_, Sources> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

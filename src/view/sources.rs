@@ -48,6 +48,11 @@ impl Sources {
         is_first() || self.also.contains(arn)
     }
 
+    /// Whether a source with this resource part has come: `table/orders`.
+    pub(crate) fn has_first(&self, resource: &str) -> bool {
+        self.first.contains_key(resource)
+    }
+
     /// How the items of a source are filed; `None` if no source of its name has come yet.
     pub(crate) fn filing(&self, arn: &str) -> Option<Filing> {
         let resource = resource(arn)?;

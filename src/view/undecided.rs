@@ -4,7 +4,7 @@
 //! from its table and reconciled, under the version that says so: what is read after both changes
 //! were made has both in it. Where the table cannot be read, the item stays left out and listed,
 //! until its next change or until an operator reconciles it. A delivery that finds it left out
-//! tries again.
+//! tries again. Where there is no time to end it, the record fails and comes again.
 //!
 //! What it gives up: an item that two writers change within a microsecond costs a read of its table
 //! and two more transactions; the function needs the right to read the table for it.
@@ -31,50 +31,67 @@ impl<'r> Undecided<'r> {
         }
     }
 
-    /// The keys of those with these ledger rows, by their tables and groups.
-    fn keys(&self, rows: &BTreeSet<String>) -> BTreeMap<(&str, usize), Vec<Item>> {
-        let mut keys: BTreeMap<(&str, usize), Vec<Item>> = BTreeMap::new();
-        for (group, record) in rows.iter().filter_map(|row| self.0.get(row)) {
+    /// Those with these ledger rows and their keys, by their tables and groups.
+    fn keys<'s>(&self, rows: &'s BTreeSet<String>) -> BTreeMap<(&str, usize), Keys<'s>> {
+        let mut keys: BTreeMap<(&str, usize), Keys<'s>> = BTreeMap::new();
+        for row in rows {
+            let Some((group, record)) = self.0.get(row) else { continue };
             if let (Some(arn), Some(key)) = (record.source_arn(), key_of(record)) {
-                keys.entry((arn, *group)).or_default().push(key);
+                let (rows, items) = keys.entry((arn, *group)).or_default();
+                rows.push(row);
+                items.push(key);
             }
         }
         keys
     }
 }
 
+/// Ledger rows of items, and the keys of the items.
+type Keys<'s> = (Vec<&'s String>, Vec<Item>);
+
 impl Served {
     /// Brings the items with these ledger rows from their tables into the views, as far as that
-    /// can be done now.
-    pub(super) async fn decide(
+    /// can be done now. Returns the rows that were begun and are not finished: an item may be in
+    /// its row by then, and not yet in all that follows from it.
+    pub(super) async fn decide<'s>(
         &self,
         undecided: &Undecided<'_>,
-        rows: &BTreeSet<String>,
+        rows: &'s BTreeSet<String>,
         call: &Call,
-    ) {
-        for ((arn, group), keys) in undecided.keys(rows) {
+    ) -> BTreeSet<&'s str> {
+        let mut unfinished = BTreeSet::new();
+        for ((arn, group), (rows, keys)) in undecided.keys(rows) {
             match self.read_again((arn, group), &keys, call).await {
-                Ok(0) => {}
-                Ok(left) => telemetry::items_undecided(call, left, "Unfinished"),
+                Ok(outcomes) => {
+                    let is_not_done = |it: &&Outcome| matches!(it, Outcome::NotDone(_));
+                    let left = outcomes.iter().filter(is_not_done).count();
+                    if left > 0 {
+                        telemetry::items_undecided(call, left, "NotDone");
+                    }
+                    let is_unfinished =
+                        |(_, it): &(_, &Outcome)| matches!(it, Outcome::Unfinished(_));
+                    let with_rows = rows.into_iter().zip(&outcomes).filter(is_unfinished);
+                    unfinished.extend(with_rows.map(|(row, _)| row.as_str()));
+                }
                 Err(halt) => telemetry::items_undecided(call, keys.len(), halt.code),
             }
         }
+        unfinished
     }
 
-    /// How many of a table's items could not be brought in.
+    /// What became of a table's items that were to be brought in.
     async fn read_again(
         &self,
         (arn, group): (&str, usize),
         keys: &[Item],
         call: &Call,
-    ) -> Result<usize, Halt> {
+    ) -> Result<Vec<Outcome>, Halt> {
         let source = self.source_table(arn, call.deadline).await?;
-        let mut left = 0;
-        for source in self.in_each_group(&source).filter(|source| source.group == group) {
-            let outcomes = self.reconcile(&source, keys, call.deadline).await?;
-            left += outcomes.iter().filter(|outcome| **outcome != Outcome::Done).count();
+        let mut sources = self.in_each_group(&source).filter(|source| source.group == group);
+        match sources.next() {
+            Some(source) => self.reconcile(&source, keys, call.deadline).await,
+            None => Ok(Vec::new()),
         }
-        Ok(left)
     }
 }
 

@@ -213,11 +213,14 @@ impl Served {
         self.tell_quarantined(&mut 0, (&candidates, &fates), call);
         self.tell_joined(&ledger, call);
         let left = std::mem::take(&mut ledger.join_log().undecided);
-        self.decide(&ties, &left, call).await;
+        let unfinished = self.decide(&ties, &left, call).await;
         measures.store_calls = self.store.usage().calls - calls_before;
         let fates: BTreeMap<&str, &Fate> =
             candidates.iter().map(|candidate| candidate.pk.as_str()).zip(&fates).collect();
         for (outcome, asked) in outcomes.iter_mut().zip(&asked) {
+            if asked.iter().any(|pk| unfinished.contains(pk.as_str())) {
+                *outcome = Outcome::Failed;
+            }
             if *outcome != Outcome::Failed {
                 *outcome = joined(asked.iter().filter_map(|pk| fates.get(pk.as_str()).copied()));
             }

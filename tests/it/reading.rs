@@ -180,11 +180,13 @@ fn the_rows_of_a_group_that_is_kept_in_several_are_added_up() {
         CREATE MATERIALIZED VIEW everything WITH (stripes = 8) AS SELECT count(*) AS n, \
         sum(amount) AS s FROM orders;\
         CREATE MATERIALIZED VIEW large WITH (stripes = 4) AS SELECT region, count(*) AS n \
-        FROM orders GROUP BY region HAVING count(*) > 9";
+        FROM orders GROUP BY region HAVING count(*) > 9;\
+        CREATE MATERIALIZED VIEW few AS SELECT count(*) AS n FROM orders HAVING count(*) < 3";
     support::block_on(async {
         let store = support::embedded(85);
         let function = support::function(STRIPED, &store, "r_").await;
         assert_eq!(shown(&store, "everything", &[]).await, "0 NULL");
+        assert_eq!(shown(&store, "few", &[]).await, "0");
         let record = |number: u32| {
             let (region, key) = (["EU", "US", "AS"][number as usize % 3], format!("O#{number}"));
             order(number, "INSERT", &key, Some((region, &number.to_string(), "PAID")))
@@ -212,7 +214,7 @@ fn the_rows_of_a_group_that_is_kept_in_several_are_added_up() {
             let found = totals.rows(&[], Some(limit), FOREVER, &mut |_| {}).await.unwrap();
             assert_eq!((found.rows.len(), found.is_cut), (limit.min(3), is_cut));
         }
-        let key = Condition::equals("_pk", text("S2:EUN1:0"));
+        let key = Condition::equals("_pk", text("S2:EUS2:00"));
         let error = totals.rows(&[key], None, FOREVER, &mut |_| {}).await.unwrap_err();
         assert!(error.to_string().contains("no column _pk"), "{error}");
 
@@ -222,6 +224,9 @@ fn the_rows_of_a_group_that_is_kept_in_several_are_added_up() {
         let event = format!("{{\"Records\":[{}]}}", removes.join(","));
         function.invoke(event.as_bytes(), &call()).await.unwrap();
         assert_eq!(shown(&store, "large", &[]).await, "AS 10; US 11");
+        assert_eq!(shown(&store, "few", &[]).await, "", "21 are not few, and not none");
+        let none = Condition::equals("n", Scalar::Number(0.into()));
+        assert_eq!(shown(&store, "everything", &[none]).await, "");
         assert_eq!(shown(&store, "totals", &of).await, "", "no group without items");
     });
 }

@@ -76,6 +76,26 @@ fn the_moment_decides_and_not_the_place_in_the_data_stream() {
 }
 
 #[test]
+fn a_data_stream_with_the_name_of_a_table_brings_nothing_else_into_its_views() {
+    let stream = STREAM.replace("changes", "orders");
+    let named = |position, data: &str| carrying(position, &stream, data);
+    let of_orders = |after, key| document(MOMENT + after, "INSERT", key, Some(("EU", "5", "OPEN")));
+    let of_others = of_orders(9, "x").replace(r#""tableName":"orders""#, r#""tableName":"others""#);
+    support::block_on(async {
+        let shop = Shop::open(9).await;
+        let failed = r#"{"batchItemFailures":[{"itemIdentifier":"2"}]}"#;
+        for other in [of_others.as_str(), r#"{"x":1}"#] {
+            let batch = [named(1, &of_orders(1, "a")), named(2, other)];
+            assert_eq!(invoked(&shop, &batch).await.unwrap(), failed);
+            shop.check("EU 1 5", "a 5").await;
+        }
+        // The ledger knows the table from then on.
+        assert_eq!(invoked(&shop, &[named(2, &of_others)]).await.unwrap(), failed);
+        shop.check("EU 1 5", "a 5").await;
+    });
+}
+
+#[test]
 fn two_changes_of_one_moment_are_read_from_their_table() {
     support::block_on(async {
         let shop = Shop::open(2).await;

@@ -94,7 +94,7 @@ impl Explained {
                 let key = if keys.is_empty() { String::new() } else { key + ", " };
                 (
                     format!("{rows}, in each of {stripes} stripes; readers add them up"),
-                    format!("{key}the stripe of the item, 0 to {}", stripes - 1),
+                    format!("{key}the stripe of the item, 00 to {:02}", stripes - 1),
                 )
             }
             _ => (rows, key),

@@ -283,6 +283,13 @@ fn a_group_key_must_fit_a_partition_key() {
         evaluate(&view, &map([("a", text(&exceeds))])).unwrap_err().to_string(),
         "attribute `a`: expected a group key of at most 2048 bytes, found 2049 bytes"
     );
+    // A stripe takes five of them.
+    let text_of = "CREATE MATERIALIZED VIEW v WITH (stripes = 100) AS SELECT count(*) AS c FROM t \
+                   GROUP BY a";
+    let striped = sql::parse(text_of).unwrap().remove(0);
+    assert!(evaluate(&striped, &map([("a", text(&long(2043 - "S2038:".len())))])).is_ok());
+    let poison = evaluate(&striped, &map([("a", text(&long(2044 - "S2038:".len())))]));
+    assert!(poison.unwrap_err().to_string().contains("at most 2043 bytes, found 2044"));
 }
 
 #[test]

@@ -27,12 +27,12 @@ pub(crate) fn stripe_of(view: &View, item: &str) -> Option<Scalar> {
     let stripes = stripes(view)?;
     let digest = Sha256::digest(item.as_bytes());
     let number = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
-    Some(number_of(number % u64::from(stripes)))
+    Some(text_of(number % u64::from(stripes)))
 }
 
 /// The numbers of a view's stripes; none if it has no stripes.
 pub(crate) fn all(view: &View) -> Option<Vec<Scalar>> {
-    Some((0..u64::from(stripes(view)?)).map(number_of).collect())
+    Some((0..u64::from(stripes(view)?)).map(text_of).collect())
 }
 
 fn stripes(view: &View) -> Option<u32> {
@@ -42,8 +42,9 @@ fn stripes(view: &View) -> Option<u32> {
     }
 }
 
-fn number_of(stripe: u64) -> Scalar {
-    Scalar::Number(stripe.into())
+/// What stands for a stripe in the key of its row: two digits, of which keys make `S2:07`.
+fn text_of(stripe: u64) -> Scalar {
+    Scalar::Text(format!("{stripe:02}"))
 }
 
 /// Stored rows, one after another, as readers are shown them.
@@ -52,12 +53,14 @@ pub(crate) struct Reading<'v> {
     table: &'v str,
     now: Timestamp,
     groups: BTreeMap<Vec<Scalar>, Vec<Total>>,
+    /// Whether a row of some items was there, shown or not.
+    has_items: bool,
 }
 
 impl<'v> Reading<'v> {
     /// Nothing yet of a view, whose rows are in this table.
     pub(crate) const fn of(view: &'v View, table: &'v str, now: Timestamp) -> Self {
-        Self { view, table, now, groups: BTreeMap::new() }
+        Self { view, table, now, groups: BTreeMap::new(), has_items: false }
     }
 
     /// What readers are shown of a stored row; nothing yet of one that is a stripe.
@@ -68,18 +71,28 @@ impl<'v> Reading<'v> {
         if retained::is_gone(item, self.now) {
             return Ok(None);
         }
-        if stripes(self.view).is_none() {
+        if groups(self.view).is_none() {
             return super::read_row(self.view, self.table, item);
         }
         let Some((mut place, totals)) = totals_of(self.view, self.table, item)? else {
             return Ok(None);
         };
+        self.has_items = true;
+        if stripes(self.view).is_none() {
+            let is_shown = shown(self.view, self.table, (&place.1, &totals))?;
+            return Ok(if is_shown { row_of(self.view, place, &totals) } else { None });
+        }
         place.1.pop();
         match self.groups.get_mut(&place.1) {
             Some(sum) => add(self.view, sum, totals),
             None => drop(self.groups.insert(place.1, totals)),
         }
         Ok(None)
+    }
+
+    /// The row that the view has over no items, if there were none.
+    pub(crate) fn over_nothing(&self) -> Option<Vec<Scalar>> {
+        if self.has_items { None } else { super::over_nothing(self.view) }
     }
 
     /// The groups whose stripes these were, in the order of their keys.
