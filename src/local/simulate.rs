@@ -23,7 +23,8 @@ use super::{
 };
 use std::io::{self, BufRead, Write};
 
-/// After this many calls a case is given up as unfinished.
+/// After this many calls a case is given up as unfinished, and after as many attempts in a row that
+/// make none.
 pub const CALLS_MAX: usize = 10_000;
 
 /// What is asked of all cases.
@@ -69,6 +70,9 @@ pub enum SimulateError {
         /// Which and why.
         error: ReadingError,
     },
+    /// A reading chosen for all cases is no reading.
+    #[error("--reading: {0}")]
+    ReadingForAll(#[source] ReadingError),
     /// A case contradicts itself.
     #[error("line {line}: {found}")]
     Contradiction {
@@ -88,6 +92,7 @@ pub enum SimulateError {
 /// gets one line of text for each difference.
 ///
 /// # Errors
+/// - A reading chosen for all cases is none.
 /// - The input cannot be read, or the output not written.
 /// - A line is no case: the error names the line and the key.
 pub fn simulate(
@@ -96,6 +101,7 @@ pub fn simulate(
     asked: &Asked,
     mut difference: impl FnMut(&str),
 ) -> Result<SimulateSummary, SimulateError> {
+    case::check_readings(&asked.readings).map_err(SimulateError::ReadingForAll)?;
     let mut summary = SimulateSummary::default();
     for line in lines(input) {
         let (line, text) = line?;
@@ -104,17 +110,16 @@ pub fn simulate(
         let checks = |print: Print| asked.check && case.expects(print);
         let trace = Trace::new(case.id.clone(), |print| prints(print) || checks(print));
         let trace = play::play(&case, trace);
+        let differences = asked.check.then(|| trace.differences(case.expect.as_ref()));
         serde_json::to_writer(&mut output, &trace.printed(prints))
             .map_err(|error| SimulateError::Write(error.into()))?;
         output.write_all(b"\n").map_err(SimulateError::Write)?;
         summary.cases += 1;
-        if asked.check {
-            let differences = trace.differences(case.expect.as_ref());
-            summary.different += usize::from(!differences.is_empty());
-            let id = lines::name(&case.id);
-            for text in differences {
-                difference(&format!("{id}: {text}"));
-            }
+        let differences = differences.unwrap_or_default();
+        summary.different += usize::from(!differences.is_empty());
+        let id = lines::name(&case.id);
+        for text in differences {
+            difference(&format!("{id}: {text}"));
         }
     }
     output.flush().map_err(SimulateError::Write)?;

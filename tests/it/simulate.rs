@@ -211,6 +211,21 @@ fn a_case_without_end_is_unfinished_after_ten_thousand_calls() {
     check(1, mapping, r#""throws_on":[1]"#, &invocations(&format!("[{calls}]"), &[&last]));
 }
 
+/// What is too large for an event is tried without a call, so no number of calls ends it.
+#[test]
+fn a_case_without_end_and_without_calls_is_unfinished_too() {
+    let told = |case: &str| run(case, false).unwrap().0;
+    let large = r#"{"id":1,"records":[{"bytes":6291456}]"#;
+    let expected = "{\"id\":1,\"invocations\":[],\"on_failure\":[],\"unfinished\":true}\n";
+    assert_eq!(told(&format!("{large}}}")), expected);
+    let window = r#"{"id":1,"records":1,"mapping":{"TumblingWindowInSeconds":10},"#;
+    let state = format!(r#"{window}"function":{{"state_bytes":7000000}}}}"#);
+    assert_eq!(told(&state), expected.replace("[],\"on", "[[1]],\"on"));
+    // The stream ends it, after more than a thousand attempts.
+    let lost = "{\"id\":1,\"invocations\":[],\"on_failure\":[],\"lost\":[[1]]}\n";
+    assert_eq!(told(&format!(r#"{large},"retention":86400}}"#)), lost);
+}
+
 #[test]
 fn a_check_names_each_difference() {
     let case = |id: &str, expect: &str| {

@@ -74,6 +74,14 @@ impl Window {
         self.state.len() > STATE_BYTES_MAX
     }
 
+    /// Whether this is what a call is told of it, so that it need not be written again.
+    pub(super) fn is_told_by(&self, call: &WindowCall, end: Option<End>) -> bool {
+        let (is_final, is_terminated_early) = (end.is_some(), end == Some(End::Early));
+        Arc::ptr_eq(&self.state, &call.state)
+            && self.start == call.start
+            && (is_final, is_terminated_early) == (call.is_final, call.is_terminated_early)
+    }
+
     /// What a call is told of it; `end` is of its last one.
     pub(super) fn call(&self, identity: &ShardIdentity, end: Option<End>) -> WindowCall {
         let (is_final, is_terminated_early) = (end.is_some(), end == Some(End::Early));

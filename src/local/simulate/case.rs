@@ -9,7 +9,7 @@ use super::{
 use crate::{
     local::{
         lines,
-        mapping::{Parameters, READINGS},
+        mapping::{Parameters, READINGS, ReadingError, Readings},
     },
     record::Source,
 };
@@ -68,12 +68,8 @@ impl Case {
         });
         let given = readings.iter().map(|(name, value)| (name.as_str(), value.clone()));
         for (name, value) in given.chain(own) {
-            let set = if READINGS.contains(&name) {
-                parameters.readings.set(name, &value)
-            } else {
-                order.set(name, &value)
-            };
-            set.map_err(|error| SimulateError::Reading { line, error })?;
+            choose(&mut parameters.readings, &mut order, name, &value)
+                .map_err(|error| SimulateError::Reading { line, error })?;
         }
         let contradiction = |found| SimulateError::Contradiction { line, found };
         let contents = Contents::new(source, written.records, written.shards, written.keys)
@@ -133,6 +129,21 @@ impl Case {
             Print::Timeline => expected.timeline.is_some(),
         })
     }
+}
+
+/// Whether each of these is a reading, so that a case cannot be blamed for it.
+pub(super) fn check_readings(readings: &[(String, String)]) -> Result<(), ReadingError> {
+    let (mut of_mapping, mut order) = (Readings::default(), Order::default());
+    readings.iter().try_for_each(|(name, value)| choose(&mut of_mapping, &mut order, name, value))
+}
+
+fn choose(
+    of_mapping: &mut Readings,
+    order: &mut Order,
+    name: &str,
+    value: &str,
+) -> Result<(), ReadingError> {
+    if READINGS.contains(&name) { of_mapping.set(name, value) } else { order.set(name, value) }
 }
 
 #[derive(Deserialize)]

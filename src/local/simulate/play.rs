@@ -24,12 +24,13 @@ use bytes::Bytes;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Runs a case to its end, or until it has made too many calls.
+/// Runs a case to its end, or until it has made too many calls, or attempts without one.
 pub(super) fn play(case: &Case, trace: Trace) -> Trace {
     let mut lineage = Lineage::default();
     lineage.learn(&case.contents.shards);
     let replies = BTreeMap::new();
-    Play { case, lineage, feedings: Vec::new(), replies, now: 0, calls: 0, trace }.through()
+    Play { case, lineage, feedings: Vec::new(), replies, now: 0, calls: 0, idle: 0, trace }
+        .through()
 }
 
 struct Play<'c> {
@@ -41,6 +42,8 @@ struct Play<'c> {
     replies: BTreeMap<(Millis, i64), Arriving>,
     now: Millis,
     calls: usize,
+    /// Moments that have come since anything happened but attempts that make no call.
+    idle: usize,
     trace: Trace,
 }
 
@@ -83,6 +86,12 @@ impl Play<'_> {
             let Some(moment) = [wake, reply].into_iter().flatten().min() else {
                 return self.trace;
             };
+            // What is too large for an event is tried again without a call.
+            if self.idle == CALLS_MAX {
+                self.trace.unfinished = true;
+                return self.trace;
+            }
+            self.idle += 1;
             self.now = moment;
             while let Some(first) = self.replies.first_entry().filter(|it| it.key().0 <= self.now) {
                 let arriving = first.remove();
@@ -110,13 +119,13 @@ impl Play<'_> {
     fn begin_shards(&mut self) {
         let names = self.lineage.begin();
         let shards = self.case.contents.shards.iter().zip(0..);
-        let mut begun: Vec<Feeding<'_>> = shards
-            .filter(|(shard, _)| names.contains(&shard.shard_id))
-            .map(|(shard, number)| {
-                let is_first = shard.parents.is_empty();
-                Feeding::new(self.case, number, &shard.shard_id, is_first)
-            })
-            .collect();
+        let mut begun = Vec::new();
+        for (shard, number) in shards.filter(|(shard, _)| names.contains(&shard.shard_id)) {
+            let mut feeding = Feeding::new(self.case, number, &shard.shard_id);
+            let expired = feeding.begin(shard.parents.is_empty());
+            self.trace.lost.extend((!expired.is_empty()).then_some(expired));
+            begun.push(feeding);
+        }
         if self.case.order.siblings == Turn::Last {
             begun.reverse();
         }
@@ -136,17 +145,20 @@ impl Play<'_> {
                     continue;
                 }
                 Step::Deliver(on_failure) => {
+                    self.idle = 0;
                     self.trace.on_failure.push(discarded(&on_failure));
                     self.trace.documents.push(on_failure.to_json(None));
                     feeding.stands(now, After::OnFailure, &mut self.trace);
                     continue;
                 }
                 Step::Lost(records) => {
+                    self.idle = 0;
                     self.trace.lost.push(self::numbers(&records));
                     feeding.stands(now, After::Lost, &mut self.trace);
                     continue;
                 }
                 Step::Read if is_fed => {
+                    self.idle = 0;
                     feeding.offer();
                     feeding.stands(now, After::Read, &mut self.trace);
                     continue;
@@ -177,6 +189,7 @@ impl Play<'_> {
         self.trace.begins(self.now, self.feedings[shard].shard_id, invocation);
         let call = self.calls;
         self.calls += 1;
+        self.idle = 0;
         let arriving = Arriving { shard, id: invocation.id, call, reply };
         let Since(takes) = function.takes;
         if takes == 0 {
@@ -198,11 +211,9 @@ impl Play<'_> {
 }
 
 impl<'c> Feeding<'c> {
-    /// A shard that has no parents begins where the mapping does, any other at its beginning. What
-    /// has expired before that is in none.
-    fn new(case: &'c Case, shard: u64, shard_id: &'c str, is_first: bool) -> Self {
+    fn new(case: &'c Case, shard: u64, shard_id: &'c str) -> Self {
         let machine = Shard::new(identity(case.source, shard_id), case.parameters.clone());
-        let mut feeding = Self {
+        Self {
             case,
             shard,
             shard_id,
@@ -211,14 +222,25 @@ impl<'c> Feeding<'c> {
             checkpoint: None,
             is_done: false,
             is_over: false,
-        };
-        let is_latest = case.parameters.starting_position == StartingPosition::Latest;
-        let kept_s = case.parameters.retention_s.map_or(i64::MAX, i64::from);
-        let oldest = if is_first && is_latest { 0 } else { kept_s.saturating_mul(-1_000) };
-        while feeding.number().is_some_and(|number| case.contents.at(number) < oldest) {
-            feeding.next += 1;
         }
-        feeding
+    }
+
+    /// Begins where the mapping does, if it has no parents, otherwise at its beginning. Tells which
+    /// records the stream had let expire before the first moment, of those it would have begun with.
+    fn begin(&mut self, is_first: bool) -> Vec<u64> {
+        let Case { parameters, contents, .. } = self.case;
+        let skips = is_first && parameters.starting_position == StartingPosition::Latest;
+        let kept_s = parameters.retention_s.map_or(i64::MAX, i64::from);
+        let oldest = if skips { 0 } else { kept_s.saturating_mul(-1_000) };
+        let mut expired = Vec::new();
+        while let Some(number) = self.number().filter(|number| contents.at(*number) < oldest) {
+            let is_wanted = parameters.begins_at(Some(Timestamp(contents.at(number))));
+            if !skips && is_wanted {
+                expired.push(number);
+            }
+            self.next += 1;
+        }
+        expired
     }
 
     /// The next record.

@@ -153,12 +153,10 @@ impl Trace {
     }
 
     /// What is printed: that which only was compared is left out.
-    pub(super) fn printed(&self, prints: impl Fn(Print) -> bool) -> Self {
-        Self {
-            checkpoints: self.checkpoints.clone().filter(|_| prints(Print::Checkpoints)),
-            timeline: self.timeline.clone().filter(|_| prints(Print::Timeline)),
-            ..self.clone()
-        }
+    pub(super) fn printed(mut self, prints: impl Fn(Print) -> bool) -> Self {
+        self.checkpoints.take_if(|_| !prints(Print::Checkpoints));
+        self.timeline.take_if(|_| !prints(Print::Timeline));
+        self
     }
 
     /// Every difference in words; empty when this is what was expected.
@@ -196,7 +194,7 @@ impl CalledWindow {
     }
 }
 
-/// Differences in those members that are expected.
+/// Differences in those members that are expected; numbers are compared by what they are.
 fn narrowed<T: Serialize>(
     what: &str,
     expected: Option<&Vec<Map<String, Value>>>,
@@ -215,10 +213,34 @@ fn narrowed<T: Serialize>(
             if let Some(wanted) = expected.get(index) {
                 members.retain(|name, _| wanted.contains_key(name));
             }
-            members
+            by_value(members)
         })
         .collect();
-    unequal(what, expected, &got)
+    let expected: Vec<Map<String, Value>> = expected.iter().cloned().map(by_value).collect();
+    unequal(what, &expected, &got)
+}
+
+/// The same with whole numbers written as such: `1.0` is `1`.
+fn by_value(mut members: Map<String, Value>) -> Map<String, Value> {
+    members.values_mut().for_each(write_whole);
+    members
+}
+
+fn write_whole(value: &mut Value) {
+    /// Below it every whole number is exact.
+    const WHOLE_MAX: f64 = 9e15;
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            let found = number.as_f64().filter(|it| it.fract() == 0.0 && it.abs() < WHOLE_MAX);
+            #[expect(clippy::cast_possible_truncation, reason = "it is whole and in range")]
+            if let Some(whole) = found {
+                *value = Value::from(whole as i64);
+            }
+        }
+        Value::Array(all) => all.iter_mut().for_each(write_whole),
+        Value::Object(members) => members.values_mut().for_each(write_whole),
+        _ => {}
+    }
 }
 
 fn unequal<T: Serialize + PartialEq>(what: &str, expected: &[T], got: &[T]) -> Vec<String> {

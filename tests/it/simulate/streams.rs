@@ -355,6 +355,36 @@ fn a_reading_for_all_cases_yields_to_that_of_a_case() {
 }
 
 #[test]
+fn a_reading_for_all_cases_that_is_none_is_blamed_on_no_case() {
+    let unlike = |name: &str, value: &str, cases: &str| {
+        let readings = vec![(name.to_owned(), value.to_owned())];
+        asked(cases, &Asked { readings, ..Asked::default() }).unwrap_err().to_string()
+    };
+    let case = r#"{"id":1,"records":0}"#;
+    for cases in ["", case, "no case"] {
+        let error = unlike("on_success", "joined", cases);
+        assert!(error.starts_with("--reading: unknown reading `on_success`; there"), "{error}");
+        let error = unlike("siblings", "both", cases);
+        assert_eq!(error, "--reading: reading `siblings` is `both`, expected first or last");
+    }
+}
+
+#[test]
+fn numbers_are_compared_by_what_they_are() {
+    let case = |at: &str| {
+        format!(
+            r#"{{"id":1,"records":[{{"at":1}}],"expect":{{"invocations":[[1]],"on_failure":[],"timeline":[{{"at":{at},"records":[1.0]}}]}}}}"#
+        )
+    };
+    for at in ["1", "1.0", "1e0"] {
+        let (_, differences, _) = run(&case(at), true).unwrap();
+        assert_eq!(differences, Vec::<String>::new(), "{at}");
+    }
+    let (_, differences, _) = run(&case("1.5"), true).unwrap();
+    assert_eq!(differences.len(), 1, "{differences:?}");
+}
+
+#[test]
 fn a_case_that_contradicts_itself_names_the_line() {
     let case = |members: &str| format!(r#"{{"id":"x",{members}}}"#);
     let two = r#""shards":[{"shardId":"a"},{"shardId":"b","parentShardId":"a"}]"#;
@@ -442,18 +472,22 @@ fn a_record_is_lost_when_the_stream_keeps_it_for_less_time_than_it_is_tried() {
     // A stream that keeps it for longer.
     let kept = with(kept_for_a_day(90_000), "retention", json!(2 * 86_400));
     assert_eq!(told(&kept)["lost"], Value::Null);
-    // What has expired before the mapping begins is in no stream.
+    // What has expired before the mapping begins.
     let case = json!({
         "id": "old",
         "records": [{ "at": -90_000 }, { "at": -80_000 }],
         "retention": 86_400,
-        "expect": { "invocations": [[2]], "on_failure": [] },
+        "expect": { "invocations": [[2]], "on_failure": [], "lost": [[1]] },
     });
     let (_, differences, _) = run(&case.to_string(), true).unwrap();
     assert_eq!(differences, Vec::<String>::new());
-    let expects = json!({ "invocations": [[2]], "on_failure": [], "lost": [[1]] });
-    let (_, differences, _) = run(&with(case, "expect", expects).to_string(), true).unwrap();
-    assert_eq!(differences, ["old: lost 1: expected [1], got none"]);
+    let expects = json!({ "invocations": [[2]], "on_failure": [] });
+    let unlike = with(case.clone(), "expect", expects);
+    let (_, differences, _) = run(&unlike.to_string(), true).unwrap();
+    assert_eq!(differences, ["old: lost 1: expected none, got [1]"]);
+    // What LATEST skips is not lost.
+    let latest = with(case, "mapping", json!({ "StartingPosition": "LATEST" }));
+    assert_eq!((&told(&latest)["lost"], &told(&latest)["invocations"]), (&Value::Null, &json!([])));
 }
 
 // R43
