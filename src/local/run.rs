@@ -56,7 +56,7 @@ const CHECKPOINT_EVERY_MS: Millis = 200;
 /// Distinct errors of the function that are remembered.
 const ERRORS_MAX: usize = 10;
 
-/// So much later than the stream has let its last record expire a run is over.
+/// So much later than the last record has become too old a run is over.
 const DAY: Millis = 86_400_000;
 
 /// Age that no record can reach in a stream that is not told to keep longer: the most that
@@ -258,7 +258,7 @@ impl<'t, T: Target, B: Backlog> Run<'t, T, B> {
             let mut is_fed = has_more
                 && !self.lanes[shard].is_cut()
                 && (!self.backlog.is_live() || self.lanes[shard].takes_more());
-            self.lanes[shard].machine.at_tip(!is_fed);
+            self.lanes[shard].is_fed(is_fed);
             loop {
                 match self.lanes[shard].machine.poll(now) {
                     Step::Invoke(invocation) => {
@@ -278,7 +278,7 @@ impl<'t, T: Target, B: Backlog> Run<'t, T, B> {
                     // before the starting position.
                     Step::Read if self.lanes[shard].forget_cut() => {
                         is_fed = has_more;
-                        self.lanes[shard].machine.at_tip(!is_fed);
+                        self.lanes[shard].is_fed(is_fed);
                     }
                     Step::Read => {
                         let wake = match self.waits_before_reading(shard, now) {
@@ -551,15 +551,19 @@ impl<'t, T: Target, B: Backlog> Run<'t, T, B> {
     }
 
     /// With neither retries nor age bounded a poison record would be retried for ever, unless the
-    /// stream lets it expire.
+    /// stream lets it expire. A window's last call has no records that could grow old.
     fn check_age(&self, now: Millis) -> Result<(), RunError> {
         let parameters = &self.setting.parameters;
-        let is_bounded = parameters.maximum_record_age_s.is_some();
-        let kept = parameters.retention_s.map_or(0, |seconds| Millis::from(seconds) * 1000 + DAY);
-        if now <= AGE_MAX.max(kept) || is_bounded || self.backlog.is_live() {
+        let limits = [parameters.maximum_record_age_s, parameters.retention_s];
+        let longest = limits.into_iter().flatten().max();
+        let kept = longest.map_or(0, |seconds| Millis::from(seconds) * 1000 + DAY);
+        if now <= AGE_MAX.max(kept) || self.backlog.is_live() {
             return Ok(());
         }
-        let stuck = self.lanes.iter().find(|lane| lane.has_unfinished());
+        let mut lanes = self.lanes.iter();
+        let stuck = lanes.clone().find(|lane| lane.has_unfinished());
+        // A window's last call is stuck without a record.
+        let stuck = stuck.or_else(|| lanes.find(|lane| !lane.is_over()));
         let shard = stuck.map(|lane| lane.name.clone()).unwrap_or_default();
         Err(RunError::Stuck { shard, error: self.summary.errors.keys().next().cloned() })
     }

@@ -42,6 +42,8 @@ pub(super) enum Input {
     More,
     /// There are none at the moment.
     AtTip,
+    /// What there is was one batch when it was recorded, and is to be sent as it is.
+    Cut,
     /// There will be none.
     Closed,
 }
@@ -149,7 +151,8 @@ impl Lane {
     /// When a batch is sent that is not full.
     fn window_ends(&self, input: Input, parameters: &Parameters) -> Millis {
         let readings = &parameters.readings;
-        if input == Input::Closed && readings.shard_end == ShardEnd::AtOnce {
+        let is_end = input == Input::Closed && readings.shard_end == ShardEnd::AtOnce;
+        if is_end || input == Input::Cut {
             return 0;
         }
         let from = match readings.batching_window {
@@ -201,8 +204,13 @@ impl Lane {
                 if self.window.is_none() {
                     self.window = item.records.first().map(|first| Window::of(first, length_s));
                 }
-                let call = self.window.as_ref().map(|it| it.call(&self.identity, item.ends));
-                item.records = item.records.in_window(call);
+                let (window, told) = (self.window.as_ref(), item.records.window());
+                let is_told =
+                    window.zip(told).is_some_and(|(it, told)| it.is_told_by(told, item.ends));
+                if !is_told {
+                    let call = window.map(|it| it.call(&self.identity, item.ends));
+                    item.records = item.records.in_window(call);
+                }
             }
             if item.records.event_bytes() > EVENT_BYTES_MAX {
                 self.fail(Failure::Oversized, now, parameters, fates);
@@ -433,8 +441,10 @@ impl Lane {
             match input {
                 Input::Closed if self.queue.is_empty() => return Err(LaneStep::Idle),
                 Input::More => return Err(LaneStep::Hungry),
-                Input::AtTip if self.queue.is_empty() => return Err(LaneStep::Hungry),
-                Input::AtTip | Input::Closed => {}
+                Input::AtTip | Input::Cut if self.queue.is_empty() => {
+                    return Err(LaneStep::Hungry);
+                }
+                Input::AtTip | Input::Cut | Input::Closed => {}
             }
             let window_ends = self.window_ends(input, parameters);
             if window_ends > now {

@@ -105,9 +105,20 @@ impl Shard {
     /// Who says it knows that the next record has a number of its own, so the newest one is
     /// passed by the checkpoint like the others.
     pub fn at_tip(&mut self, is_at_tip: bool) {
+        self.takes(if is_at_tip { Input::AtTip } else { Input::More });
+    }
+
+    /// Says that the records offered were one batch when they were recorded: they are sent at once,
+    /// though it is not full and whatever the batching window. To be said instead of
+    /// [`at_tip`](Self::at_tip), by who knows the same of the next record.
+    pub fn cut(&mut self) {
+        self.takes(Input::Cut);
+    }
+
+    fn takes(&mut self, input: Input) {
         if self.input != Input::Closed {
-            self.input = if is_at_tip { Input::AtTip } else { Input::More };
-            if is_at_tip {
+            self.input = input;
+            if input != Input::More {
                 self.progress.settle();
             }
         }

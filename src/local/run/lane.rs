@@ -63,6 +63,15 @@ impl Lane {
         self.cut = self.unfinished.back().cloned();
     }
 
+    /// Tells the machine whether more is read before it sends a batch that is not full.
+    pub(super) fn is_fed(&mut self, is_fed: bool) {
+        if self.is_cut() {
+            self.machine.cut();
+        } else {
+            self.machine.at_tip(!is_fed);
+        }
+    }
+
     /// Whether a batch is to be sent as it was recorded.
     pub(super) fn is_cut(&self) -> bool {
         self.cut.is_some()
@@ -92,6 +101,10 @@ impl Lane {
     /// Takes note that the machine is done; tells whether that is new.
     pub(super) fn ends(&mut self) -> bool {
         !std::mem::replace(&mut self.is_over, true)
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
     }
 
     pub(super) fn has_unfinished(&self) -> bool {

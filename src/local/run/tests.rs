@@ -153,6 +153,41 @@ fn a_batch_that_fails_for_ever_ends_the_run_with_an_error() {
     assert!(error.contains("poisoned"), "{error}");
 }
 
+/// The function returns no state, so each call fails; the last one of the window never grows old.
+#[test]
+fn a_last_call_that_fails_for_ever_ends_the_run_though_records_grow_old() {
+    let fixture = Fixture::new("last-call", &[("a", 1)]);
+    let ran = ran(&fixture.0, NO_TIME, None, None, |parameters| {
+        parameters.tumbling_window_s = Some(10);
+        parameters.maximum_record_age_s = Some(60);
+        parameters.retention_s = Some(DAY_S);
+    });
+    let error = ran.result.unwrap_err().to_string();
+    assert!(error.contains("shard `a` makes no progress"), "{error}");
+    assert!(ran.delivered.last().unwrap().is_empty(), "the last call has no records");
+}
+
+/// Waiting for a window at each of them would take longer than the stream keeps its records.
+#[test]
+fn batches_go_out_as_they_were_recorded_whatever_the_batching_window() {
+    let records: Vec<_> = (1..=900).map(|number| ("a", number)).collect();
+    let fixture = Fixture::new("recorded", &records);
+    let text = std::fs::read_to_string(&fixture.0).unwrap();
+    let marked = text.lines().zip(1..).map(|(line, number)| match number % 3 {
+        0 => line.replacen('{', r#"{"endsBatch":true,"#, 1),
+        _ => line.to_owned(),
+    });
+    std::fs::write(&fixture.0, marked.collect::<Vec<_>>().join("\n")).unwrap();
+    let ran = ran(&fixture.0, NO_TIME, None, None, |parameters| {
+        parameters.batch_size = 100;
+        parameters.maximum_batching_window_s = 300;
+        parameters.retention_s = Some(DAY_S);
+    });
+    assert!(ran.delivered.iter().all(|batch| batch.len() == 3), "{:?}", ran.delivered);
+    let summary = ran.result.unwrap();
+    assert_eq!((summary.invocations, summary.lost, summary.elapsed), (300, 0, 0));
+}
+
 const DAY_S: u32 = 86_400;
 
 /// One shard is held up by a record that always fails; another one is healthy.
