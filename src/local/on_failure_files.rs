@@ -35,7 +35,7 @@ impl OnFailureFiles {
     /// Writes one record; without a destination nobody would have got it, and nothing is written.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// The file cannot be written; the error names it.
     pub fn write(&mut self, on_failure: &OnFailure) -> io::Result<()> {
         let Some((destination, body)) = on_failure.destination.as_ref().zip(on_failure.delivered())
         else {
@@ -51,10 +51,8 @@ impl OnFailureFiles {
         let called = destination.arn().rsplit(':').next().unwrap_or_default();
         let mut path = self.directory.join(kind).join(part(called));
         path.extend(name.split('/').map(part));
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        File::create_new(path)?.write_all(body.as_bytes())
+        store(&path, body.as_bytes())
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
     }
 
     /// How many records were written.
@@ -62,6 +60,13 @@ impl OnFailureFiles {
     pub fn written(&self) -> u64 {
         self.written
     }
+}
+
+fn store(path: &Path, body: &[u8]) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    File::create_new(path)?.write_all(body)
 }
 
 /// A part of a path that stays within its directory.

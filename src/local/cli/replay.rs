@@ -28,11 +28,15 @@ use indicatif::ProgressBar;
 use serde_json::Value;
 use std::{
     io,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
 };
 
 /// How long AWS's streams keep a record if nothing else is asked.
 const RETENTION_HOURS: u32 = 24;
+
+/// How many hours one may ask of Kinesis.
+const RETENTION_RANGE: RangeInclusive<u32> = 24..=8_760;
 
 /// Shorter runs are over before anybody looks at a bar.
 const LONG_RUN_RECORDS: u64 = 10_000;
@@ -40,7 +44,8 @@ const LONG_RUN_RECORDS: u64 = 10_000;
 pub(super) fn replay<B: Bench>(arguments: &ReplayArgs, bench: B) -> Result<Exit, Complaint> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Turns are dealt by the run itself; tokio's budget would only add pauses of its own.
-    let report = runtime.block_on(tokio::task::unconstrained(run_once(arguments, bench)))?;
+    let ran = runtime.block_on(tokio::task::unconstrained(run_once(arguments, bench)));
+    let (report, written) = ran?;
     tell(&report.summary);
     match arguments.format {
         Format::Table => print(&report.text()),
@@ -49,11 +54,16 @@ pub(super) fn replay<B: Bench>(arguments: &ReplayArgs, bench: B) -> Result<Exit,
             print(&(report.json() + "\n"));
         }
     }
+    written?;
     let is_whole = report.summary.discards == 0 && report.summary.lost == 0;
     Ok(if is_whole { Exit::Done } else { Exit::Discarded })
 }
 
-async fn run_once<B: Bench>(arguments: &ReplayArgs, bench: B) -> Result<Report, Complaint> {
+/// What came of it, and whether all could be written beside it that was asked for.
+async fn run_once<B: Bench>(
+    arguments: &ReplayArgs,
+    bench: B,
+) -> Result<(Report, Result<(), Complaint>), Complaint> {
     let mut fixtures = Fixtures::open(&arguments.fixtures)?;
     if let Some(seed) = arguments.reshard {
         fixtures = fixtures.resharded(seed)?;
@@ -94,18 +104,21 @@ async fn run_once<B: Bench>(arguments: &ReplayArgs, bench: B) -> Result<Report, 
     let result = run::observed(&fixtures, piece.target(), &clock, setting, &mut watching).await;
     watching.bar.finish_and_clear();
     let summary = result.map_err(complaint)?;
-    watching.tell_files(arguments.on_failure.as_deref())?;
+    let mut written = watching.tell_files(arguments.on_failure.as_deref());
     let results = piece.results().await?;
     let report = Report { seed: arguments.faults, summary, results };
     if let (Some(path), Some(journal)) = (&arguments.report, &watching.journal) {
         let names = arguments.fixtures.iter().map(|path| path.display().to_string());
         let title = format!("Replay of {}", names.collect::<Vec<_>>().join(", "));
-        std::fs::write(path, journal.page(&title, &report)).map_err(|error| {
-            Complaint::new(format!("the page {} cannot be written: {error}", path.display()))
-        })?;
-        talk(format_args!("the page is {}", path.display()));
+        match std::fs::write(path, journal.page(&title, &report)) {
+            Ok(()) => talk(format_args!("the page is {}", path.display())),
+            Err(error) => {
+                let message = format!("the page {} cannot be written: {error}", path.display());
+                written = written.and(Err(Complaint::new(message)));
+            }
+        }
     }
-    Ok(report)
+    Ok((report, written))
 }
 
 /// Shows how far a replay is, and keeps what its page will show.
@@ -123,8 +136,9 @@ impl Watching {
         let (Some(files), Some(directory)) = (&self.files, directory) else { return Ok(()) };
         let directory = directory.display();
         if let Some(error) = self.failed.take() {
-            let message = format!("an on-failure record cannot be written to {directory}: {error}");
-            return Err(Complaint::new(message));
+            let message = format!("an on-failure record cannot be written: {error}");
+            let hint = "run it again with --from-start and an empty directory";
+            return Err(Complaint::new(message).with_hint(hint));
         }
         talk(format_args!("{} on-failure records are in {directory}", files.written()));
         Ok(())
@@ -275,11 +289,22 @@ fn retention(asked: Option<u32>, source: Source) -> Result<u32, Complaint> {
 }
 
 /// How many hours the template says that the stream of an event source keeps a record.
-fn kept_hours(template: &Template, event_source: &EventSource) -> Option<u32> {
+fn kept_hours(template: &Template, event_source: &EventSource) -> Result<Option<u32>, Complaint> {
     let of_arn = event_source.stream.rsplit('/').next().unwrap_or_default();
     let mut streams = template.streams().into_iter();
-    let stream = streams.find(|it| it.logical_id == event_source.stream || it.name == of_arn)?;
-    u32::try_from(stream.retention_hours?).ok()
+    let stream = streams.find(|it| it.logical_id == event_source.stream || it.name == of_arn);
+    let Some((stream, hours)) = stream.and_then(|it| it.retention_hours.map(|hours| (it, hours)))
+    else {
+        return Ok(None);
+    };
+    let kept = u32::try_from(hours).ok().filter(|hours| RETENTION_RANGE.contains(hours));
+    kept.map(Some).ok_or_else(|| {
+        let (least, most) = RETENTION_RANGE.into_inner();
+        Complaint::new(format!(
+            "{}: RetentionPeriodHours is {hours}, expected {least} to {most}",
+            stream.logical_id
+        ))
+    })
 }
 
 /// The event source that fits the fixture: the template's, or without one what is assumed; and
@@ -297,7 +322,7 @@ fn event_source(
                 None => template,
             };
             let event_source = template.event_source(kind, chosen)?;
-            let hours = kept_hours(&template, &event_source);
+            let hours = kept_hours(&template, &event_source)?;
             Ok((event_source, hours))
         }
         Err(error) if path.is_none() && error.is_not_there() => match chosen.or(function) {
@@ -389,13 +414,21 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             let template = Template::read(&path).unwrap();
             let event_source = template.event_source(Source::Kinesis, None).unwrap();
-            kept_hours(&template, &event_source)
+            kept_hours(&template, &event_source).map_err(|error| error.to_string())
         };
         let two_days = "{RetentionPeriodHours: 48, Name: web}";
-        assert_eq!(hours(two_days, "!GetAtt Clicks.Arn"), Some(48));
-        assert_eq!(hours(two_days, "arn:aws:kinesis:eu-west-1:1:stream/web"), Some(48));
-        assert_eq!(hours(two_days, "arn:aws:kinesis:eu-west-1:1:stream/other"), None);
-        assert_eq!(hours("{}", "!GetAtt Clicks.Arn"), None);
+        assert_eq!(hours(two_days, "!GetAtt Clicks.Arn"), Ok(Some(48)));
+        assert_eq!(hours(two_days, "arn:aws:kinesis:eu-west-1:1:stream/web"), Ok(Some(48)));
+        assert_eq!(hours(two_days, "arn:aws:kinesis:eu-west-1:1:stream/other"), Ok(None));
+        assert_eq!(hours("{}", "!GetAtt Clicks.Arn"), Ok(None));
+        for asked in [i32::MIN, -1, 0, 23, 8_761, i32::MAX] {
+            let refused =
+                hours(&format!("{{RetentionPeriodHours: {asked}}}"), "!GetAtt Clicks.Arn");
+            let expected = format!("Clicks: RetentionPeriodHours is {asked}, expected 24 to 8760");
+            assert_eq!(refused, Err(expected));
+        }
+        let year = hours("{RetentionPeriodHours: 8760}", "!GetAtt Clicks.Arn");
+        assert_eq!(year, Ok(Some(8_760)));
         std::fs::remove_file(path).unwrap();
     }
 

@@ -12,6 +12,17 @@ fn replayed(
     backlog: &Backlog,
     variable: (&str, &str),
 ) -> (Option<i32>, Value) {
+    let (code, document, _) = told(program, arguments, backlog, variable);
+    (code, document)
+}
+
+/// The same, and what it said beside.
+fn told(
+    program: &Path,
+    arguments: &[&str],
+    backlog: &Backlog,
+    variable: (&str, &str),
+) -> (Option<i32>, Value, String) {
     let output = Command::new(program)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .arg("replay")
@@ -28,7 +39,7 @@ fn replayed(
     for parked in document["parked"].as_array_mut().into_iter().flatten() {
         parked.as_object_mut().unwrap().remove("parked_ms").unwrap();
     }
-    (output.status.code(), document)
+    (output.status.code(), document, String::from_utf8(output.stderr).unwrap())
 }
 
 #[test]
@@ -59,4 +70,26 @@ fn a_processor_elsewhere_parks_as_it_does_here() {
         assert_eq!((code, &document["parked"]), (Some(3), &Value::Null));
         assert_eq!(document["on_failure"].as_array().unwrap().len(), 1);
     }
+}
+
+#[test]
+fn an_on_failure_record_that_cannot_be_written_costs_no_report() {
+    let poison = |key, place| if key == 1 && place == 2 { "park" } else { "ok" };
+    let backlog = Backlog::new("unwritten", (4, 8, 1), poison);
+    let directory = backlog.path("on-failure");
+    let directory = directory.to_str().unwrap();
+    // No file system takes such a name.
+    let queue = format!("arn:aws:sqs:eu-west-1:123456789012:{}", "q".repeat(300));
+    let destination = format!("DestinationConfig.OnFailure.Destination={queue}");
+    let (code, document, said) = told(
+        &crate::support::crashing::path(),
+        &["--set", &destination, "--on-failure", directory],
+        &backlog,
+        ("CHANGEFOLD_PARK_TABLE", ""),
+    );
+    let on_failure = document["on_failure"].as_array().unwrap();
+    assert_eq!((code, on_failure.len()), (Some(2), 1), "{said}");
+    let path = format!("error: an on-failure record cannot be written: {directory}/sqs/qqq");
+    assert!(said.contains(&path) && said.contains("/000001.json: "), "{said}");
+    assert!(said.contains("hint: run it again with --from-start and an empty dir"), "{said}");
 }
