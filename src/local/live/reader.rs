@@ -30,9 +30,11 @@ const KINESIS_POLL: Duration = Duration::from_secs(1);
 const PATIENCE_MS: i64 = 5_000;
 /// Between two attempts that failed for longer.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The most records that one read returns. Kinesis would return 10,000, but a buffer holds what one
-/// read returns, of each shard.
+/// The most records that one read returns, unless a batch is larger. Kinesis would return 10,000,
+/// but a buffer holds what one read returns, of each shard.
 const RECORDS_MAX: u64 = 1_000;
+/// The most records that a batch can have, and a read of Kinesis.
+const BATCH_MAX: u64 = 10_000;
 
 /// What reads one shard.
 #[derive(Debug)]
@@ -152,7 +154,7 @@ impl Reader {
             }
             return Ok(Step::Ready);
         };
-        match shard.records(&iterator, RECORDS_MAX, deadline).await {
+        match shard.records(&iterator, self.records_max(), deadline).await {
             Ok(page) => self.hand_over(page, &shard, place),
             Err(error) if error.code == "ExpiredIteratorException" => {
                 self.sleep(BETWEEN_READS).await;
@@ -238,6 +240,12 @@ impl Reader {
             (Some(_), true) => Step::Records,
             (Some(_), false) => Step::Nothing,
         })
+    }
+
+    /// A batch comes whole with one read: at the end of what there is it is not waited for.
+    fn records_max(&self) -> u64 {
+        let batch = u64::try_from(self.read_ahead).unwrap_or(BATCH_MAX);
+        RECORDS_MAX.max(batch).min(BATCH_MAX)
     }
 
     fn shard(&self) -> Shard<'_> {
