@@ -79,7 +79,10 @@ async fn develop<B: Bench>(
 ) -> Result<Exit, Complaint> {
     let stop = stop_signals()?;
     let plan = Plan::read(arguments)?;
-    let scratch = Scratch::new(arguments.state.as_deref(), &random()?)?;
+    let scratch = Scratch::new(arguments.state.as_deref(), &random()?).map_err(|error| {
+        Complaint::new(format!("what is kept while it runs has no directory: {error}"))
+            .with_hint("set TMPDIR, or name a directory with --state")
+    })?;
     let place = Place::open(arguments, scratch.path()).await?;
     let bench = bench(place.tables_url());
     let page =

@@ -23,7 +23,8 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// The state's directory, or a new one; those of processes that are gone are removed.
+    /// The state's directory, or a new one; those of processes that are gone are removed. An error
+    /// names the directory.
     pub(super) fn new(state: Option<&Path>, name: &str) -> io::Result<Self> {
         match state {
             Some(state) => Ok(Self { path: state.to_owned(), lock: None }),
@@ -34,13 +35,20 @@ impl Scratch {
     fn within(parent: &Path, name: &str) -> io::Result<Self> {
         remove_left(parent);
         let path = parent.join(format!("{PREFIX}{name}"));
-        fs::create_dir(&path)?;
+        let lock = Self::locked(&path).map_err(|error| {
+            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+        })?;
+        Ok(Self { path, lock: Some(lock) })
+    }
+
+    fn locked(path: &Path) -> io::Result<File> {
+        fs::create_dir(path)?;
         // It has its name only when it is locked: nobody takes it for one that was left.
         let unnamed = path.join(format!("{LOCK}.new"));
         let lock = File::create(&unnamed)?;
         lock.lock()?;
         fs::rename(unnamed, path.join(LOCK))?;
-        Ok(Self { path, lock: Some(lock) })
+        Ok(lock)
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -83,6 +91,9 @@ mod tests {
         let name = format!("changefold-scratch-{}", std::process::id());
         let parent = std::env::temp_dir().join(name);
         fs::create_dir_all(&parent).unwrap();
+        let missing = Scratch::within(&parent.join("missing"), "one").unwrap_err();
+        let path = parent.join("missing").join("changefold-dev-one");
+        assert!(missing.to_string().starts_with(path.to_str().unwrap()), "{missing}");
         let runs = Scratch::within(&parent, "runs").unwrap();
         let killed = Scratch::within(&parent, "killed").unwrap();
         let left = killed.path().to_owned();
