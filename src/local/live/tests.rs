@@ -134,6 +134,15 @@ fn an_iterator_that_expired_is_renewed_behind_the_last_record() {
     }
 }
 
+/// A batch may be as large as Kinesis allows a read to be.
+#[test]
+fn a_read_asks_for_a_whole_batch() {
+    for (source, limit) in [(Source::Kinesis, 10_000), (Source::DynamoDb, 1_000)] {
+        let ran = read(source, Position::Horizon, vec![iterator(), page(source, &[1], None)]);
+        assert_eq!(ran.requests[1].1["Limit"], limit);
+    }
+}
+
 #[test]
 fn faults_that_pass_end_no_reading_and_skip_no_record() {
     for fault in [

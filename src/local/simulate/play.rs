@@ -226,7 +226,7 @@ impl<'c> Feeding<'c> {
     }
 
     /// Begins where the mapping does, if it has no parents, otherwise at its beginning. Tells which
-    /// records the stream had let expire before the first moment, of those it would have begun with.
+    /// of its records the stream had let expire before the first moment.
     fn begin(&mut self, is_first: bool) -> Vec<u64> {
         let Case { parameters, contents, .. } = self.case;
         let skips = is_first && parameters.starting_position == StartingPosition::Latest;
