@@ -1,4 +1,6 @@
-"""Holds what `changefold conformance` found against the table in docs/fidelity.md.
+"""Holds what `changefold conformance` found against the table in docs/fidelity.md: which cases there
+are, what the rules say, and whether the emulator does so. In which calls it does otherwise may depend
+on its moments, so that is shown and not compared.
 
     table.py ROWS.json docs/fidelity.md [--write]
 """
@@ -22,6 +24,12 @@ def table(rows):
     return "\n".join(lines) + "\n"
 
 
+def compared(text):
+    """The rows of a table without what the emulator did."""
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    return [(*cells[:3], cells[-1]) for cells in rows]
+
+
 def main():
     rows, page = json.loads(pathlib.Path(sys.argv[1]).read_text("utf-8")), pathlib.Path(sys.argv[2])
     text = page.read_text("utf-8")
@@ -36,7 +44,7 @@ def main():
         head = f"ministack {version}, {today}: {agrees} of {len(rows)} cases go as the rules say.\n\n"
         page.write_text(f"{before}{BEGIN}{head}{found}{END}{after}", "utf-8")
         return
-    if kept.split("\n\n", 1)[-1] != found or f"ministack {version}," not in kept:
+    if compared(kept) != compared(found) or f"ministack {version}," not in kept:
         sys.exit(f"error: the table in {page} is another one: tests/conformance.sh --write")
 
 
