@@ -15,8 +15,9 @@ use super::{
     registry::{self, RegistryError},
     rows::{
         self, ROW_KEY,
+        listing::{self, Shown},
         ranked::Ranking,
-        striped::{self, Reading},
+        striped,
     },
     scalar::{SHARED_KEY, Scalar, encode_key},
     sql,
@@ -184,9 +185,8 @@ impl Reader {
     ) -> Result<Rows, ReadError> {
         let columns = self.columns();
         let is_known = |it: &&Condition| {
-            let is_any = it.column == ROW_KEY && striped::all(&self.view).is_none();
-            let is_any = is_any || self.view.shows_all();
-            is_any || columns.contains(&&*it.column)
+            let is_row_key = it.column == ROW_KEY && striped::all(&self.view).is_none();
+            is_row_key || self.view.shows_all() || columns.contains(&&*it.column)
         };
         if let Some(other) = conditions.iter().find(|condition| !is_known(condition)) {
             return Err(ReadError::NoColumn {
@@ -198,21 +198,21 @@ impl Reader {
         let limit = limit.unwrap_or(usize::MAX);
         if let Some(ranking) = Ranking::of(&self.view) {
             let first = self.first(ranking.top, deadline, looked_at).await?;
-            let holds = |(row, item): &(rows::Read, Item)| {
+            let holds = |(row, item): &(listing::Read, Item)| {
                 conditions.iter().all(|it| self.holds(it, row, item))
             };
             let mut rows: Vec<_> = first.into_iter().filter(holds).collect();
             let is_cut = rows.len() > limit;
             rows.truncate(limit);
             let rows = rows.into_iter().map(|((_, row), _)| row).collect();
-            let (columns, rows) = rows::in_columns(&self.view, rows);
+            let (columns, rows) = listing::in_columns(&self.view, rows);
             return Ok(Rows { columns, rows, is_cut });
         }
         let mut found = Vec::new();
         let (mut from, mut looked, mut is_cut) = (None, 0, false);
         let mut keys = self.keys(conditions);
         let table = &self.current.table;
-        let mut reading = Reading::of(&self.view, table, self.store.clock().now());
+        let mut shown = self.shown();
         loop {
             let (items, next) = if let Some(keys) = keys.take() {
                 (self.store.batch_get(table, ROW_KEY, &keys, deadline).await?, None)
@@ -223,7 +223,7 @@ impl Reader {
             looked += items.len() as u64;
             looked_at(looked);
             for item in &items {
-                let Some(row) = reading.row(item)? else { continue };
+                let Some(row) = shown.row(item)? else { continue };
                 if !conditions.iter().all(|it| self.holds(it, &row, item)) {
                     continue;
                 }
@@ -240,8 +240,7 @@ impl Reader {
             }
         }
         let none = Item::new();
-        let nothing = reading.over_nothing().map(|row| (Default::default(), row));
-        for group in reading.groups()?.into_iter().chain(nothing) {
+        for group in shown.rest()? {
             if conditions.iter().all(|it| self.holds(it, &group, &none)) {
                 is_cut = found.len() == limit;
                 if is_cut {
@@ -252,16 +251,13 @@ impl Reader {
         }
         found.sort_unstable_by(|one, other| one.0.cmp(&other.0));
         let found = found.into_iter().map(|(_, row)| row).collect();
-        let (columns, rows) = rows::in_columns(&self.view, found);
+        let (columns, rows) = listing::in_columns(&self.view, found);
         Ok(Rows { columns, rows, is_cut })
     }
 
-    /// A row that is shown.
-    fn row(&self, item: &Item) -> Result<Option<rows::Read>, StoreError> {
-        if rows::retained::is_gone(item, self.store.clock().now()) {
-            return Ok(None);
-        }
-        rows::read_row(&self.view, &self.current.table, item)
+    /// Nothing yet of what is shown of its rows.
+    fn shown(&self) -> Shown<'_> {
+        Shown::of(&self.view, &self.current.table, self.store.clock().now())
     }
 
     /// Whether the conditions name the whole key, so that nothing is scanned.
@@ -270,7 +266,7 @@ impl Reader {
         self.keys(conditions).is_some()
     }
 
-    fn holds(&self, condition: &Condition, row: &rows::Read, item: &Item) -> bool {
+    fn holds(&self, condition: &Condition, row: &listing::Read, item: &Item) -> bool {
         if condition.column == ROW_KEY {
             let key = item.get(ROW_KEY).and_then(|key| key.as_s().ok());
             let is_key = |value: &Scalar| matches!(value, Scalar::Text(text) if key == Some(text));
@@ -310,34 +306,24 @@ impl Reader {
         for index in 0..groups.keys.len() {
             let mut shown = groups.columns.iter().filter(|it| it.output == Output::Key(index));
             let condition = shown.find_map(|column| of(&column.name))?;
-            if keys.len() * condition.any_of.len() > BATCH_GET_KEYS_MAX {
-                return None;
-            }
-            let with = |key: &Vec<Scalar>| {
-                let key = key.clone();
-                let longer = condition.any_of.iter().map(move |value| {
-                    key.iter().cloned().chain([value.clone()]).collect::<Vec<_>>()
-                });
-                longer.collect::<Vec<_>>()
-            };
-            keys = keys.iter().flat_map(with).collect();
+            keys = longer(&keys, &condition.any_of)?;
         }
         if let Some(stripes) = stripes {
-            if keys.len() * stripes.len() > BATCH_GET_KEYS_MAX {
-                return None;
-            }
-            let of_all = |key: &Vec<Scalar>| {
-                let key = key.clone();
-                let rows = stripes
-                    .iter()
-                    .map(move |stripe| key.iter().chain([stripe]).cloned().collect::<Vec<_>>());
-                rows.collect::<Vec<_>>()
-            };
-            keys = keys.iter().flat_map(of_all).collect();
+            keys = longer(&keys, &stripes)?;
         }
         let mut keys: Vec<String> = keys.iter().map(|key| encode_key(key)).collect();
         keys.sort_unstable();
         keys.dedup();
         (!keys.is_empty()).then_some(keys)
     }
+}
+
+/// The keys, each with every one of these values behind it; none if they are more than one call
+/// reads.
+fn longer(keys: &[Vec<Scalar>], values: &[Scalar]) -> Option<Vec<Vec<Scalar>>> {
+    let is_little = keys.len() * values.len() <= BATCH_GET_KEYS_MAX;
+    let behind =
+        |key: &Vec<Scalar>, value: &Scalar| key.iter().chain([value]).cloned().collect::<Vec<_>>();
+    let of_key = |key| values.iter().map(move |value| behind(key, value));
+    is_little.then(|| keys.iter().flat_map(of_key).collect())
 }

@@ -1,4 +1,4 @@
-//! The rows of the views' tables: how differences are written, and how rows are read.
+//! The rows of the views' tables, and how differences are written to them.
 //!
 //! A view's table holds one row per group, keyed by [`ROW_KEY`]. Beside the key it has the
 //! view's own columns, to be read by anyone: group keys, counts, and sums. Names beginning
@@ -19,6 +19,7 @@
 
 pub(crate) mod extremes;
 pub(crate) mod having;
+pub(crate) mod listing;
 pub(crate) mod ranked;
 pub(crate) mod retained;
 mod stored;
@@ -26,25 +27,23 @@ pub(crate) mod striped;
 pub(crate) mod sums;
 pub(crate) mod whole;
 
+pub use listing::Listing;
 pub(crate) use stored::{Added, Stored, contributions_from, contributions_text};
 
 use crate::{
     record::Timestamp,
-    store::{Item, Store, StoreError, Trouble},
+    store::Item,
     view::{
         definition::{Function, Groups, Output, Shape, View},
         number,
         scalar::{Scalar, decode_key, decode_value},
-        total::{Addend, Total, finish},
+        total::Addend,
     },
 };
 use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem, Update};
 use bigdecimal::BigDecimal;
-use extremes::{Extremes, extreme_columns};
-use having::holds;
-use ranked::{Rank, Ranking};
-use std::collections::BTreeMap;
-use striped::Reading;
+use extremes::Extremes;
+use ranked::Ranking;
 
 /// Name of a view table's key attribute.
 pub const ROW_KEY: &str = "_pk";
@@ -439,170 +438,4 @@ pub(crate) fn key_item(key: &str) -> Item {
 /// The key of a row of a view's table.
 pub(crate) fn key_of(row: &Item) -> Option<&str> {
     row.get(ROW_KEY)?.as_s().ok().map(String::as_str)
-}
-
-/// A view's rows at rest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listing {
-    /// Names of the columns, in SELECT order.
-    pub columns: Vec<String>,
-    /// The first rows in the order of their key columns.
-    pub rows: Vec<Vec<Scalar>>,
-    /// How many rows the view has.
-    pub total: usize,
-}
-
-pub(crate) async fn list(
-    store: &Store,
-    view: &View,
-    table: &str,
-    limit: usize,
-) -> Result<Listing, StoreError> {
-    let mut first = BTreeMap::new();
-    let mut reading = Reading::of(view, table, store.clock().now());
-    let top = groups(view).and_then(|groups| groups.top).map_or(usize::MAX, |top| top.limit);
-    let limit = limit.min(top);
-    let mut total = 0;
-    let mut take = |(key, row)| {
-        total += 1;
-        first.insert(key, row);
-        if first.len() > limit {
-            first.pop_last();
-        }
-    };
-    let mut from = None;
-    loop {
-        let page = store.scan(table, None, from, NO_DEADLINE).await?;
-        for item in &page.items {
-            reading.row(item)?.map(&mut take);
-        }
-        from = page.next;
-        if from.is_none() {
-            break;
-        }
-    }
-    let nothing = reading.over_nothing().map(|row| (Place::default(), row));
-    reading.groups()?.into_iter().chain(nothing).for_each(take);
-    let (columns, rows) = in_columns(view, first.into_values().collect());
-    Ok(Listing { columns, rows, total: total.min(top) })
-}
-
-/// The names of the columns, and the rows in their order.
-pub(crate) fn in_columns(view: &View, rows: Vec<Vec<Scalar>>) -> (Vec<String>, Vec<Vec<Scalar>>) {
-    if view.shows_all() {
-        return whole::in_columns(&rows);
-    }
-    (view.columns().into_iter().map(str::to_owned).collect(), rows)
-}
-
-/// The row that a view has over no item: SQL's aggregate without GROUP BY has exactly one.
-fn over_nothing(view: &View) -> Option<Vec<Scalar>> {
-    let groups = groups(view).filter(|groups| groups.keys.is_empty())?;
-    let totals = vec![Total::default(); aggregate_columns(view).len()];
-    let is_shown = holds(groups, &[], &totals).unwrap_or(false);
-    is_shown.then(|| finish(view, &[], &totals))
-}
-
-/// A row's place in the order: its rank among the first groups, if the view shows those, and its
-/// key, with the text to tell equal places apart.
-type Place = (Option<Rank>, Vec<Scalar>, String);
-/// A row as it is shown, and its place.
-pub(crate) type Read = (Place, Vec<Scalar>);
-
-/// Reads a row; none of a group without items, or one that is not shown.
-///
-/// # Errors
-/// It is not as changefold writes it.
-pub(crate) fn read_row(view: &View, table: &str, item: &Item) -> Result<Option<Read>, StoreError> {
-    if groups(view).is_some() {
-        let Some((place, totals)) = totals_of(view, table, item)? else { return Ok(None) };
-        let is_shown = shown(view, table, (&place.1, &totals))?;
-        return Ok(if is_shown { row_of(view, place, &totals) } else { None });
-    }
-    let place = place_of(view, table, item)?;
-    if view.shows_all() {
-        return Ok(Some((place, whole::members(item))));
-    }
-    let values: Option<Vec<_>> =
-        view.columns().into_iter().map(|name| scalar(item.get(name))).collect();
-    Ok(Some((place, values.ok_or_else(|| unreadable(view, table))?)))
-}
-
-fn unreadable(view: &View, table: &str) -> StoreError {
-    StoreError {
-        operation: "Scan",
-        endpoint: table.to_owned(),
-        trouble: Trouble::Rejected,
-        code: "ViewRowUnreadable".to_owned(),
-        message: format!(
-            "a row of view {} is not as changefold writes it; the table must not be written by \
-             anything else",
-            view.name
-        ),
-    }
-}
-
-fn place_of(view: &View, table: &str, item: &Item) -> Result<Place, StoreError> {
-    let text = item.get(ROW_KEY).and_then(|key| key.as_s().ok());
-    let text = text.ok_or_else(|| unreadable(view, table))?;
-    let key = decode_key(text).unwrap_or_else(|| vec![Scalar::Text(text.clone())]);
-    Ok((None, key, text.clone()))
-}
-
-/// The key and the totals of a row; none of a group without items.
-fn totals_of(
-    view: &View,
-    table: &str,
-    item: &Item,
-) -> Result<Option<(Place, Vec<Total>)>, StoreError> {
-    let unreadable = || unreadable(view, table);
-    let groups = groups(view).ok_or_else(unreadable)?;
-    let place = place_of(view, table, item)?;
-    let number_of = |name: &str| match item.get(name) {
-        None => Some(BigDecimal::default()),
-        Some(value) => number::read(value.as_n().ok()?).ok(),
-    };
-    if number_of(ROWS).ok_or_else(unreadable)? <= BigDecimal::default() {
-        return Ok(None);
-    }
-    let mut totals = vec![Total::default(); groups.aggregates.len()];
-    for (name, function, index) in aggregate_columns(view) {
-        if let Some(attribute) = count_attribute(name, function) {
-            let count = number_of(&attribute).ok_or_else(unreadable)?;
-            totals[index].count = count.to_string().parse().map_err(|_| unreadable())?;
-        }
-        if let Some(attribute) = sum_attribute(name, function) {
-            totals[index].sum = number_of(&attribute).ok_or_else(unreadable)?;
-        }
-    }
-    for column in extreme_columns(groups) {
-        totals[column.aggregate].extreme = column.read(Some(item)).map_err(|_| unreadable())?;
-    }
-    Ok(Some((place, totals)))
-}
-
-/// Whether a group is shown.
-fn shown(
-    view: &View,
-    table: &str,
-    (key, totals): (&[Scalar], &[Total]),
-) -> Result<bool, StoreError> {
-    let Some(groups) = groups(view) else { return Ok(true) };
-    // What it names can be a value of the row.
-    holds(groups, key, totals).map_err(|poison| StoreError {
-        code: "HavingUnfit".to_owned(),
-        message: format!(
-            "HAVING of view {} cannot be told of a row: expected {}, found {}",
-            view.name, poison.expected, poison.found
-        ),
-        ..unreadable(view, table)
-    })
-}
-
-/// The row of a group at its place; none where it has no place among the first ones.
-fn row_of(view: &View, place: Place, totals: &[Total]) -> Option<Read> {
-    let row = finish(view, &place.1, totals);
-    let Some(top) = groups(view).and_then(|groups| groups.top) else { return Some((place, row)) };
-    let rank = Rank::of(top, &row);
-    rank.map(|rank| ((Some(rank), place.1, place.2), row))
 }

@@ -12,7 +12,7 @@ use crate::{
     view::{
         definition::Top,
         rows::{
-            self,
+            listing,
             ranked::{INDEX, RANKED},
         },
     },
@@ -25,9 +25,10 @@ impl Reader {
         top: Top,
         deadline: Timestamp,
         looked_at: &mut impl FnMut(u64),
-    ) -> Result<Vec<(rows::Read, Item)>, ReadError> {
+    ) -> Result<Vec<(listing::Read, Item)>, ReadError> {
         let (table, mut from, mut looked) = (&self.current.table, None, 0);
-        let mut found: Vec<(rows::Read, Item)> = Vec::new();
+        let mut shown = self.shown();
+        let mut found: Vec<(listing::Read, Item)> = Vec::new();
         loop {
             // One more says whether the last one has equals.
             let how = (top.is_descending, top.limit + 1);
@@ -36,7 +37,7 @@ impl Reader {
             looked_at(looked);
             from = page.next;
             for item in page.items {
-                let Some(row) = self.row(&item)? else { continue };
+                let Some(row) = shown.row(&item)? else { continue };
                 let last = found.get(top.limit.saturating_sub(1));
                 if last.is_some_and(|((place, _), _)| row.0.0 > place.0) {
                     from = None;
