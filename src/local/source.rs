@@ -22,7 +22,8 @@ use envelope::{Envelope, EnvelopeError};
 pub(in crate::local) use feed::delivered;
 pub use feed::{Fed, Feed};
 use fixture::Reader;
-use lineage::{ShardLine, Shards};
+pub(in crate::local) use lineage::ShardLine;
+use lineage::Shards;
 use recut::{Recut, Resharded};
 use std::{
     fmt,

@@ -2,7 +2,7 @@
 
 use super::{
     SimulateError,
-    contents::{Contents, Told, WrittenRecord, WrittenShard},
+    contents::{Contents, Told, WrittenRecord},
     order::Order,
     seconds::Since,
 };
@@ -10,6 +10,7 @@ use crate::{
     local::{
         lines,
         mapping::{Parameters, READINGS, ReadingError, Readings},
+        source::ShardLine,
     },
     record::Source,
 };
@@ -161,7 +162,7 @@ struct Written {
     #[serde(default)]
     source: WrittenSource,
     records: Told<WrittenRecord>,
-    shards: Option<Told<WrittenShard>>,
+    shards: Option<Told<ShardLine>>,
     keys: Option<NonZeroU64>,
     #[serde(default)]
     mapping: Map<String, Value>,

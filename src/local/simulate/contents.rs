@@ -5,7 +5,10 @@
 //! none is kept, so a case of a million is as cheap as one of ten.
 
 use super::seconds::{Seconds, millis};
-use crate::{local::mapping::Listed, record::Source};
+use crate::{
+    local::{mapping::Listed, source::ShardLine},
+    record::Source,
+};
 use serde::{
     Deserialize, Deserializer,
     de::{Error, SeqAccess, Unexpected, Visitor},
@@ -39,18 +42,6 @@ pub(super) struct WrittenRecord {
     event_name: Option<String>,
     image: Option<Map<String, Value>>,
     data: Option<Value>,
-}
-
-/// A shard as a case writes it, with the names of `ListShards`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct WrittenShard {
-    #[serde(rename = "shardId")]
-    shard_id: String,
-    #[serde(rename = "parentShardId")]
-    parent: Option<String>,
-    #[serde(rename = "adjacentParentShardId")]
-    adjacent_parent: Option<String>,
 }
 
 /// The stream of a case.
@@ -101,7 +92,7 @@ impl Contents {
     pub(super) fn new(
         source: Source,
         records: Told<WrittenRecord>,
-        shards: Option<Told<WrittenShard>>,
+        shards: Option<Told<ShardLine>>,
         keys: Option<NonZeroU64>,
     ) -> Result<Self, String> {
         let all = match records {
@@ -127,7 +118,7 @@ impl Contents {
     fn counted(
         source: Source,
         records: u64,
-        shards: Option<&Told<WrittenShard>>,
+        shards: Option<&Told<ShardLine>>,
         keys: Option<NonZeroU64>,
     ) -> Result<Self, String> {
         let shards = match shards {
@@ -222,10 +213,12 @@ fn numbered(shards: NonZeroU64) -> Vec<Listed> {
 
 /// The shards, if no child stands before its parents and none has more children than a split or a
 /// merge makes.
-fn lineage(written: Vec<WrittenShard>) -> Result<Vec<Listed>, String> {
+fn lineage(written: Vec<ShardLine>) -> Result<Vec<Listed>, String> {
     let mut shards: Vec<Listed> = Vec::new();
     let mut children = BTreeMap::<String, (usize, bool)>::new();
-    for WrittenShard { shard_id, parent, adjacent_parent } in written {
+    for line in written {
+        let parents = line.parents();
+        let ShardLine { shard_id, parent, adjacent_parent } = line;
         if shards.iter().any(|shard| shard.shard_id == shard_id) {
             return Err(format!("shard `{shard_id}` is stated twice"));
         }
@@ -236,7 +229,6 @@ fn lineage(written: Vec<WrittenShard>) -> Result<Vec<Listed>, String> {
                  one in `adjacentParentShardId`"
             ));
         }
-        let parents: Vec<String> = parent.into_iter().chain(adjacent_parent).collect();
         let is_merge = parents.len() == 2;
         for parent in &parents {
             if !shards.iter().any(|shard| shard.shard_id == *parent) {

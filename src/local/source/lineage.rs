@@ -10,16 +10,16 @@ use crate::{local::mapping::Listed, record::SequenceNumber};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// A line that states a shard.
+/// What states a shard: a line of a fixture, or an element of a case of `simulate`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ShardLine {
+pub(in crate::local) struct ShardLine {
     #[serde(rename = "shardId")]
-    shard_id: String,
+    pub(in crate::local) shard_id: String,
     #[serde(rename = "parentShardId")]
-    parent: Option<String>,
+    pub(in crate::local) parent: Option<String>,
     #[serde(rename = "adjacentParentShardId")]
-    adjacent_parent: Option<String>,
+    pub(in crate::local) adjacent_parent: Option<String>,
 }
 
 impl ShardLine {
@@ -28,7 +28,7 @@ impl ShardLine {
         serde_json::from_slice(text).ok().filter(|line: &Self| !line.shard_id.is_empty())
     }
 
-    fn parents(&self) -> Vec<String> {
+    pub(in crate::local) fn parents(&self) -> Vec<String> {
         self.parent.iter().chain(&self.adjacent_parent).cloned().collect()
     }
 }
