@@ -275,7 +275,13 @@ impl Views {
     pub async fn rows(&self, view: usize, limit: usize) -> Result<rows::Listing, StoreError> {
         let served = self.served();
         let view = served.listed(&self.files)[view];
-        rows::list(&served.store, &served.definitions[view], &served.view_tables[view], limit).await
+        rows::listing::list(
+            &served.store,
+            &served.definitions[view],
+            &served.view_tables[view],
+            limit,
+        )
+        .await
     }
 
     /// The rows of one generation of a view, as [`rows`](Self::rows); none if it is not served.
@@ -290,7 +296,7 @@ impl Views {
         let served = self.served();
         let Some(view) = served.view_of(view, generation) else { return Ok(None) };
         let (definition, table) = (&served.definitions[view], &served.view_tables[view]);
-        rows::list(&served.store, definition, table, limit).await.map(Some)
+        rows::listing::list(&served.store, definition, table, limit).await.map(Some)
     }
 
     /// The first items that some view leaves out, and how many there are: reads the whole

@@ -4,29 +4,26 @@
 //! DynamoDB and the mapping of `infra/template.yaml`. A run is repeated from its seed.
 
 use crate::{
-    oracle, support,
+    oracle,
+    support::{self, replayed},
     tamper::{Tamper, Tampered},
 };
 use changefold::{
-    handler::Function,
     local::{
-        checkpoint::Checkpoints,
         clock::{Pace, VirtualClock},
-        faults::Faults,
         faulty_client::FaultyClient,
-        run::{self, Setting, Summary},
+        run::Summary,
         source::Fixtures,
         template::Template,
     },
     record::Source,
     store::{Store, embedded},
-    view::{Views, read::Reader, registry::Owner, rows::Listing, sql},
+    view::{read::Reader, rows::Listing},
 };
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 const SEEDS_ON_THE_CUT: u64 = 200;
 const SEEDS_ON_ALL: u64 = 6;
-const TIMEOUT_MS: u64 = 60_000;
 /// Everything `--faults` injects, as `faults` in the JSON names it.
 const KINDS: [&str; 10] = [
     "crash_after_store_call",
@@ -101,30 +98,15 @@ impl Flights {
             }
             let endpoint = support::local_endpoint(None);
             let store = Store::new(client, &endpoint, clock.clone(), seed.unwrap_or_default());
-            let views = sql::parse(&self.statements.join(";")).unwrap();
-            let deadline = clock.timestamp(TIMEOUT_MS);
-            Views::ensure_tables(&views, &store, "ledger", "", deadline).await.unwrap();
-            let views = Views::open(views, store, ("ledger", ""), &Owner::new("test"), deadline)
-                .await
-                .unwrap();
-            let function = Function::new(views, clock.clone());
+            let function = replayed::function(&self.statements, store, &clock).await;
             let mut sources: Vec<&Fixtures> = self.named.iter().map(|(_, it, _)| it).collect();
             // The named items come first, or last.
             let place = if seed.is_some_and(|seed| seed % 2 == 1) { 0 } else { sources.len() };
             sources.insert(place, &self.fixtures);
             let mut told = None;
             for (at, source) in sources.into_iter().enumerate() {
-                let setting = Setting {
-                    faults: seed.map(|seed| Faults::new(seed, &parameters, TIMEOUT_MS)),
-                    parameters: parameters.clone(),
-                    timeout: TIMEOUT_MS,
-                    function_arn: "arn:aws:lambda:us-east-1:123456789012:function:views".to_owned(),
-                    checkpoints: Checkpoints::forgotten(),
-                    from_start: false,
-                };
-                let mut progress = |_| {};
-                let run = run::run(source, &function, &clock, setting, &mut progress);
-                let summary = tokio::task::unconstrained(run).await.unwrap();
+                let how = (parameters.clone(), seed);
+                let summary = replayed::replay(source, &function, &clock, how).await;
                 if at == place {
                     told = Some(summary);
                 }

@@ -4,23 +4,23 @@
 mod files;
 mod windows;
 
-use crate::{oracle, support};
+use crate::{
+    oracle,
+    support::{self, replayed},
+};
 use bytes::Bytes;
 use changefold::{
     call::Call,
-    handler::Function,
     local::{
-        checkpoint::Checkpoints,
         clock::{Pace, VirtualClock},
-        faults::Faults,
         faulty_client::FaultyClient,
         mapping::Parameters,
-        run::{self, Setting, Summary},
+        run::Summary,
         source::Fixtures,
         target::{FunctionError, Target},
     },
     store::{Store, embedded},
-    view::{Views, registry::Owner, rows::Listing, sql},
+    view::rows::Listing,
 };
 use files::{TwoShards, written};
 use futures_util::future::{FutureExt, LocalBoxFuture};
@@ -34,7 +34,6 @@ use std::{
 
 /// `LINEAGE_SEEDS=1000` plays more.
 const SEEDS: u64 = 150;
-const TIMEOUT_MS: u64 = 60_000;
 
 /// Passes every call on to the function, and knows for each record the one of its key before it.
 struct Watched<'t, T> {
@@ -136,24 +135,10 @@ fn run_views(two: &TwoShards, fixtures: &Fixtures, seed: u64) -> Ran {
         let clock = VirtualClock::new(fixtures.time_zero(), Pace::Virtual);
         let client = FaultyClient::wrap(embedded::open(None).unwrap(), Arc::clone(&clock));
         let store = Store::new(client, &support::local_endpoint(None), clock.clone(), seed);
-        let views = sql::parse(&two.statements.join(";")).unwrap();
-        let deadline = clock.timestamp(TIMEOUT_MS);
-        Views::ensure_tables(&views, &store, "ledger", "", deadline).await.unwrap();
-        let owner = Owner::new("test");
-        let views = Views::open(views, store, ("ledger", ""), &owner, deadline).await.unwrap();
-        let function = Function::new(views, clock.clone());
+        let function = replayed::function(&two.statements, store, &clock).await;
         let watched = Watched { target: &function, order: RefCell::new(Order::of(two.path())) };
-        let setting = Setting {
-            faults: Some(Faults::new(seed, &parameters, TIMEOUT_MS)),
-            parameters,
-            timeout: TIMEOUT_MS,
-            function_arn: "arn:aws:lambda:us-east-1:123456789012:function:views".to_owned(),
-            checkpoints: Checkpoints::forgotten(),
-            from_start: false,
-        };
-        let mut progress = |_| {};
-        let run = run::run(fixtures, &watched, &clock, setting, &mut progress);
-        let summary = tokio::task::unconstrained(run).await.unwrap();
+        let how = (parameters, Some(seed));
+        let summary = replayed::replay(fixtures, &watched, &clock, how).await;
         let mut listings = Vec::new();
         for view in 0..two.statements.len() {
             listings.push(function.work().rows(view, usize::MAX).await.unwrap());

@@ -3,6 +3,8 @@
 #[cfg(all(feature = "local", feature = "lambda"))]
 pub(crate) mod crashing;
 pub(crate) mod http;
+#[cfg(feature = "local")]
+pub(crate) mod replayed;
 
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use aws_smithy_runtime_api::client::http::{

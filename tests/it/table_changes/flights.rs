@@ -1,22 +1,22 @@
 //! The flights as their table would stream them into a data stream: copies, any order, changes of
 //! one moment. Held against `SQLite` over the items as they are at the end.
 
-use crate::{oracle, support};
+use crate::{
+    oracle,
+    support::{self, replayed},
+};
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
 use changefold::{
-    handler::Function,
     local::{
-        checkpoint::Checkpoints,
         clock::{Pace, VirtualClock},
-        faults::Faults,
         faulty_client::FaultyClient,
-        run::{self, Setting, Summary},
+        run::Summary,
         source::Fixtures,
         template::Template,
     },
     record::Source,
     store::{Item, Store, embedded},
-    view::{Views, registry::Owner, rows::Listing, sql},
+    view::rows::Listing,
 };
 use serde_json::{Value, json};
 use std::{
@@ -26,7 +26,6 @@ use std::{
 };
 
 const SEEDS: u64 = 40;
-const TIMEOUT_MS: u64 = 60_000;
 /// A record comes so many places after the first that could be there, at most.
 const DISORDER: usize = 80;
 /// A copy comes as late as this behind it.
@@ -190,23 +189,8 @@ impl Flights {
         if has_table {
             self.fill_table(&store).await;
         }
-        let views = sql::parse(&self.statements.join(";")).unwrap();
-        let deadline = clock.timestamp(TIMEOUT_MS);
-        Views::ensure_tables(&views, &store, "ledger", "", deadline).await.unwrap();
-        let owner = Owner::new("test");
-        let views = Views::open(views, store, ("ledger", ""), &owner, deadline);
-        let function = Function::new(views.await.unwrap(), clock.clone());
-        let setting = Setting {
-            faults: seed.map(|seed| Faults::new(seed, &parameters, TIMEOUT_MS)),
-            parameters,
-            timeout: TIMEOUT_MS,
-            function_arn: "arn:aws:lambda:us-east-1:123456789012:function:views".to_owned(),
-            checkpoints: Checkpoints::forgotten(),
-            from_start: false,
-        };
-        let mut progress = |_| {};
-        let run = run::run(fixtures, &function, &clock, setting, &mut progress);
-        let summary = tokio::task::unconstrained(run).await.unwrap();
+        let function = replayed::function(&self.statements, store, &clock).await;
+        let summary = replayed::replay(fixtures, &function, &clock, (parameters, seed)).await;
         let mut listings = Vec::new();
         for at in 0..function.work().definitions().len() {
             listings.push(function.work().rows(at, usize::MAX).await.unwrap());
