@@ -57,7 +57,6 @@ pub fn open(path: Option<&Path>) -> Result<SharedHttpClient, EmbeddedError> {
 #[derive(Clone)]
 pub struct Embedded {
     database: Database,
-    keeps_tokens: bool,
 }
 
 /// Why a request has no other answer.
@@ -73,6 +72,9 @@ impl From<DynoxideError> for Refusal {
         Self::Refused(error)
     }
 }
+
+/// The longest `ClientRequestToken`, in characters; AWS's rule.
+pub(crate) const TOKEN_LENGTH_MAX: usize = 36;
 
 /// The operations that are served.
 const SERVED: [&str; 23] = [
@@ -133,21 +135,11 @@ impl Embedded {
             None => Database::memory(),
             Some(path) => Database::new(&path.to_string_lossy()),
         };
-        let opened = opened.map(|database| Self { database, keeps_tokens: false });
+        let opened = opened.map(|database| Self { database });
         opened.map_err(|error| {
             let place = path.map(|path| path.display().to_string());
             EmbeddedError::new(place.unwrap_or_else(|| "in memory".to_owned()), &error)
         })
-    }
-
-    /// The same store, which answers a write that comes again with the same
-    /// `ClientRequestToken` from what it said before, for ten minutes. Without, as for our own
-    /// function, tokens are passed over: the SDK makes up a new one for every call, and we
-    /// never repeat a call.
-    #[must_use]
-    pub fn keeping_tokens(mut self) -> Self {
-        self.keeps_tokens = true;
-        self
     }
 
     /// The same store, on whose file no write waits for the disk: what was answered survives
@@ -196,7 +188,9 @@ impl Embedded {
 
     fn dispatch(&self, operation: &str, body: &[u8]) -> Result<String, Refusal> {
         let database = &self.database;
-        let token = |token: Option<String>| token.filter(|_| self.keeps_tokens);
+        // Who serves others keeps their `ClientRequestToken`s; the SDK makes up a new one for
+        // every call of ours, and we never repeat a call. Those that are too long are refused.
+        let token = |token: Option<String>| token.filter(|it| it.len() > TOKEN_LENGTH_MAX);
         Ok(match operation {
             "BatchExecuteStatement" => through(body, |it| database.batch_execute_statement(it)),
             "BatchGetItem" => through(body, |it| database.batch_get_item(it)),

@@ -14,6 +14,7 @@
 
 mod changes;
 mod streams;
+mod tokens;
 
 use super::wire::{self, Call, Reply, Service};
 use crate::{
@@ -22,6 +23,7 @@ use crate::{
     store::embedded::{Embedded, EmbeddedError},
 };
 use changes::Changes;
+use rusqlite::Connection;
 use serde_json::Value;
 use std::{
     path::Path,
@@ -30,6 +32,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
+use tokens::{Tokens, Transaction};
 
 /// How ARNs of the embedded store begin.
 const STORE_ARN: &str = "arn:aws:dynamodb:dynoxide:000000000000:";
@@ -38,8 +41,15 @@ const STORE_ARN: &str = "arn:aws:dynamodb:dynoxide:000000000000:";
 #[derive(Debug)]
 pub(super) struct Tables {
     store: Embedded,
-    /// Whoever has it is alone with the store: its two connections never meet.
-    changes: Mutex<Changes>,
+    /// Whoever has it is alone with the store: its connections never meet.
+    alone: Mutex<Alone>,
+}
+
+/// What is ours in the store's file.
+#[derive(Debug)]
+struct Alone {
+    changes: Changes,
+    tokens: Tokens,
 }
 
 impl Tables {
@@ -51,26 +61,30 @@ impl Tables {
         static SO_FAR: AtomicU64 = AtomicU64::new(0);
         let place = file.map_or_else(
             || {
-                // A name for one store in memory that two connections share.
+                // A name for one store in memory that its connections share.
                 let number = SO_FAR.fetch_add(1, Ordering::Relaxed);
                 format!("file:changefold-desk-{number}?mode=memory&cache=shared")
             },
             |file| file.to_string_lossy().into_owned(),
         );
-        let store = Embedded::open(Some(Path::new(&place)))?.keeping_tokens().without_sync()?;
-        let changes = Changes::open(&place, now);
-        let changes = changes.map_err(|error| EmbeddedError::new(place.as_str(), &error))?;
-        Ok(Self { store, changes: Mutex::new(changes) })
+        let store = Embedded::open(Some(Path::new(&place)))?.without_sync()?;
+        let opened = |error| EmbeddedError::new(place.as_str(), &error);
+        let changes = Changes::open(&place, now).map_err(opened)?;
+        let tokens = Tokens::open(&place).map_err(opened)?;
+        Ok(Self { store, alone: Mutex::new(Alone { changes, tokens }) })
     }
 
     /// Answers one call of DynamoDB or of its streams.
-    pub(super) fn answer(&self, Timestamp(now): Timestamp, call: &Call<'_>) -> Reply {
-        let mut changes = self.lock();
+    pub(super) fn answer(&self, at: Timestamp, call: &Call<'_>) -> Reply {
+        let Timestamp(now) = at;
+        let mut alone = self.lock();
+        let Alone { changes, tokens } = &mut *alone;
         let answered = match (call.service, call.operation) {
-            (Service::DynamoDbStreams, _) => return streams::answer(&mut changes, now, call),
+            (Service::DynamoDbStreams, _) => return streams::answer(changes, now, call),
             (_, "CreateTable" | "DeleteTable" | "DescribeTable" | "UpdateTable") => {
-                self.manage(&mut changes, now, call)
+                self.manage(changes, now, call)
             }
+            (_, "TransactWriteItems" | "ExecuteTransaction") => self.transact(tokens, at, call),
             (_, "TagResource" | "UntagResource" | "ListTagsOfResource") => {
                 let body = with_store_arn(call.body);
                 Ok(self.store.answer(call.operation, &body))
@@ -89,8 +103,27 @@ impl Tables {
         self.store.delete_expired()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Changes> {
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Alone> {
+        self.alone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A transaction, done once for its token.
+    fn transact(
+        &self,
+        tokens: &mut Tokens,
+        at: Timestamp,
+        call: &Call<'_>,
+    ) -> rusqlite::Result<Reply> {
+        let transaction = Transaction::of(call.operation, call.body);
+        let known = transaction.as_ref().map(|it| tokens.known(at, it)).transpose()?.flatten();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let (status, answer) = self.store.answer(call.operation, call.body);
+        if let (Some(transaction), 200) = (transaction, status) {
+            tokens.keep(at, &transaction, &answer)?;
+        }
+        Ok((status, answer))
     }
 
     /// A call that makes, changes, deletes or describes a table, and maybe its stream.
@@ -121,6 +154,13 @@ impl Tables {
         }
         Ok((status, described(changes, &table, call.region, &answer)?))
     }
+}
+
+/// A connection of our own to the store's file.
+fn connected(place: &str) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(place)?;
+    connection.execute_batch("PRAGMA busy_timeout = 5000; PRAGMA synchronous = NORMAL;")?;
+    Ok(connection)
 }
 
 /// A table's description, with the ARNs of a Region and the stream as it was asked for.

@@ -1,6 +1,6 @@
 //! Tables and their streams through their clients.
 
-use super::{Clients, HOUR_MS, desk};
+use super::{Clients, HOUR_MS, SetForward, desk};
 use crate::support::block_on;
 use aws_sdk_dynamodb::types::{
     AttributeValue, Put, StreamSpecification, StreamViewType, TimeToLiveSpecification,
@@ -199,9 +199,14 @@ fn changes_are_gone_after_a_day_and_who_stood_there_is_told() {
 }
 
 #[test]
-fn a_transaction_that_is_sent_twice_is_done_once() {
+fn a_transaction_that_is_sent_twice_is_done_once_also_by_the_next_process() {
+    let directory = std::env::temp_dir().join(format!("changefold-tokens-{}", std::process::id()));
     block_on(async {
-        let (_endpoint, clients, _) = desk().await;
+        let forward = SetForward::default();
+        let clock = Arc::new(forward.clone());
+        let serving = Serving { state: Some(directory.clone()), ..Serving::in_memory(clock) };
+        let endpoint = Endpoint::start(serving.clone()).await.unwrap();
+        let clients = Clients::at(&endpoint.url());
         let arn = clients.create_table(TABLE, StreamViewType::NewImage).await;
         let put = Put::builder().table_name(TABLE);
         let put = put.item("id", AttributeValue::S("b".to_owned())).build().unwrap();
@@ -213,13 +218,31 @@ fn a_transaction_that_is_sent_twice_is_done_once() {
             TransactWriteItem::builder().put(put).build(),
             TransactWriteItem::builder().update(add.build().unwrap()).build(),
         ];
+        let write = |clients: &Clients, token: &str, items: &[TransactWriteItem]| {
+            let write = clients.tables.transact_write_items().client_request_token(token);
+            write.set_transact_items(Some(items.to_vec())).send()
+        };
         for _ in 0..2 {
-            let write = clients.tables.transact_write_items().client_request_token("once");
-            write.set_transact_items(Some(items.to_vec())).send().await.unwrap();
+            write(&clients, "once", &items).await.unwrap();
         }
+        let other = write(&clients, "once", &items[..1]).await.unwrap_err().into_service_error();
+        assert!(other.is_idempotent_parameter_mismatch_exception(), "{other:?}");
+        let long = write(&clients, &"1".repeat(37), &items).await.unwrap_err();
+        assert_eq!(long.into_service_error().code(), Some("ValidationException"));
+        endpoint.stop().await;
+
+        let endpoint = Endpoint::start(serving).await.unwrap();
+        let clients = Clients::at(&endpoint.url());
+        write(&clients, "once", &items).await.unwrap();
         let found: Vec<_> = clients.changes(&arn).await.iter().map(told).collect();
         assert_eq!(found, ["INSERT b >?", "INSERT a >1"]);
+        forward.by(HOUR_MS / 6);
+        write(&clients, "once", &items).await.unwrap();
+        let found: Vec<_> = clients.changes(&arn).await.iter().map(told).collect();
+        assert_eq!(found, ["INSERT b >?", "INSERT a >1", "MODIFY a >2"]);
+        endpoint.stop().await;
     });
+    std::fs::remove_dir_all(directory).unwrap();
 }
 
 /// Each new row had to walk over all of them.

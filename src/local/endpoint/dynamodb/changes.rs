@@ -114,8 +114,7 @@ impl Stream {
 impl Changes {
     /// Opens the connection to a store that is open already.
     pub(super) fn open(place: &str, now: i64) -> rusqlite::Result<Self> {
-        let connection = Connection::open(place)?;
-        connection.execute_batch("PRAGMA busy_timeout = 5000; PRAGMA synchronous = NORMAL;")?;
+        let connection = super::connected(place)?;
         connection.execute_batch(TABLES)?;
         let mut changes = Self { connection, trimmed_at: i64::MIN };
         // A process that was killed may have made a table, but not yet its stream.
