@@ -527,6 +527,10 @@ impl<'t, T: Target, B: Backlog> Run<'t, T, B> {
                     self.lanes[shard].machine.close();
                     break;
                 }
+                Next::Over => {
+                    self.lanes[shard].machine.end_of_input();
+                    break;
+                }
             }
         }
         Ok(())

@@ -44,8 +44,17 @@ pub(super) enum Input {
     AtTip,
     /// What there is was one batch when it was recorded, and is to be sent as it is.
     Cut,
-    /// There will be none.
+    /// There will be none, but the shard has not ended.
+    Over,
+    /// The shard has ended.
     Closed,
+}
+
+impl Input {
+    /// Whether no more records come.
+    pub(super) fn is_final(self) -> bool {
+        matches!(self, Self::Over | Self::Closed)
+    }
 }
 
 /// What one sub-lane could do now.
@@ -431,20 +440,21 @@ impl Lane {
         parameters: &Parameters,
     ) -> Result<Item, LaneStep> {
         if let Some(open) = &self.window {
-            let is_closed = input == Input::Closed;
-            let is_over = self.queue.front().map_or(is_closed, |next| open.is_before(next));
+            let is_over = self.queue.front().map_or(input.is_final(), |next| open.is_before(next));
             if is_over {
                 return Ok(self.last_call(End::InTime, now));
             }
         }
         if !self.has_full_batch(parameters) {
             match input {
-                Input::Closed if self.queue.is_empty() => return Err(LaneStep::Idle),
+                Input::Over | Input::Closed if self.queue.is_empty() => {
+                    return Err(LaneStep::Idle);
+                }
                 Input::More => return Err(LaneStep::Hungry),
                 Input::AtTip | Input::Cut if self.queue.is_empty() => {
                     return Err(LaneStep::Hungry);
                 }
-                Input::AtTip | Input::Cut | Input::Closed => {}
+                Input::AtTip | Input::Cut | Input::Over | Input::Closed => {}
             }
             let window_ends = self.window_ends(input, parameters);
             if window_ends > now {

@@ -76,10 +76,10 @@ pub enum WindowStart {
 /// When a shard that has ended sends a part of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShardEnd {
-    /// When its batching window is over.
-    Waits,
     /// At once.
     AtOnce,
+    /// When its batching window is over.
+    Waits,
 }
 
 /// Why a reading was not taken.
@@ -113,7 +113,7 @@ impl Default for Readings {
             foreign_identifiers: Claim::Fails,
             empty_elements: Claim::Fails,
             batching_window: WindowStart::LastCall,
-            shard_end: ShardEnd::Waits,
+            shard_end: ShardEnd::AtOnce,
             backoff_first: BACKOFF_FIRST,
             backoff_max: BACKOFF_MAX,
         }
@@ -142,7 +142,7 @@ impl Readings {
                 self.batching_window = one_of(name, value, &all)?;
             }
             "shard_end" => {
-                let all = [("waits", ShardEnd::Waits), ("at_once", ShardEnd::AtOnce)];
+                let all = [("at_once", ShardEnd::AtOnce), ("waits", ShardEnd::Waits)];
                 self.shard_end = one_of(name, value, &all)?;
             }
             "backoff_first_ms" => self.backoff_first = wait(name, value)?,

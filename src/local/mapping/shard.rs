@@ -71,9 +71,9 @@ impl Shard {
     /// passes it like a finished one.
     ///
     /// # Panics
-    /// The shard is closed, or the record's sequence number is lower than one before it.
+    /// It was said that no more would come, or the record's sequence number is lower than one before it.
     pub fn offer(&mut self, entry: Entry) {
-        assert!(self.input != Input::Closed, "a closed shard takes no more records");
+        assert!(!self.input.is_final(), "no more records were to come");
         self.progress.begin(&entry.sequence_number);
         self.has_begun = self.has_begun || self.parameters.begins_at(entry.arrival);
         if !self.has_begun {
@@ -92,10 +92,17 @@ impl Shard {
         self.lanes[lane].push(entry);
     }
 
-    /// Says that no more records will come.
+    /// Says that the shard has ended: no more records will come, and what there is need not wait
+    /// for its batching window.
     pub fn close(&mut self) {
-        self.input = Input::Closed;
-        self.progress.settle();
+        self.takes(Input::Closed);
+    }
+
+    /// Says that no more records will come, though the shard has not ended: so it is at the end
+    /// of a recording. A batch that is not full is sent when its batching window is over, and
+    /// a tumbling window that is open is ended.
+    pub fn end_of_input(&mut self) {
+        self.takes(Input::Over);
     }
 
     /// Says whether the stream has no more records at this moment: then a batch need not be full,
@@ -116,7 +123,7 @@ impl Shard {
     }
 
     fn takes(&mut self, input: Input) {
-        if self.input != Input::Closed {
+        if !self.input.is_final() {
             self.input = input;
             if input != Input::More {
                 self.progress.settle();

@@ -2,6 +2,7 @@
 
 use super::{Clients, HOUR_MS, SetForward, desk};
 use crate::support::block_on;
+use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
 use aws_sdk_dynamodb::types::{
     AttributeValue, Put, StreamSpecification, StreamViewType, TimeToLiveSpecification,
     TransactWriteItem, Update,

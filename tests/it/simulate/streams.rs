@@ -322,9 +322,16 @@ fn readings_move_the_batching_window_the_end_and_the_backoff() {
     assert_eq!(calls(&case), ["10 simulated-0 [1]", "20 simulated-0 [2]"]);
     let kafka = with(case.clone(), "readings", json!({ "batching_window": "first_record" }));
     assert_eq!(calls(&kafka), ["14 simulated-0 [1]", "30 simulated-0 [2]"]);
-    let mut ends = kafka;
-    ends["readings"]["shard_end"] = json!("at_once");
-    assert_eq!(calls(&ends), ["14 simulated-0 [1]", "20 simulated-0 [2]"]);
+    // Nothing says that a shard has ended but one that continues it.
+    let ends = json!({
+        "id": "end",
+        "shards": [{ "shardId": "a" }, { "shardId": "b", "parentShardId": "a" }],
+        "records": [{ "shardId": "a", "at": 4 }, { "shardId": "b", "at": 5 }],
+        "mapping": { "MaximumBatchingWindowInSeconds": 10 },
+    });
+    assert_eq!(calls(&ends), ["4 a [1]", "10 b [2]"]);
+    let waits = with(ends, "readings", json!({ "shard_end": "waits" }));
+    assert_eq!(calls(&waits), ["10 a [1]", "10 b [2]"]);
     let failing = json!({
         "id": "backoff",
         "records": 1,
