@@ -41,6 +41,20 @@ fn the_window_counts_from_the_end_of_the_call_before() {
     assert_eq!(calls(&history), [(5000, &[1][..])], "without a call before, from time zero");
 }
 
+// R29
+#[test]
+fn the_end_of_a_shard_does_not_wait_for_the_window_and_that_of_a_recording_does() {
+    let due = |ends: fn(&mut Shard)| {
+        let parameters = Parameters { maximum_batching_window_s: 5, ..Parameters::default() };
+        let mut shard = Shard::new(identity(), parameters);
+        shard.offer(backlog(1).remove(0));
+        ends(&mut shard);
+        shard.poll(0)
+    };
+    assert!(matches!(due(Shard::close), Step::Invoke(_)));
+    assert!(matches!(due(Shard::end_of_input), Step::Wait(5_000)));
+}
+
 // R23
 #[test]
 fn a_window_of_zero_sends_what_is_there() {
@@ -96,7 +110,7 @@ fn under_bisect_the_on_failure_record_waits_for_the_rest_of_the_batch() {
         for entry in backlog(2) {
             shard.offer(entry);
         }
-        shard.close();
+        shard.end_of_input();
         let mut steps = Vec::new();
         loop {
             match shard.poll(0) {
@@ -177,7 +191,7 @@ fn run_sized(parameters: Parameters, lengths: &[usize]) -> (Vec<usize>, Vec<Stri
     for (number, length) in (1..).zip(lengths) {
         shard.offer(Entry { body: Bytes::from(vec![b' '; *length]), ..entry(number, 0) });
     }
-    shard.close();
+    shard.end_of_input();
     let (mut now, mut sizes, mut discarded) = (0, Vec::new(), Vec::new());
     loop {
         match shard.poll(now) {
@@ -281,7 +295,7 @@ fn the_checkpoint_passes_a_discarded_record_when_it_is_delivered() {
     for entry in backlog(1) {
         shard.offer(entry);
     }
-    shard.close();
+    shard.end_of_input();
     let Step::Invoke(call) = shard.poll(0) else { panic!("a call is due") };
     shard.reply(call.id, 0, Reply::FunctionError);
     assert_eq!(shard.checkpoint(), None);
@@ -322,6 +336,7 @@ fn by_record(kinds: u64) -> impl Fn(&[u64]) -> Answer {
 
 // R2, R9, R13, R14, R15
 #[test]
+#[expect(clippy::print_stdout, reason = "how many cases there are is for people to read")]
 fn every_small_case_goes_as_the_reference_says() {
     let mut cases = 0;
     for count in 0..=5_u32 {
@@ -337,6 +352,7 @@ fn every_small_case_goes_as_the_reference_says() {
             }
         }
     }
+    println!("{cases} cases");
     assert_eq!(cases, 12 * (1 + 3 + 2 * 9 + 3 * 27 + 4 * 81 + 5 * 243));
 }
 
@@ -350,6 +366,7 @@ fn keeps(count: u32, kept: u32) -> Criteria {
 /// Filters on: what no filter takes has met its fate, and the others go as if it were not there.
 // R25
 #[test]
+#[expect(clippy::print_stdout, reason = "how many cases there are is for people to read")]
 fn every_small_case_with_filters_goes_as_if_only_what_passes_were_there() {
     let mut cases = 0;
     for count in 1..=5_u32 {
@@ -379,6 +396,7 @@ fn every_small_case_with_filters_goes_as_if_only_what_passes_were_there() {
             }
         }
     }
+    println!("{cases} cases");
     assert_eq!(cases, 12 * (4 + 2 * 16 + 3 * 64 + 4 * 256 + 5 * 1_024));
 }
 

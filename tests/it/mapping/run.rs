@@ -163,7 +163,7 @@ impl<F: FnMut(&[u64]) -> (Answer, Millis)> Run<F> {
             }
             Step::Read => match input.next() {
                 Some(entry) => self.offer(entry),
-                None => self.shard.close(),
+                None => self.shard.end_of_input(),
             },
             Step::Wait(until) => {
                 assert!(until > self.now, "waiting for {until} at {} is a loop", self.now);
