@@ -71,7 +71,8 @@ impl Shard {
     /// passes it like a finished one.
     ///
     /// # Panics
-    /// It was said that no more would come, or the record's sequence number is lower than one before it.
+    /// It was said that no more would come, or the record's sequence number is lower than one
+    /// before it.
     pub fn offer(&mut self, entry: Entry) {
         assert!(!self.input.is_final(), "no more records were to come");
         self.progress.begin(&entry.sequence_number);
