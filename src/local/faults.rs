@@ -10,6 +10,7 @@
 //! record age is used up by the backoff they cause.
 
 mod of_store;
+mod strike;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ use super::mapping::{Entry, Millis, Parameters, Records};
 use crate::record::SequenceNumber;
 pub use of_store::{Operation, StoreFaults};
 use std::collections::{BTreeMap, VecDeque};
+pub(super) use strike::{Strike, with_unprocessed};
 
 /// At most so many faults meet any one record.
 pub const FAULTS_PER_RECORD_MAX: u8 = 3;
@@ -115,6 +117,21 @@ impl Fault {
         }
     }
 
+    /// Whether it comes to a process of its own; a kill is a [`FunctionError`](Self::FunctionError)
+    /// there.
+    fn reaches_a_process(self) -> bool {
+        match self {
+            Self::FunctionError
+            | Self::LostReply
+            | Self::DuplicateDelivery
+            | Self::TransactionConflict
+            | Self::Throttling
+            | Self::UnprocessedKeys
+            | Self::LostAnswer => true,
+            Self::Timeout | Self::CrashBeforeStoreCall | Self::CrashAfterStoreCall => false,
+        }
+    }
+
     /// Whether it strikes a store call, as opposed to the invocation as a whole.
     fn is_of_the_store(self) -> bool {
         match self {
@@ -203,8 +220,9 @@ impl Faults {
 
     /// The same for a function in a process of its own, in real time: the process is killed at a
     /// moment ([`Fault::FunctionError`]), a reply is lost while it goes on, and a batch comes
-    /// again. What it asks its store is not reached. Which calls are met is drawn from the seed;
-    /// how far a process has come when it is killed is not.
+    /// again. Of the store that is served to it a call is refused, answered in part, or its answer
+    /// is lost. Which calls are met is drawn from the seed; how far a process has come when it is
+    /// killed is not.
     #[must_use]
     pub fn of_process(self) -> Self {
         Self { of_process: true, ..self }
@@ -243,8 +261,7 @@ impl Faults {
                 && self.has_duplicate()
                 && (may_strike || self.rng.u32(..4) == 0);
             let of_process = self.of_process;
-            let reaches =
-                |fault| !of_process || matches!(fault, Fault::FunctionError | Fault::LostReply);
+            let reaches = |fault: Fault| !of_process || fault.reaches_a_process();
             let Some(fault) = self.draw(|fault| {
                 if fault == Fault::DuplicateDelivery {
                     return may_repeat;

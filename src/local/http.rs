@@ -39,6 +39,17 @@ pub(super) const BODY_MAX: usize = 16 << 20;
 /// What a request is answered with.
 pub(super) type Answer = Response<Full<Bytes>>;
 
+/// Marks an answer that is not sent: the connection is closed instead.
+#[derive(Debug, Clone, Copy)]
+struct HungUp;
+
+/// The answer of who hangs up without one.
+pub(super) fn hang_up() -> Answer {
+    let mut answer = Response::new(Full::default());
+    answer.extensions_mut().insert(HungUp);
+    answer
+}
+
 /// A server on a port of its own. Dropping it closes the port and every connection.
 #[derive(Debug)]
 pub(super) struct Server {
@@ -125,10 +136,11 @@ where
         let answer = answer.clone();
         async move {
             let (head, body) = request.into_parts();
-            Ok::<Answer, BrokenOff>(match read(body).await? {
+            let answer = match read(body).await? {
                 Some(body) => answer(Request::from_parts(head, body)).await,
                 None => too_large(),
-            })
+            };
+            if answer.extensions().get::<HungUp>().is_some() { Err(BrokenOff) } else { Ok(answer) }
         }
     });
     let server = auto::Builder::new(TokioExecutor::new());
@@ -136,9 +148,9 @@ where
     drop(server.serve_connection(TokioIo::new(stream), service).await);
 }
 
-/// The client hung up before its request was whole.
+/// The client hung up before its request was whole, or is hung up on.
 #[derive(Debug, thiserror::Error)]
-#[error("the request broke off")]
+#[error("the connection broke off")]
 struct BrokenOff;
 
 /// Reads a body whole. One that is too large is read no further than it may be.

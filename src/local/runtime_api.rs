@@ -16,7 +16,11 @@ mod program;
 
 pub use program::Program;
 
-use super::target::{FunctionError, Target};
+use super::{
+    clock::VirtualClock,
+    store_server::ServedStore,
+    target::{FunctionError, Target},
+};
 use crate::{call::Call, clock::Clock, record::Timestamp};
 use bytes::Bytes;
 use environment::{Environment, Loss};
@@ -40,6 +44,8 @@ use std::{
 pub struct RuntimeApi {
     program: Program,
     clock: Arc<dyn Clock>,
+    store: Option<ServedStore>,
+    turns: Option<Arc<VirtualClock>>,
     idle: Mutex<Vec<Environment>>,
     processes: Mutex<Vec<Weak<Process>>>,
     started: AtomicU64,
@@ -55,11 +61,20 @@ impl RuntimeApi {
         Self {
             program,
             clock,
+            store: None,
+            turns: None,
             idle: Mutex::default(),
             processes: Mutex::default(),
             started: AtomicU64::new(0),
             invoked: AtomicU64::new(0),
         }
+    }
+
+    /// Gives the program a DynamoDB to ask, whose calls meet the faults of the invocation that
+    /// makes them, as the clock of the run knows it.
+    #[must_use]
+    pub fn with_store(self, store: ServedStore, turns: Arc<VirtualClock>) -> Self {
+        Self { store: Some(store), turns: Some(turns), ..self }
     }
 
     /// Starts one environment ahead of the first invocation, and waits until it is ready.
@@ -99,7 +114,8 @@ impl RuntimeApi {
         let of_program = || self.program.function_arn().to_owned();
         let function_arn = call.function_arn.clone().unwrap_or_else(of_program);
         let trace_id = self.trace_id();
-        let invocation = Invocation { call, payload, function_arn, trace_id };
+        let turn = self.turns.as_ref().and_then(|turns| turns.current());
+        let invocation = Invocation { call, payload, function_arn, trace_id, turn };
         loop {
             let idle = self.idle();
             let was_idle = idle.is_some();
@@ -150,7 +166,7 @@ impl RuntimeApi {
 
     async fn start(&self) -> Result<Environment, FunctionError> {
         let number = self.started.fetch_add(1, Ordering::Relaxed) + 1;
-        let started = Environment::start(&self.program, number).await;
+        let started = Environment::start(&self.program, number, self.store.clone()).await;
         let environment = started.map_err(|error| {
             FunctionError::unhandled(format!(
                 "{} cannot be started: {error}",

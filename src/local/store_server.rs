@@ -2,25 +2,99 @@
 //!
 //! The very store that the desk uses in its own process (`store/embedded.rs`), behind a port:
 //! `AWS_ENDPOINT_URL_DYNAMODB` is all that a function in any language needs. It counts what it
-//! is asked, since the function's own counts stay in the function's process. What it gives up:
+//! is asked, since the function's own counts stay in the function's process, and its calls meet
+//! the faults of the invocation that makes them. What it gives up:
 //! signatures are not checked, and it serves the operations of the embedded store only.
 
 use super::{
+    clock::Turn,
     endpoint::wire::{self, Call, Hosts, Reply, Service},
-    http::Server,
+    faults::{Fault, Operation, Strike, with_unprocessed},
+    http::{Answer, Server, hang_up},
 };
 use crate::store::{Usage, embedded::Embedded};
+use bytes::Bytes;
+use hyper::Request;
 use serde::Deserialize;
 use std::{
     io,
     sync::{Arc, Mutex, PoisonError},
 };
 
+/// A store as other processes ask it, and what it has been asked. Its clones are the same.
+#[derive(Debug, Clone)]
+pub struct ServedStore {
+    store: Embedded,
+    usage: Arc<Mutex<Usage>>,
+}
+
+impl ServedStore {
+    /// Serves a store.
+    #[must_use]
+    pub fn new(store: Embedded) -> Self {
+        // Their SDKs repeat a call whose answer they did not get.
+        Self { store: store.keeping_tokens(), usage: Arc::default() }
+    }
+
+    /// What it has been asked so far, and what it said that cost.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        *self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers a request; one of an invocation meets the faults of that.
+    pub(super) fn answer(&self, request: &Request<Bytes>, turn: Option<&Turn>) -> Answer {
+        let mut is_lost = false;
+        let answer = wire::answer(request, Hosts::Loopback, |call| {
+            if call.service != Service::DynamoDb {
+                let message = "this is the store of `replay --exec`, which is DynamoDB alone";
+                return wire::error(400, "UnknownOperationException", message);
+            }
+            let operation = Operation::of_target(call.operation);
+            match turn.and_then(|turn| turn.faults().strike(operation, call.body)) {
+                None => self.perform(&call),
+                Some(Strike::Refused(body)) => (400, body.to_string()),
+                Some(Strike::KeysHeldBack(rng)) => self.hold_back(&call, turn, rng),
+                Some(Strike::DiesBefore) => {
+                    is_lost = true;
+                    (500, String::new())
+                }
+                Some(Strike::AnswerLost | Strike::DiesAfter) => {
+                    is_lost = true;
+                    self.perform(&call)
+                }
+            }
+        });
+        if is_lost { hang_up() } else { answer }
+    }
+
+    /// Answers a batch read without some of its keys.
+    fn hold_back(&self, call: &Call<'_>, turn: Option<&Turn>, mut rng: fastrand::Rng) -> Reply {
+        let (status, body) = self.perform(call);
+        let whole = (status == 200).then_some(body.as_bytes());
+        let part = whole.and_then(|body| with_unprocessed(call.body, body, &mut rng));
+        if let Some(part) = part {
+            return (status, part.to_string());
+        }
+        if let Some(turn) = turn {
+            turn.faults().take_back(Fault::UnprocessedKeys, rng);
+        }
+        (status, body)
+    }
+
+    fn perform(&self, call: &Call<'_>) -> Reply {
+        let (status, body) = self.store.answer(call.operation, call.body);
+        let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        count(&mut usage, call.operation, &body);
+        (status, body)
+    }
+}
+
 /// A store behind a port. Dropping it closes the port; the store stays what it is.
 #[derive(Debug)]
 pub struct StoreServer {
     server: Server,
-    usage: Arc<Mutex<Usage>>,
+    store: ServedStore,
 }
 
 impl StoreServer {
@@ -29,14 +103,13 @@ impl StoreServer {
     /// # Errors
     /// The system gives no port.
     pub async fn start(store: Embedded) -> io::Result<Self> {
-        let usage = Arc::new(Mutex::new(Usage::default()));
-        let counted = Arc::clone(&usage);
+        let store = ServedStore::new(store);
+        let served = store.clone();
         let server = Server::start(move |request| {
-            let serve = |call: Call<'_>| answer(&store, &counted, &call);
-            let answer = wire::answer(&request, Hosts::Loopback, serve);
+            let answer = served.answer(&request, None);
             async { answer }
         });
-        Ok(Self { server: server.await?, usage })
+        Ok(Self { server: server.await?, store })
     }
 
     /// What to reach it by: the value of `AWS_ENDPOINT_URL_DYNAMODB`.
@@ -48,23 +121,13 @@ impl StoreServer {
     /// What it has been asked since it was started, and what it said that cost.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        *self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+        self.store.usage()
     }
 
     /// Closes the port and every connection; when it returns they are closed.
     pub async fn stop(self) {
         self.server.stop().await;
     }
-}
-
-fn answer(store: &Embedded, usage: &Mutex<Usage>, call: &Call<'_>) -> Reply {
-    if call.service != Service::DynamoDb {
-        let message = "this is the store of `replay --exec`, which is DynamoDB alone";
-        return wire::error(400, "UnknownOperationException", message);
-    }
-    let (status, body) = store.answer(call.operation, call.body);
-    count(&mut usage.lock().unwrap_or_else(PoisonError::into_inner), call.operation, &body);
-    (status, body)
 }
 
 fn count(usage: &mut Usage, operation: &str, answer: &str) {

@@ -57,6 +57,7 @@ pub fn open(path: Option<&Path>) -> Result<SharedHttpClient, EmbeddedError> {
 #[derive(Clone)]
 pub struct Embedded {
     database: Database,
+    keeps_tokens: bool,
 }
 
 /// Why a request has no other answer.
@@ -135,11 +136,21 @@ impl Embedded {
             None => Database::memory(),
             Some(path) => Database::new(&path.to_string_lossy()),
         };
-        let opened = opened.map(|database| Self { database });
+        let opened = opened.map(|database| Self { database, keeps_tokens: false });
         opened.map_err(|error| {
             let place = path.map(|path| path.display().to_string());
             EmbeddedError::new(place.unwrap_or_else(|| "in memory".to_owned()), &error)
         })
+    }
+
+    /// The same store, which answers a write that comes again with the same
+    /// `ClientRequestToken` from what it said before, for ten minutes; it holds them in memory.
+    /// Without, as for our own function, tokens are passed over: the SDK makes up a new one for
+    /// every call, and we never repeat a call.
+    #[must_use]
+    pub fn keeping_tokens(mut self) -> Self {
+        self.keeps_tokens = true;
+        self
     }
 
     /// The same store, on whose file no write waits for the disk: what was answered survives
@@ -188,9 +199,9 @@ impl Embedded {
 
     fn dispatch(&self, operation: &str, body: &[u8]) -> Result<String, Refusal> {
         let database = &self.database;
-        // Who serves others keeps their `ClientRequestToken`s; the SDK makes up a new one for
-        // every call of ours, and we never repeat a call. Those that are too long are refused.
-        let token = |token: Option<String>| token.filter(|it| it.len() > TOKEN_LENGTH_MAX);
+        // One that is too long is refused, whether they are kept or not.
+        let is_looked_at = |token: &String| self.keeps_tokens || token.len() > TOKEN_LENGTH_MAX;
+        let token = |token: Option<String>| token.filter(is_looked_at);
         Ok(match operation {
             "BatchExecuteStatement" => through(body, |it| database.batch_execute_statement(it)),
             "BatchGetItem" => through(body, |it| database.batch_get_item(it)),

@@ -4,8 +4,8 @@
 //! Runtime API, and the store behind an endpoint. It also makes the tables and reads them at
 //! rest, as it does for the function in its own process: with `--views` those of the views,
 //! without those of a processor (parks and progress) in the store that it serves. Any other
-//! function does not look at them. What it gives up: faults are those of whole
-//! calls, a kill, a lost reply and a second delivery; what a process asks its store has none.
+//! function does not look at them. What it gives up: faults of the store meet what is served
+//! here, not another endpoint.
 
 use super::{
     Complaint,
@@ -23,7 +23,7 @@ use crate::{
         clock::{Pace, VirtualClock},
         report::Results,
         runtime_api::{Program, RuntimeApi},
-        store_server::StoreServer,
+        store_server::ServedStore,
     },
     operation::Operation,
     processor::{Context, Failure, Processor},
@@ -58,7 +58,7 @@ pub(super) struct ExecBench {
 pub(super) struct ExecPiece {
     function: RuntimeApi,
     tables: Tables,
-    store: Option<StoreServer>,
+    store: Option<ServedStore>,
     /// What starting the program has cost already.
     before: Usage,
 }
@@ -88,17 +88,14 @@ impl ExecBench {
     }
 
     /// The program, with what the function's template and Lambda would tell it.
-    async fn program(
-        &self,
-        stage: &Stage<'_>,
-        endpoint_url: &str,
-        account: &Account,
-    ) -> Result<Program, Complaint> {
+    async fn program(&self, stage: &Stage<'_>, account: &Account) -> Result<Program, Complaint> {
         let program = Program::new(&self.program, stage.function_arn);
         let variables = stage.variables.iter();
-        let mut program = variables
-            .fold(program, |program, (name, value)| program.with_variable(name, value))
-            .with_variable(DYNAMODB_URL, endpoint_url);
+        let mut program =
+            variables.fold(program, |program, (name, value)| program.with_variable(name, value));
+        if let Some(url) = &self.views.endpoint_url {
+            program = program.with_variable(DYNAMODB_URL, url);
+        }
         for argument in &self.arguments {
             program = program.with_argument(argument);
         }
@@ -181,10 +178,7 @@ impl Bench for ExecBench {
         self.check()?;
         let account = self.views.account().await?;
         let embedded = if self.views.is_remote() { None } else { Some(stage.embedded()?) };
-        let store = match &embedded {
-            Some(embedded) => Some(StoreServer::start(embedded.clone()).await?),
-            None => None,
-        };
+        let store = embedded.clone().map(ServedStore::new);
         let client = embedded.map(SharedHttpClient::new);
         let tables = match client {
             client if !self.views.paths.is_empty() => {
@@ -199,10 +193,13 @@ impl Bench for ExecBench {
             }
             None => Tables::Unknown,
         };
-        let served = store.as_ref().map(StoreServer::url);
-        let url = served.or(self.views.endpoint_url.clone()).unwrap_or_default();
         let clock: Arc<VirtualClock> = Arc::clone(stage.clock);
-        let function = RuntimeApi::new(self.program(stage, &url, &account).await?, clock);
+        let function =
+            RuntimeApi::new(self.program(stage, &account).await?, Arc::clone(&clock) as _);
+        let function = match &store {
+            Some(store) => function.with_store(store.clone(), clock),
+            None => function,
+        };
         function.warm_up(stage.clock.timestamp(SETUP_MS)).await.map_err(|error| {
             let is_path = self.program.components().count() > 1;
             Complaint::from(error).with_hint(if is_path && !self.program.exists() {
@@ -211,7 +208,7 @@ impl Bench for ExecBench {
                 "a function that keeps views needs --views; see also what it wrote above".to_owned()
             })
         })?;
-        let before = store.as_ref().map(StoreServer::usage).unwrap_or_default();
+        let before = store.as_ref().map(ServedStore::usage).unwrap_or_default();
         Ok(ExecPiece { function, tables, store, before })
     }
 }
@@ -226,7 +223,7 @@ impl Piece for ExecPiece {
     /// The tables, and what the program has asked the store that is served to it; what it asks
     /// another endpoint is not known.
     async fn results(&self) -> Result<Results, Complaint> {
-        let usage = self.store.as_ref().map(StoreServer::usage).unwrap_or_default();
+        let usage = self.store.as_ref().map(ServedStore::usage).unwrap_or_default();
         let mut results = match &self.tables {
             Tables::OfViews(views) => views.results().await?,
             Tables::OfProcessor(processor) => processor.results().await?,

@@ -1,6 +1,6 @@
 //! The faults that the store calls of one invocation are to meet, and have met.
 
-use super::Fault;
+use super::{Fault, Strike};
 
 /// Armed faults of one invocation. The faulty HTTP client asks it at every store call.
 #[derive(Debug, Default)]
@@ -65,11 +65,18 @@ impl StoreFaults {
         self.armed.push(Armed { fault, skip, rng });
     }
 
-    /// The fault this call meets, if any, with its own source of choices.
-    pub(in crate::local) fn meet(
+    /// What becomes of this call, if a fault meets it.
+    pub(in crate::local) fn strike(
         &mut self,
         operation: Operation,
-    ) -> Option<(Fault, fastrand::Rng)> {
+        asked: &[u8],
+    ) -> Option<Strike> {
+        let (fault, rng) = self.meet(operation)?;
+        Some(Strike::of(fault, operation, asked, rng))
+    }
+
+    /// The fault this call meets, if any, with its own source of choices.
+    pub(super) fn meet(&mut self, operation: Operation) -> Option<(Fault, fastrand::Rng)> {
         if self.crashed {
             return None;
         }

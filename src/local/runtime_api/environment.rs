@@ -8,10 +8,15 @@ use super::{
     process::Process,
     program::Program,
 };
-use crate::local::{http::Server, target::FunctionError};
+use crate::local::{http::Server, store_server::ServedStore, target::FunctionError};
 use bytes::Bytes;
 use std::{io, sync::Arc};
 use tokio::sync::mpsc;
+
+/// The header that a call of DynamoDB has, and no request of the Runtime API.
+const TARGET: &str = "x-amz-target";
+/// By which variable every SDK finds the store.
+const STORE_URL: &str = "AWS_ENDPOINT_URL_DYNAMODB";
 
 /// A process and its Runtime API.
 #[derive(Debug)]
@@ -44,16 +49,31 @@ impl Loss {
 
 impl Environment {
     /// Starts the program, with a Runtime API to ask.
-    pub(super) async fn start(program: &Program, number: u64) -> io::Result<Self> {
+    /// A store is served at the same port, so that it is known which invocation asks it.
+    pub(super) async fn start(
+        program: &Program,
+        number: u64,
+        store: Option<ServedStore>,
+    ) -> io::Result<Self> {
+        let has_store = store.is_some();
         let (teller, news) = mpsc::unbounded_channel();
         let exchange = Arc::new(Exchange::new(teller));
         let asked = Arc::clone(&exchange);
         let server = Server::start(move |request| {
-            let exchange = Arc::clone(&asked);
-            async move { exchange.answer(&request).await }
+            let (exchange, store) = (Arc::clone(&asked), store.clone());
+            async move {
+                match store.filter(|_| request.headers().contains_key(TARGET)) {
+                    Some(store) => store.answer(&request, exchange.turn().as_deref()),
+                    None => exchange.answer(&request).await,
+                }
+            }
         })
         .await?;
-        let process = Process::start(&mut program.command(server.address(), number)?)?;
+        let mut command = program.command(server.address(), number)?;
+        if has_store {
+            command.env(STORE_URL, format!("http://{}", server.address()));
+        }
+        let process = Process::start(&mut command)?;
         Ok(Self { process, exchange, news, _server: server })
     }
 

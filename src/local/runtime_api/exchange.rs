@@ -8,6 +8,7 @@ use super::lock;
 use crate::{
     call::Call,
     local::{
+        clock::Turn,
         http::{Answer, json},
         target::FunctionError,
     },
@@ -15,7 +16,7 @@ use crate::{
 use bytes::Bytes;
 use hyper::{Method, Request, http::HeaderValue};
 use serde_json::{Value, json};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use tokio::sync::{Notify, mpsc};
 
 const BASE: &str = "/2018-06-01/runtime/";
@@ -28,6 +29,8 @@ pub(super) struct Invocation {
     pub(super) payload: Bytes,
     pub(super) function_arn: String,
     pub(super) trace_id: String,
+    /// What the desk keeps of it, whose faults its store calls meet.
+    pub(super) turn: Option<Arc<Turn>>,
 }
 
 /// What a process has said.
@@ -57,6 +60,8 @@ struct State {
     offered: Option<Invocation>,
     /// The id of the invocation it was given and has not answered.
     current: Option<String>,
+    /// The one it was given last.
+    turn: Option<Arc<Turn>>,
 }
 
 impl Exchange {
@@ -78,6 +83,11 @@ impl Exchange {
     /// Whether the process was given an invocation that it has not answered.
     pub(super) fn is_at_work(&self) -> bool {
         lock(&self.state).current.is_some()
+    }
+
+    /// The invocation that the process was given last, as the desk knows it.
+    pub(super) fn turn(&self) -> Option<Arc<Turn>> {
+        lock(&self.state).turn.clone()
     }
 
     /// Answers one request of the process.
@@ -115,7 +125,8 @@ impl Exchange {
 
     fn take(&self) -> Option<Answer> {
         let mut state = lock(&self.state);
-        let Invocation { call, payload, function_arn, trace_id } = state.offered.take()?;
+        let Invocation { call, payload, function_arn, trace_id, turn } = state.offered.take()?;
+        state.turn = turn;
         let mut answer = json(200, CONTENT_TYPE, payload);
         for (name, value) in [
             ("lambda-runtime-aws-request-id", call.request_id.as_str()),
