@@ -9,6 +9,10 @@ use crate::{
     },
 };
 
+/// For how long a table's stream keeps a record, and one of Kinesis unless told otherwise, in
+/// hours; AWS's rule.
+const RETENTION_HOURS: u32 = 24;
+
 /// A call that finds a stream may take so long.
 const PATIENCE_MS: i64 = 10_000;
 
@@ -19,6 +23,8 @@ pub struct Found {
     pub arn: String,
     /// `StreamViewType` of a table's stream.
     pub view_type: Option<String>,
+    /// For how long it keeps a record, in seconds.
+    pub retention_s: u32,
 }
 
 impl Found {
@@ -66,7 +72,8 @@ pub async fn table_stream(
         .map(|it| it.as_str().to_owned());
     match (table_found.and_then(|table| table.latest_stream_arn()), view_type) {
         (Some(arn), Some(view_type)) => {
-            Ok(Found { arn: arn.to_owned(), view_type: Some(view_type) })
+            let retention_s = RETENTION_HOURS * 3_600;
+            Ok(Found { arn: arn.to_owned(), view_type: Some(view_type), retention_s })
         }
         _ => Err(LiveError::NoStream(table.to_owned())),
     }
@@ -84,6 +91,8 @@ pub async fn kinesis_stream(services: &Services, name: &str) -> Result<Found, Li
         .await
         .map_err(|error| fails("stream", name, services.endpoints.kinesis.url.as_deref(), error))?;
     let summary = answer.stream_description_summary;
+    let hours = summary.as_ref().and_then(|it| u32::try_from(it.retention_period_hours).ok());
+    let retention_s = hours.filter(|it| *it > 0).unwrap_or(RETENTION_HOURS).saturating_mul(3_600);
     let arn = summary.map(|summary| summary.stream_arn).unwrap_or_default();
-    Ok(Found { arn, view_type: None })
+    Ok(Found { arn, view_type: None, retention_s })
 }

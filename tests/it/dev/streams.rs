@@ -21,7 +21,7 @@ use changefold::{
         clock::{Pace, VirtualClock},
         endpoint::{Endpoint, Serving},
         live::{Live, Reading, Written, kinesis_stream, table_stream},
-        mapping::{OnFailure, Parameters},
+        mapping::{OnFailure, Parameters, Records},
         run::{Invoked, Observer, Setting, Summary, follow},
         target::{FunctionError, Target},
     },
@@ -59,6 +59,11 @@ impl Notes {
         }
     }
 
+    fn give_up(&self, records: usize) {
+        self.given_up.set(self.given_up.get() + records);
+        self.look();
+    }
+
     fn look(&self) {
         if self.taken.borrow().len() + self.given_up.get() >= self.wanted {
             self.enough.notify_one();
@@ -91,8 +96,11 @@ impl Observer for Counts<'_> {
     fn invoked(&mut self, _: &Invoked<'_>) {}
 
     fn discarded(&mut self, on_failure: &OnFailure) {
-        self.0.given_up.set(self.0.given_up.get() + on_failure.records.len());
-        self.0.look();
+        self.0.give_up(on_failure.records.len());
+    }
+
+    fn lost(&mut self, _: &str, records: &Records) {
+        self.0.give_up(records.len());
     }
 }
 
@@ -331,5 +339,39 @@ fn a_poison_record_is_set_aside_while_the_others_of_its_shard_flow() {
             text.parse::<u128>().unwrap()
         };
         assert!(taken.is_sorted_by_key(number));
+    });
+}
+
+// R42
+#[test]
+fn a_record_that_its_stream_lets_expire_is_lost_and_told_and_the_next_one_comes() {
+    block_on(async {
+        let desk = Desk::start().await;
+        let client = desk.kinesis();
+        client.create_stream().stream_name("clicks").shard_count(1).send().await.unwrap();
+        let longer = client.increase_stream_retention_period().stream_name("clicks");
+        longer.retention_period_hours(48).send().await.unwrap();
+        let found = kinesis_stream(&desk.services, "clicks").await.unwrap();
+        assert_eq!(found.retention_s, 48 * 3_600);
+
+        // Nobody waits for two days here: for the mapping it is a second.
+        let parameters = Parameters { retention_s: Some(1), ..Parameters::default() };
+        let is_poison: fn(&Value) -> bool = |record| record["kinesis"]["partitionKey"] == "poison";
+        let notes = Notes::new(2, is_poison);
+        let put = async |key: &str| {
+            let put = client.put_record().stream_name("clicks").partition_key(key);
+            put.data(Blob::new("{}")).send().await.unwrap();
+        };
+        let produce = async {
+            put("poison").await;
+            while notes.given_up.get() == 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            put("good").await;
+        };
+        let follow = desk.follow(Source::Kinesis, &found.arn, &notes, parameters);
+        let (summary, ()) = tokio::join!(follow, produce);
+        assert_eq!((summary.lost, summary.discards), (1, 0));
+        assert_eq!(notes.taken.into_inner().len(), 1);
     });
 }

@@ -31,6 +31,7 @@ use crate::{
         live::{self, Found, Live, LiveError, Reading},
         mapping::Millis,
         page::{Asked, Control, Shared},
+        report::LOST,
         run::{Setting, Summary, follow},
         target::Target,
     },
@@ -104,17 +105,18 @@ pub(super) struct Totals(Vec<Total>);
 struct Total {
     directory: PathBuf,
     name: String,
-    counts: [u64; 5],
+    counts: [u64; 6],
 }
 
 impl Totals {
     fn add(&mut self, wanted: &Wanted, summary: &Summary) {
-        let Summary { records, invocations, failed_invocations, bisects, discards, .. } = summary;
-        let more = [records, invocations, failed_invocations, bisects, discards];
+        let Summary { records, invocations, failed_invocations, bisects, discards, lost, .. } =
+            summary;
+        let more = [records, invocations, failed_invocations, bisects, discards, lost];
         let directory = mapping_directory(wanted);
         if !self.0.iter().any(|total| total.directory == directory) {
             let (directory, name) = (directory.clone(), wanted.name.clone());
-            self.0.push(Total { directory, name, counts: [0; 5] });
+            self.0.push(Total { directory, name, counts: [0; 6] });
         }
         for total in self.0.iter_mut().filter(|total| total.directory == directory) {
             total.counts.iter_mut().zip(more).for_each(|(count, more)| *count += more);
@@ -125,12 +127,15 @@ impl Totals {
     pub(super) fn print(&self) -> Exit {
         let mut exit = Exit::Done;
         for Total { name, counts, .. } in &self.0 {
-            let [records, invocations, failed, bisects, discards] = counts;
+            let [records, invocations, failed, bisects, discards, lost] = counts;
             print(&format!(
                 "{name}: {records} records in {invocations} invocations, {failed} failed, \
                  {bisects} bisects, {discards} discards\n"
             ));
-            if *discards > 0 {
+            if *lost > 0 {
+                talk(format_args!("{name}: {lost} records are lost: {LOST}"));
+            }
+            if *discards > 0 || *lost > 0 {
                 exit = Exit::Discarded;
             }
         }
@@ -327,8 +332,10 @@ impl Desk<'_> {
     ) -> (Result<Summary, Complaint>, Option<Recorder>) {
         let event_source = &wanted.event_source;
         let timeout = Millis::from(event_source.function_timeout_s) * 1000;
+        let mut parameters = event_source.parameters.clone();
+        parameters.retention_s = Some(found.retention_s);
         let setting = Setting {
-            parameters: event_source.parameters.clone(),
+            parameters,
             timeout,
             function_arn: function_arn(&found.arn, &event_source.function_logical_id),
             checkpoints,

@@ -10,6 +10,7 @@ use crate::{
         live::{LiveError, Notice, Tell},
         mapping::{Entry, Millis, OnFailure, Outcome, Records},
         page::Shared,
+        report::LOST,
         run::{Invoked, Observer},
     },
     record::{SequenceNumber, Timestamp},
@@ -243,6 +244,15 @@ impl Observer for Mapping {
         }
         if let Some(page) = &self.page {
             page.write(|journal| journal.passed(self.shard(shard), checkpoint));
+        }
+    }
+
+    fn lost(&mut self, shard: &str, records: &Records) {
+        let (name, count) = (&self.name, records.len());
+        let told = format!("{name} {shard} lost: {count} records: {LOST}");
+        talk(format_args!("{} {told}", time(SystemClock.now())));
+        if let Some(page) = &self.page {
+            page.write(|journal| journal.notice(told));
         }
     }
 
