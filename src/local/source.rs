@@ -13,6 +13,7 @@ mod feed;
 mod fixture;
 mod lineage;
 mod recut;
+mod stated;
 
 use super::mapping::Listed;
 use crate::record::{Source, Timestamp};
@@ -22,9 +23,9 @@ use envelope::{Envelope, EnvelopeError};
 pub(in crate::local) use feed::delivered;
 pub use feed::{Fed, Feed};
 use fixture::Reader;
-pub(in crate::local) use lineage::ShardLine;
 use lineage::Shards;
 use recut::{Recut, Resharded};
+pub(in crate::local) use stated::{LineageError, ShardLine, Stated};
 use std::{
     fmt,
     path::{Path, PathBuf},
@@ -67,7 +68,7 @@ impl Fixtures {
             let place = raw.place();
             let added = Line::read(raw.bytes).and_then(|line| match line {
                 Line::Record(envelope) => survey.add(&envelope, raw.shard, &place),
-                Line::Shard(line) => survey.shards.state(&line, &place),
+                Line::Shard(line) => survey.shards.state(line, &place),
             });
             added.map_err(|problem| place.error(problem))?;
             survey.lines += 1;
@@ -155,7 +156,7 @@ impl<'a> Line<'a> {
         match Envelope::read(text) {
             Ok(envelope) => Ok(Self::Record(envelope)),
             Err(EnvelopeError::NotARecord) => {
-                let shard = ShardLine::read(text).map(Self::Shard);
+                let shard = lineage::read(text).map(Self::Shard);
                 shard.ok_or(Problem::Record(EnvelopeError::NotARecord))
             }
             Err(problem) => Err(Problem::Record(problem)),
@@ -285,26 +286,8 @@ enum Problem {
          records of several shards need a member `shardId`"
     )]
     NotGrowing { shard: String, found: String, before: String, place: String },
-    #[error(
-        "shard `{shard}` is stated behind its first record, or twice; one line states it, before \
-         its records"
-    )]
-    StatedLate { shard: String },
-    #[error(
-        "the parents of shard `{shard}` are none, `parentShardId`, or that and another one in \
-         `adjacentParentShardId`"
-    )]
-    ParentsOfShard { shard: String },
-    #[error(
-        "shard `{shard}` continues `{parent}`, which no line before it knows; a shard is stated \
-         behind its parents' records"
-    )]
-    UnknownParent { shard: String, parent: String },
-    #[error(
-        "shard `{shard}` continues `{parent}`, which has its children already ({place}): two \
-         after a split, or one after a merge"
-    )]
-    TooManyChildren { shard: String, parent: String, place: String },
+    #[error(transparent)]
+    Lineage(#[from] LineageError),
     #[error("a record of shard `{shard}`, which ended where its child is stated ({place})")]
     Ended { shard: String, place: String },
     #[error(

@@ -6,7 +6,10 @@
 
 use super::seconds::{Seconds, millis};
 use crate::{
-    local::{mapping::Listed, source::ShardLine},
+    local::{
+        mapping::Listed,
+        source::{ShardLine, Stated},
+    },
     record::Source,
 };
 use serde::{
@@ -211,47 +214,17 @@ fn numbered(shards: NonZeroU64) -> Vec<Listed> {
         .collect()
 }
 
-/// The shards, if no child stands before its parents and none has more children than a split or a
-/// merge makes.
+/// The shards, if they can have been so in a stream.
 fn lineage(written: Vec<ShardLine>) -> Result<Vec<Listed>, String> {
-    let mut shards: Vec<Listed> = Vec::new();
-    let mut children = BTreeMap::<String, (usize, bool)>::new();
-    for line in written {
-        let parents = line.parents();
-        let ShardLine { shard_id, parent, adjacent_parent } = line;
-        if shards.iter().any(|shard| shard.shard_id == shard_id) {
-            return Err(format!("shard `{shard_id}` is stated twice"));
-        }
-        let is_right = parent.is_some() || adjacent_parent.is_none();
-        if !is_right || parent.is_some() && parent == adjacent_parent {
-            return Err(format!(
-                "the parents of shard `{shard_id}` are none, `parentShardId`, or that and another \
-                 one in `adjacentParentShardId`"
-            ));
-        }
-        let is_merge = parents.len() == 2;
-        for parent in &parents {
-            if !shards.iter().any(|shard| shard.shard_id == *parent) {
-                return Err(format!(
-                    "shard `{shard_id}` continues `{parent}`, which does not stand before it; \
-                     parents are stated first"
-                ));
-            }
-            let (of_parent, was_merge) = children.entry(parent.clone()).or_default();
-            if *of_parent > 0 && (is_merge || *was_merge || *of_parent == 2) {
-                return Err(format!(
-                    "shard `{shard_id}` continues `{parent}`, which has its children already: two \
-                     after a split, or one after a merge"
-                ));
-            }
-            (*of_parent, *was_merge) = (*of_parent + 1, is_merge);
-        }
-        shards.push(Listed { shard_id, parents });
-    }
-    if shards.is_empty() {
+    if written.is_empty() {
         return Err("`shards` is empty; a stream has one at least".to_owned());
     }
-    Ok(shards)
+    let mut stated = Stated::new();
+    for (number, line) in (1..).zip(written) {
+        let place = format!("shard {number} of `shards`");
+        stated.state(line, &place).map_err(|found| found.to_string())?;
+    }
+    Ok(stated.finish())
 }
 
 /// The list of records so far.

@@ -5,49 +5,33 @@
 //! a second one in `adjacentParentShardId`. The names are those of `ListShards`. What cannot have
 //! happened in a stream is refused with its line, since a run over it would prove nothing.
 
-use super::{Problem, fixture::Place};
+use super::{
+    Problem,
+    fixture::Place,
+    stated::{ShardLine, Stated},
+};
 use crate::{local::mapping::Listed, record::SequenceNumber};
-use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// What states a shard: a line of a fixture, or an element of a case of `simulate`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(in crate::local) struct ShardLine {
-    #[serde(rename = "shardId")]
-    pub(in crate::local) shard_id: String,
-    #[serde(rename = "parentShardId")]
-    pub(in crate::local) parent: Option<String>,
-    #[serde(rename = "adjacentParentShardId")]
-    pub(in crate::local) adjacent_parent: Option<String>,
+/// Reads a line that is no record; none if it states no shard either.
+pub(super) fn read(text: &[u8]) -> Option<ShardLine> {
+    serde_json::from_slice(text).ok().filter(|line: &ShardLine| !line.shard_id.is_empty())
 }
 
-impl ShardLine {
-    /// Reads a line that is no record; none if it states no shard either.
-    pub(super) fn read(text: &[u8]) -> Option<Self> {
-        serde_json::from_slice(text).ok().filter(|line: &Self| !line.shard_id.is_empty())
-    }
-
-    pub(in crate::local) fn parents(&self) -> Vec<String> {
-        self.parent.iter().chain(&self.adjacent_parent).cloned().collect()
-    }
-}
-
-/// The shards of a fixture so far, in order of first appearance.
-#[derive(Debug, Default)]
+/// The shards of a fixture so far, and their records.
+#[derive(Debug)]
 pub(super) struct Shards {
-    listed: Vec<Listed>,
+    stated: Stated<Place>,
+    /// Of shards that have records, or continue such.
     known: BTreeMap<String, Known>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Known {
     /// The last record of the shard, or of those it continues.
     last: Option<Last>,
     /// How many lines of the fixture stand before the first that cannot be of the shard.
     through: u64,
-    /// Where its children were stated, and whether that was a merge.
-    children: Vec<(Place, bool)>,
 }
 
 #[derive(Debug, Clone)]
@@ -58,41 +42,20 @@ struct Last {
     shard: String,
 }
 
+impl Default for Shards {
+    fn default() -> Self {
+        Self { stated: Stated::new(), known: BTreeMap::new() }
+    }
+}
+
 impl Shards {
     /// Takes a line that states a shard.
-    pub(super) fn state(&mut self, line: &ShardLine, place: &Place) -> Result<(), Problem> {
-        let shard = line.shard_id.clone();
-        if self.known.contains_key(&shard) {
-            return Err(Problem::StatedLate { shard });
-        }
-        let parents = line.parents();
-        let is_merge = parents.len() == 2;
-        if line.parent.is_none() && line.adjacent_parent.is_some()
-            || is_merge && parents[0] == parents[1]
-        {
-            return Err(Problem::ParentsOfShard { shard });
-        }
-        if let Some(parent) = parents.iter().find(|parent| !self.known.contains_key(*parent)) {
-            return Err(Problem::UnknownParent { shard, parent: parent.clone() });
-        }
-        let mut last: Option<Last> = None;
-        for parent in &parents {
-            let Some(known) = self.known.get_mut(parent) else { continue };
-            if let Some((before, was_merge)) = known.children.last()
-                && (is_merge || *was_merge || known.children.len() == 2)
-            {
-                let (parent, place) = (parent.clone(), before.to_string());
-                return Err(Problem::TooManyChildren { shard, parent, place });
-            }
-            known.children.push((place.clone(), is_merge));
-            let is_later = |one: &Last| {
-                last.as_ref().is_none_or(|other| one.sequence_number > other.sequence_number)
-            };
-            if let Some(one) = known.last.clone().filter(is_later) {
-                last = Some(one);
-            }
-        }
-        self.begin(shard, parents, Known { last, through: 0, children: Vec::new() });
+    pub(super) fn state(&mut self, line: ShardLine, place: &Place) -> Result<(), Problem> {
+        let Listed { shard_id, parents } = self.stated.state(line, place)?;
+        let of_parents = parents.iter().filter_map(|parent| self.known.get(parent)?.last.as_ref());
+        let last = of_parents.max_by(|one, other| one.sequence_number.cmp(&other.sequence_number));
+        let known = Known { last: last.cloned(), through: 0 };
+        self.known.insert(shard_id.clone(), known);
         Ok(())
     }
 
@@ -105,14 +68,11 @@ impl Shards {
         may_repeat: bool,
         (place, position): (&Place, u64),
     ) -> Result<(), Problem> {
-        if !self.known.contains_key(shard) {
-            let known = Known { last: None, through: 0, children: Vec::new() };
-            self.begin(shard.to_owned(), Vec::new(), known);
-        }
-        let Some(known) = self.known.get_mut(shard) else { return Ok(()) };
-        if let Some((place, _)) = known.children.first() {
+        self.stated.first_seen(shard);
+        if let Some(place) = self.stated.first_child(shard) {
             return Err(Problem::Ended { shard: shard.to_owned(), place: place.to_string() });
         }
+        let known = self.known.entry(shard.to_owned()).or_default();
         if let Some(last) = &known.last {
             let repeats = may_repeat && last.shard == shard;
             let grows = *sequence_number > last.sequence_number
@@ -132,15 +92,11 @@ impl Shards {
         Ok(())
     }
 
-    fn begin(&mut self, shard: String, parents: Vec<String>, known: Known) {
-        self.listed.push(Listed { shard_id: shard.clone(), parents });
-        self.known.insert(shard, known);
-    }
-
     /// The shards, and for each how many lines stand before its last record and with it.
     pub(super) fn finish(self) -> (Vec<Listed>, Vec<u64>) {
+        let listed = self.stated.finish();
         let through = |shard: &Listed| self.known.get(&shard.shard_id).map_or(0, |it| it.through);
-        let ends = self.listed.iter().map(through).collect();
-        (self.listed, ends)
+        let ends = listed.iter().map(through).collect();
+        (listed, ends)
     }
 }

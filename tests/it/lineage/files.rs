@@ -155,9 +155,9 @@ pub(super) fn lines(text: &str) -> String {
 #[test]
 fn a_fixture_that_contradicts_itself_is_refused_with_its_line() {
     for (name, text, line, expected) in [
-        ("child-first", "c<a, c 2, a 1", 1, "continues `a`, which no line before it knows"),
-        ("unknown", "a 1, c<z, c 2", 2, "continues `z`, which no line before it knows"),
-        ("of-itself", "a 1, c<c", 2, "continues `c`, which no line before it knows"),
+        ("child-first", "c<a, c 2, a 1", 1, "continues `a`, which does not stand before it"),
+        ("unknown", "a 1, c<z, c 2", 2, "continues `z`, which does not stand before it"),
+        ("of-itself", "a 1, c<c", 2, "continues `c`, which does not stand before it"),
         ("late", "a 1, c 2, c<a", 3, "`c` is stated behind its first record, or twice"),
         ("twice", "a 1, c<a, c<a", 3, "`c` is stated behind its first record, or twice"),
         ("parent-goes-on", "a 1, c<a, c 2, a 3", 4, "ended where its child is stated"),

@@ -405,6 +405,10 @@ fn a_case_that_contradicts_itself_names_the_line() {
             r#""shards":[{"shardId":"a","adjacentParentShardId":"b"}],"records":[]"#,
             "line 2: the parents of shard `a` are none",
         ),
+        (
+            r#""shards":[{"shardId":"a"},{"shardId":"b","parentShardId":"a"},{"shardId":"c","parentShardId":"a"},{"shardId":"d","parentShardId":"a"}],"records":[]"#,
+            "line 2: shard `d` continues `a`, which has its children already (shard 3 of `shards`)",
+        ),
         (r#""shards":[],"records":[]"#, "line 2: `shards` is empty"),
         (r#""shards":0,"records":1"#, "line 2: `shards` is 0"),
         (r#""shards":99999999999,"records":1"#, "line 2: `shards` is 99999999999"),
