@@ -104,9 +104,9 @@ impl StoreServer {
     /// The system gives no port.
     pub async fn start(store: Embedded) -> io::Result<Self> {
         let store = ServedStore::new(store);
-        let served = store.clone();
+        let asked = store.clone();
         let server = Server::start(move |request| {
-            let answer = served.answer(&request, None);
+            let answer = asked.answer(&request, None);
             async { answer }
         });
         Ok(Self { server: server.await?, store })
