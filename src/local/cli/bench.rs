@@ -141,7 +141,7 @@ pub(super) trait Bench {
 }
 
 /// The function, made for one stream.
-#[cfg_attr(not(feature = "dev"), expect(dead_code, reason = "a part of it is for `dev` alone"))]
+#[cfg_attr(not(feature = "dev"), allow(dead_code, reason = "a part of it is for `dev` alone"))]
 pub(super) trait Piece {
     /// What the mapping invokes.
     type Target: Target;
