@@ -2,8 +2,8 @@
 //!
 //! The very store that the desk uses in its own process (`store/embedded.rs`), behind a port:
 //! `AWS_ENDPOINT_URL_DYNAMODB` is all that a function in any language needs. It counts what it
-//! is asked, since the function's own counts stay in the function's process, and its calls meet
-//! the faults of the invocation that makes them. What it gives up:
+//! is asked, since the function's own counts stay in the function's process, and the
+//! calls of an invocation meet its faults where it is known ([`ServedStore`]). What it gives up:
 //! signatures are not checked, and it serves the operations of the embedded store only.
 
 use super::{

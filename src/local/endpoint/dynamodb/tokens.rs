@@ -1,9 +1,9 @@
 //! Transactions that come again with their `ClientRequestToken`, as an SDK's retry does.
 //!
 //! The answer of each is kept for ten minutes in the file of the tables: SDKs make up a token
-//! for every transaction, and so many are not held in memory. A token is kept once its
+//! for every transaction, and with a file so many are not held in memory. A token is kept once its
 //! transaction is done, and none for one that failed. The process that is killed between the
-//! two has forgotten it.
+//! two has forgotten it, and so has one that cannot write it.
 //!
 //! AWS's rule: <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html>.
 //! What it gives up: an answer that is given again says nothing of `ConsumedCapacity`.
