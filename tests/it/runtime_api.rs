@@ -328,7 +328,7 @@ fn faults_reach_a_function_in_a_process_of_its_own() {
     let here = ["fixtures/orders.jsonl", "--views", "views/orders.sql", "--set", "BatchSize=6"];
     let expected = document(&here, quiet);
     let mut met = BTreeMap::new();
-    for seed in ["1", "2", "3", "4"] {
+    for seed in ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"] {
         let more = ["--exec", env!("CARGO_BIN_EXE_bootstrap"), "--faults", seed];
         let found = document(&[&here[..], &more].concat(), quiet);
         for member in ["records", "views", "quarantined", "on_failure"] {
