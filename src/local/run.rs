@@ -18,6 +18,7 @@
 //! is read and kept.
 
 mod backlog;
+mod calls;
 mod in_flight;
 mod lane;
 mod observer;
@@ -28,7 +29,7 @@ mod tests;
 use super::{
     clock::{Turn, VirtualClock},
     faults::Plan,
-    mapping::{Invocation, InvocationId, Millis, OnFailure, Records, Reply, Step},
+    mapping::{Invocation, Millis, OnFailure, Records, Step},
     source::Fixtures,
     target::Target,
 };
@@ -36,8 +37,9 @@ use crate::call::Call;
 use backlog::Recorded;
 pub use backlog::{Backlog, Next, Stream};
 use bytes::Bytes;
+use calls::Arriving;
 use futures_util::future::{FusedFuture, FutureExt as _};
-use in_flight::{End, Failed, InFlight, Role, Turned, next_turn};
+use in_flight::{InFlight, Role, next_turn};
 use lane::Lane;
 use observer::Counting;
 pub use observer::{Invoked, Observer};
@@ -52,9 +54,6 @@ const CHECKPOINT_EVERY: u64 = 1_000;
 
 /// Of a live stream they are written when nothing is to be done, and under load so often.
 const CHECKPOINT_EVERY_MS: Millis = 200;
-
-/// Distinct errors of the function that are remembered.
-const ERRORS_MAX: usize = 10;
 
 /// So much later than the last record has become too old a run is over.
 const DAY: Millis = 86_400_000;
@@ -135,17 +134,6 @@ struct Run<'t, T, B> {
     /// Nothing is begun any more.
     is_stopping: bool,
     summary: Summary,
-}
-
-/// A reply on its way, and what it is the reply to.
-struct Arriving {
-    shard: usize,
-    id: InvocationId,
-    reply: Reply,
-    records: Records,
-    started: Millis,
-    /// What the function said, if it said no more.
-    error: Option<String>,
 }
 
 /// When the checkpoints were written last.
@@ -378,128 +366,6 @@ impl<'t, T: Target, B: Backlog> Run<'t, T, B> {
         self.saves.is_due = true;
     }
 
-    /// Whether an invocation is under way that has to end before time passes.
-    fn is_awaiting(&self) -> bool {
-        self.in_flight.iter().any(|invocation| invocation.role != Role::Zombie)
-    }
-
-    /// Lets invocations take turns until the mapping has to be asked again: one has ended, or
-    /// a shard's moment has come by itself.
-    async fn take_turns(
-        &mut self,
-        wake: Option<Millis>,
-        stop: &mut (impl FusedFuture<Output = ()> + Unpin),
-        observer: &mut dyn Observer,
-    ) -> Result<(), RunError> {
-        let clock = Arc::clone(&self.clock);
-        let mut moment = pin!(clock.comes(wake));
-        loop {
-            let Self { backlog, in_flight, setting, is_stopping, .. } = self;
-            tokio::select! {
-                biased;
-                at = next_turn(in_flight, &mut setting.faults) => {
-                    if self.take_turn(at, observer) {
-                        return Ok(());
-                    }
-                }
-                () = &mut moment => return Ok(()),
-                () = &mut *stop, if !stop.is_terminated() => {
-                    *is_stopping = true;
-                    return Ok(());
-                }
-                changed = backlog.changes(), if !*is_stopping => return changed,
-            }
-        }
-    }
-
-    /// Gives one invocation its turn; tells whether the mapping has to be asked again.
-    fn take_turn(&mut self, at: usize, observer: &mut dyn Observer) -> bool {
-        match self.in_flight[at].take_turn(&self.clock, self.setting.timeout) {
-            Turned::Paused => false,
-            Turned::ReplyLost(id) => {
-                let invocation = &self.in_flight[at];
-                let moment = invocation.turn.started() + invocation.turn.slept();
-                let arriving = Arriving::of(invocation, id, Reply::FunctionError);
-                self.expect_reply(moment, arriving, observer);
-                true
-            }
-            Turned::Over(end) => {
-                let invocation = self.in_flight.remove(at);
-                self.land(&invocation, end, observer);
-                true
-            }
-        }
-    }
-
-    /// Takes note of an invocation that has ended.
-    fn land(&mut self, invocation: &InFlight<'t>, end: End, observer: &mut dyn Observer) {
-        let (of_store, left) = invocation.turn.faults().finish();
-        if let Some(faults) = &mut self.setting.faults {
-            let struck = [invocation.struck.as_slice(), &of_store].concat();
-            faults.settle(invocation.shard, &invocation.records, invocation.armed, &struck, left);
-        }
-        if let Err(Failed::Function(error)) = &end.result {
-            self.note_error(&error.message);
-        }
-        let Role::Awaited(id) = invocation.role else { return };
-        let error = match &end.result {
-            Err(Failed::Function(error)) => Some(error.message.clone()),
-            _ => None,
-        };
-        let reply = match end.result {
-            Ok(reply) => {
-                if let Some(faults) =
-                    self.setting.faults.as_mut().filter(|_| is_full_success(&reply))
-                {
-                    faults.delivered(invocation.shard, invocation.records.clone());
-                }
-                Reply::Returned(reply)
-            }
-            Err(Failed::Function(error)) if !error.was_invoked => Reply::NotInvoked,
-            Err(_) => Reply::FunctionError,
-        };
-        let arriving = Arriving { error, ..Arriving::of(invocation, id, reply) };
-        self.expect_reply(end.at, arriving, observer);
-    }
-
-    fn note_error(&mut self, message: &str) {
-        let errors = &mut self.summary.errors;
-        if errors.len() < ERRORS_MAX || errors.contains_key(message) {
-            *errors.entry(message.to_owned()).or_default() += 1;
-        }
-    }
-
-    fn expect_reply(&mut self, moment: Millis, arriving: Arriving, observer: &mut dyn Observer) {
-        if matches!(arriving.reply, Reply::FunctionError) {
-            self.summary.failed_invocations += 1;
-        }
-        self.replies_so_far += 1;
-        self.replies.insert((moment, self.replies_so_far), arriving);
-        self.hand_over_replies(observer);
-    }
-
-    fn hand_over_replies(&mut self, observer: &mut dyn Observer) {
-        let now = self.clock.elapsed();
-        while let Some(first) = self.replies.first_entry().filter(|first| first.key().0 <= now) {
-            let Arriving { shard, id, reply, records, started, error } = first.remove();
-            let lane = &mut self.lanes[shard];
-            let outcome = lane.machine.reply(id, now, reply);
-            let age = records.last().map(|last| started.saturating_sub_signed(last.present_since));
-            self.summary.iterator_age_max = self.summary.iterator_age_max.max(age);
-            observer.invoked(&Invoked {
-                shard: &lane.name,
-                records: records.len(),
-                first: records.first().map(|record| &record.sequence_number),
-                last: records.last().map(|record| &record.sequence_number),
-                at: now,
-                outcome,
-                took: now.saturating_sub(started),
-                age,
-                error: error.as_deref(),
-            });
-        }
-    }
-
     /// One read: up to `BatchSize` records of this shard, and what stands between them for
     /// shards that keep pace.
     fn read(&mut self, shard: usize, observer: &mut dyn Observer) -> Result<(), RunError> {
@@ -597,22 +463,8 @@ impl<'t, T: Target, B: Backlog> Run<'t, T, B> {
     }
 }
 
-impl Arriving {
-    fn of(invocation: &InFlight<'_>, id: InvocationId, reply: Reply) -> Self {
-        let records = invocation.records.clone();
-        let (shard, started) = (invocation.shard, invocation.turn.started());
-        Self { shard, id, reply, records, started, error: None }
-    }
-}
-
 impl Outlook {
     fn wakes_at(&mut self, moment: Millis) {
         self.wake = Some(self.wake.map_or(moment, |wake| wake.min(moment)));
     }
-}
-
-/// Whether the reply leaves no record of its batch to the mapping.
-fn is_full_success(reply: &[u8]) -> bool {
-    serde_json::from_slice::<serde_json::Value>(reply)
-        .is_ok_and(|reply| reply["batchItemFailures"].as_array().is_none_or(Vec::is_empty))
 }
