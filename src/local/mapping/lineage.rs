@@ -71,6 +71,12 @@ impl Lineage {
         self.enter(shard_id, State::Finished);
     }
 
+    /// Whether the shard has ended: another one that is listed continues it.
+    #[must_use]
+    pub fn is_continued(&self, shard_id: &str) -> bool {
+        self.shards.values().any(|known| known.parents.iter().any(|parent| parent == shard_id))
+    }
+
     /// Whether the shard is listed already.
     #[must_use]
     pub fn knows(&self, shard_id: &str) -> bool {

@@ -107,8 +107,8 @@ impl Shard {
     }
 
     /// Says whether the stream has no more records at this moment: then a batch need not be full,
-    /// it is sent when its batching window is over. To be said before each poll; a backlog, which
-    /// is closed at its end, never says it.
+    /// it is sent when its batching window is over. To be said before each poll; a backlog, whose
+    /// end is known, never says it.
     ///
     /// Who says it knows that the next record has a number of its own, so the newest one is
     /// passed by the checkpoint like the others.
@@ -185,8 +185,8 @@ impl Shard {
     ///
     /// A discarded record counts once its on-failure record was handed out by
     /// [`Step::Deliver`], and a lost one likewise. The newest record counts once a later one was
-    /// offered or the shard is closed or [at its tip](Self::at_tip), as neighbours may share a
-    /// sequence number.
+    /// offered or it was said that none is there ([`at_tip`](Self::at_tip), [`close`](Self::close),
+    /// [`end_of_input`](Self::end_of_input)), as neighbours may share a sequence number.
     #[must_use]
     pub fn checkpoint(&self) -> Option<&SequenceNumber<'static>> {
         self.progress.checkpoint()

@@ -12,7 +12,7 @@ use crate::{
     },
     record::{Source, Timestamp},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// The stream that the records of a run are of.
 #[derive(Debug, Clone)]
@@ -80,8 +80,6 @@ pub(super) struct Recorded {
     stream: Stream,
     /// The names, by the feed's numbers.
     shards: Vec<String>,
-    /// Those that have children.
-    ended: BTreeSet<String>,
     lineage: Lineage,
     feed: Feed,
     /// The feed's numbers, by the run's.
@@ -103,7 +101,6 @@ impl Recorded {
         Self {
             stream,
             shards: fixtures.shards().iter().map(|shard| shard.shard_id.clone()).collect(),
-            ended: fixtures.shards().iter().flat_map(|shard| shard.parents.clone()).collect(),
             lineage,
             feed: fixtures.feed(),
             begun: Vec::new(),
@@ -139,13 +136,12 @@ impl Backlog for Recorded {
 
     fn next(&mut self, shard: usize, accepts: &dyn Fn(usize) -> bool) -> Result<Next, RunError> {
         let Some(wanted) = self.begun.get(shard).copied() else { return Ok(Next::Over) };
-        let name = &self.shards[wanted];
-        let end = if self.ended.contains(name) { Next::End } else { Next::Over };
         let accepts = |other: usize| self.numbers.get(&other).copied().is_some_and(accepts);
         let Some(Fed { shard: of, entry, ends_batch }) = self.feed.next(wanted, accepts)? else {
-            return Ok(end);
+            let has_ended = self.lineage.is_continued(&self.shards[wanted]);
+            return Ok(if has_ended { Next::End } else { Next::Over });
         };
-        let Some(&of) = self.numbers.get(&of) else { return Ok(end) };
+        let Some(&of) = self.numbers.get(&of) else { return Ok(Next::Over) };
         Ok(if ends_batch { Next::LastOfBatch(of, entry) } else { Next::Record(of, entry) })
     }
 

@@ -164,7 +164,11 @@ impl Play<'_> {
                     continue;
                 }
                 Step::Read if arrives.is_none() => {
-                    feeding.end();
+                    if self.lineage.is_continued(feeding.shard_id) {
+                        feeding.machine.close();
+                    } else {
+                        feeding.machine.end_of_input();
+                    }
                     feeding.stands(now, After::Read, &mut self.trace);
                     continue;
                 }
@@ -253,16 +257,6 @@ impl<'c> Feeding<'c> {
         let arrives = self.number().map(|number| self.case.contents.at(number));
         let arrives = arrives.map(|at| Millis::try_from(at).unwrap_or(0));
         (arrives.is_some_and(|at| at <= now), arrives)
-    }
-
-    /// Says that there are no more records: that the shard has ended if others continue it.
-    fn end(&mut self) {
-        let shards = &self.case.contents.shards;
-        if shards.iter().any(|shard| shard.parents.iter().any(|parent| parent == self.shard_id)) {
-            self.machine.close();
-        } else {
-            self.machine.end_of_input();
-        }
     }
 
     fn offer(&mut self) {
