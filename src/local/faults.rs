@@ -14,7 +14,7 @@ mod strike;
 #[cfg(test)]
 mod tests;
 
-use super::mapping::{Entry, Millis, Parameters, Records};
+use super::mapping::{Entry, Millis, Parameters, RETENTION_HOURS, Records};
 use crate::record::SequenceNumber;
 pub use of_store::{Operation, StoreFaults};
 use std::collections::{BTreeMap, VecDeque};
@@ -33,9 +33,6 @@ const LARGE_BATCH: usize = 16;
 /// kind that cannot strike at all (there is no store) holds up no other.
 const STRIKE: u64 = 4;
 const MISS: u64 = 1;
-
-/// How long a DynamoDB stream keeps its records, and a Kinesis stream unless told otherwise.
-const STREAM_RETENTION_S: u32 = 86_400;
 
 /// A process is killed within so many milliseconds, or not at all if it is faster: about as long
 /// as a call of a function that keeps views takes.
@@ -119,15 +116,13 @@ impl Fault {
 
     /// Whether it comes to a process of its own; a kill is a [`FunctionError`](Self::FunctionError)
     /// there.
-    fn reaches_a_process(self) -> bool {
+    fn reaches_a_process(self, serves_store: bool) -> bool {
         match self {
-            Self::FunctionError
-            | Self::LostReply
-            | Self::DuplicateDelivery
-            | Self::TransactionConflict
+            Self::FunctionError | Self::LostReply | Self::DuplicateDelivery => true,
+            Self::TransactionConflict
             | Self::Throttling
             | Self::UnprocessedKeys
-            | Self::LostAnswer => true,
+            | Self::LostAnswer => serves_store,
             Self::Timeout | Self::CrashBeforeStoreCall | Self::CrashAfterStoreCall => false,
         }
     }
@@ -160,8 +155,8 @@ pub struct Faults {
     recent: VecDeque<Recent>,
     per_record: u8,
     until: Millis,
-    /// Whether the function is in a process of its own.
-    of_process: bool,
+    /// Of a function in a process of its own: whether the desk serves its store.
+    of_process: Option<bool>,
 }
 
 /// A batch that was delivered, with how often a fault met it.
@@ -204,7 +199,7 @@ impl Faults {
         let per_record = u8::try_from(retries).unwrap_or(u8::MAX).min(FAULTS_PER_RECORD_MAX);
         // Faults that are still to come cost a record this much time; half the age is ours.
         let worst = Millis::from(FAULTS_PER_RECORD_MAX) * (timeout + BACKOFF_MAX);
-        let age = parameters.maximum_record_age_s.unwrap_or(STREAM_RETENTION_S);
+        let age = parameters.maximum_record_age_s.unwrap_or(RETENTION_HOURS * 3_600);
         let until = (Millis::from(age) * 1000 / 2).saturating_sub(worst);
         Self {
             rng: fastrand::Rng::with_seed(seed),
@@ -214,18 +209,18 @@ impl Faults {
             recent: VecDeque::new(),
             per_record,
             until,
-            of_process: false,
+            of_process: None,
         }
     }
 
     /// The same for a function in a process of its own, in real time: the process is killed at a
     /// moment ([`Fault::FunctionError`]), a reply is lost while it goes on, and a batch comes
-    /// again. Of the store that is served to it a call is refused, answered in part, or its answer
-    /// is lost. Which calls are met is drawn from the seed; how far a process has come when it is
-    /// killed is not.
+    /// again. If the desk `serves_store`, a call of that is refused, answered in part, or its
+    /// answer is lost. Which calls are met is drawn from the seed; how far a process has come when
+    /// it is killed is not.
     #[must_use]
-    pub fn of_process(self) -> Self {
-        Self { of_process: true, ..self }
+    pub fn of_process(self, serves_store: bool) -> Self {
+        Self { of_process: Some(serves_store), ..self }
     }
 
     /// How often each kind has struck; every kind is there.
@@ -261,7 +256,10 @@ impl Faults {
                 && self.has_duplicate()
                 && (may_strike || self.rng.u32(..4) == 0);
             let of_process = self.of_process;
-            let reaches = |fault: Fault| !of_process || fault.reaches_a_process();
+            let reaches = |fault: Fault| match of_process {
+                None => true,
+                Some(serves_store) => fault.reaches_a_process(serves_store),
+            };
             let Some(fault) = self.draw(|fault| {
                 if fault == Fault::DuplicateDelivery {
                     return may_repeat;
@@ -281,7 +279,7 @@ impl Faults {
                 // Most invocations make few calls: rarely let one through.
                 let skip = u32::from(self.rng.u32(..4) == 0);
                 plan.store.arm(fault, skip, self.rng.fork());
-            } else if of_process && fault == Fault::FunctionError {
+            } else if of_process.is_some() && fault == Fault::FunctionError {
                 plan.kill_after = Some(self.rng.u64(..KILL_WITHIN));
             } else {
                 // A reply can only be lost of an invocation that has begun.

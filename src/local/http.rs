@@ -39,7 +39,7 @@ pub(super) const BODY_MAX: usize = 16 << 20;
 /// What a request is answered with.
 pub(super) type Answer = Response<Full<Bytes>>;
 
-/// Marks an answer that is not sent: the connection is closed instead.
+/// Marks an answer that is not sent: the connection ends instead, of HTTP/2 the stream.
 #[derive(Debug, Clone, Copy)]
 struct HungUp;
 

@@ -38,6 +38,7 @@ pub use self::{
     window::{STATE_BYTES_MAX, WindowCall},
 };
 
+pub(in crate::local) use self::parameters::RETENTION_HOURS;
 use crate::record::{SequenceNumber, Source, Timestamp};
 use bytes::Bytes;
 use std::{

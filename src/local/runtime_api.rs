@@ -44,8 +44,8 @@ use std::{
 pub struct RuntimeApi {
     program: Program,
     clock: Arc<dyn Clock>,
-    store: Option<ServedStore>,
-    turns: Option<Arc<VirtualClock>>,
+    /// What is served to the program, and the clock that knows whose turn it is.
+    store: Option<(ServedStore, Arc<VirtualClock>)>,
     idle: Mutex<Vec<Environment>>,
     processes: Mutex<Vec<Weak<Process>>>,
     started: AtomicU64,
@@ -62,7 +62,6 @@ impl RuntimeApi {
             program,
             clock,
             store: None,
-            turns: None,
             idle: Mutex::default(),
             processes: Mutex::default(),
             started: AtomicU64::new(0),
@@ -74,7 +73,7 @@ impl RuntimeApi {
     /// makes them, as the clock of the run knows it.
     #[must_use]
     pub fn with_store(self, store: ServedStore, turns: Arc<VirtualClock>) -> Self {
-        Self { store: Some(store), turns: Some(turns), ..self }
+        Self { store: Some((store, turns)), ..self }
     }
 
     /// Starts one environment ahead of the first invocation, and waits until it is ready.
@@ -114,7 +113,7 @@ impl RuntimeApi {
         let of_program = || self.program.function_arn().to_owned();
         let function_arn = call.function_arn.clone().unwrap_or_else(of_program);
         let trace_id = self.trace_id();
-        let turn = self.turns.as_ref().and_then(|turns| turns.current());
+        let turn = self.store.as_ref().and_then(|(_, turns)| turns.current());
         let invocation = Invocation { call, payload, function_arn, trace_id, turn };
         loop {
             let idle = self.idle();
@@ -166,7 +165,8 @@ impl RuntimeApi {
 
     async fn start(&self) -> Result<Environment, FunctionError> {
         let number = self.started.fetch_add(1, Ordering::Relaxed) + 1;
-        let started = Environment::start(&self.program, number, self.store.clone()).await;
+        let store = self.store.as_ref().map(|(store, _)| store.clone());
+        let started = Environment::start(&self.program, number, store).await;
         let environment = started.map_err(|error| {
             FunctionError::unhandled(format!(
                 "{} cannot be started: {error}",

@@ -2,8 +2,8 @@
 //!
 //! The very store that the desk uses in its own process (`store/embedded.rs`), behind a port:
 //! `AWS_ENDPOINT_URL_DYNAMODB` is all that a function in any language needs. It counts what it
-//! is asked, since the function's own counts stay in the function's process, and the
-//! calls of an invocation meet its faults where it is known ([`ServedStore`]). What it gives up:
+//! is asked, since the function's own counts stay in the function's process. Where it is known
+//! which invocation asks, the call meets its faults ([`ServedStore`]). What it gives up:
 //! signatures are not checked, and it serves the operations of the embedded store only.
 
 use super::{
@@ -21,6 +21,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+/// The variable by which every SDK finds a DynamoDB.
+pub(super) const DYNAMODB_URL: &str = "AWS_ENDPOINT_URL_DYNAMODB";
+
 /// A store as other processes ask it, and what it has been asked. Its clones are the same.
 #[derive(Debug, Clone)]
 pub struct ServedStore {
@@ -32,8 +35,7 @@ impl ServedStore {
     /// Serves a store.
     #[must_use]
     pub fn new(store: Embedded) -> Self {
-        // Their SDKs repeat a call whose answer they did not get.
-        Self { store: store.keeping_tokens(), usage: Arc::default() }
+        Self { store, usage: Arc::default() }
     }
 
     /// What it has been asked so far, and what it said that cost.
@@ -45,23 +47,26 @@ impl ServedStore {
     /// Answers a request; one of an invocation meets the faults of that.
     pub(super) fn answer(&self, request: &Request<Bytes>, turn: Option<&Turn>) -> Answer {
         let mut is_lost = false;
+        let strike = |call: &Call<'_>| {
+            let turn = turn?;
+            let strike = turn.faults().strike(Operation::of_target(call.operation), call.body)?;
+            Some((turn, strike))
+        };
         let answer = wire::answer(request, Hosts::Loopback, |call| {
             if call.service != Service::DynamoDb {
                 let message = "this is the store of `replay --exec`, which is DynamoDB alone";
                 return wire::error(400, "UnknownOperationException", message);
             }
-            let operation = Operation::of_target(call.operation);
-            match turn.and_then(|turn| turn.faults().strike(operation, call.body)) {
+            match strike(&call) {
                 None => self.perform(&call),
-                Some(Strike::Refused(body)) => (400, body.to_string()),
-                Some(Strike::KeysHeldBack(rng)) => self.hold_back(&call, turn, rng),
-                Some(Strike::DiesBefore) => {
-                    is_lost = true;
-                    (500, String::new())
-                }
-                Some(Strike::AnswerLost | Strike::DiesAfter) => {
+                Some((_, Strike::Refused(body))) => (400, body.to_string()),
+                Some((turn, Strike::KeysHeldBack(rng))) => self.hold_back(&call, turn, rng),
+                Some((_, Strike::AnswerLost)) => {
                     is_lost = true;
                     self.perform(&call)
+                }
+                Some((_, Strike::DiesBefore | Strike::DiesAfter)) => {
+                    unreachable!("a process of its own is killed whole, not at a store call")
                 }
             }
         });
@@ -69,16 +74,14 @@ impl ServedStore {
     }
 
     /// Answers a batch read without some of its keys.
-    fn hold_back(&self, call: &Call<'_>, turn: Option<&Turn>, mut rng: fastrand::Rng) -> Reply {
+    fn hold_back(&self, call: &Call<'_>, turn: &Turn, mut rng: fastrand::Rng) -> Reply {
         let (status, body) = self.perform(call);
         let whole = (status == 200).then_some(body.as_bytes());
         let part = whole.and_then(|body| with_unprocessed(call.body, body, &mut rng));
         if let Some(part) = part {
             return (status, part.to_string());
         }
-        if let Some(turn) = turn {
-            turn.faults().take_back(Fault::UnprocessedKeys, rng);
-        }
+        turn.faults().take_back(Fault::UnprocessedKeys, rng);
         (status, body)
     }
 

@@ -16,6 +16,7 @@ use crate::{
         faulty_client::FaultyClient,
         report::{Results, ViewRows},
         run::LISTED_MAX,
+        store_server::DYNAMODB_URL,
         target::Target,
     },
     operation::{Listing, Operation, Selection},
@@ -43,9 +44,6 @@ const LEDGER_TABLE: &str = "changefold_ledger";
 const VIEW_TABLE_PREFIX: &str = "changefold_";
 const PARK_TABLE: &str = "changefold_park";
 const PROGRESS_TABLE: &str = "changefold_progress";
-
-/// The setting that says where DynamoDB is.
-pub(super) const DYNAMODB_URL: &str = "AWS_ENDPOINT_URL_DYNAMODB";
 
 /// What the embedded store is addressed as; nothing is sent there.
 const EMBEDDED_URL: &str = "http://embedded";
@@ -134,6 +132,11 @@ pub(super) trait Bench {
     /// elsewhere has real time altogether.
     fn pace(&self) -> Pace {
         Pace::Virtual
+    }
+
+    /// Whether the desk's store is served to a function in another process.
+    fn serves_store(&self) -> bool {
+        false
     }
 
     /// Makes the function for one stream.

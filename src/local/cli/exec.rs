@@ -10,10 +10,7 @@
 use super::{
     Complaint,
     account::Account,
-    bench::{
-        Bench, DYNAMODB_URL, Piece, ProcessorBench, ProcessorPiece, SETUP_MS, Stage, ViewBench,
-        ViewPiece,
-    },
+    bench::{Bench, Piece, ProcessorBench, ProcessorPiece, SETUP_MS, Stage, ViewBench, ViewPiece},
     where_paths_begin,
 };
 use crate::{
@@ -23,7 +20,7 @@ use crate::{
         clock::{Pace, VirtualClock},
         report::Results,
         runtime_api::{Program, RuntimeApi},
-        store_server::ServedStore,
+        store_server::{DYNAMODB_URL, ServedStore},
     },
     operation::Operation,
     processor::{Context, Failure, Processor},
@@ -174,11 +171,19 @@ impl Bench for ExecBench {
         Pace::Real
     }
 
+    fn serves_store(&self) -> bool {
+        !self.views.is_remote()
+    }
+
     async fn set_up(self, stage: &Stage<'_>) -> Result<ExecPiece, Complaint> {
         self.check()?;
         let account = self.views.account().await?;
-        let embedded = if self.views.is_remote() { None } else { Some(stage.embedded()?) };
-        let store = embedded.clone().map(ServedStore::new);
+        let embedded = if self.serves_store() { Some(stage.embedded()?) } else { None };
+        let store = embedded.clone().map(|embedded| {
+            // With faults answers are lost, and SDKs repeat such a call.
+            let has_faults = stage.seed.is_some();
+            ServedStore::new(if has_faults { embedded.keeping_tokens() } else { embedded })
+        });
         let client = embedded.map(SharedHttpClient::new);
         let tables = match client {
             client if !self.views.paths.is_empty() => {

@@ -13,7 +13,7 @@ use crate::{
         endpoint::{self, EndpointError, State},
         faults::Faults,
         filter::HIDES_FROM_VIEWS,
-        mapping::{Millis, OnFailure, Parameters, StartingPosition},
+        mapping::{Millis, OnFailure, Parameters, RETENTION_HOURS, StartingPosition},
         on_failure_files::OnFailureFiles,
         page::Journal,
         report::{LOST, Report},
@@ -31,9 +31,6 @@ use std::{
     ops::RangeInclusive,
     path::{Path, PathBuf},
 };
-
-/// How long AWS's streams keep a record if nothing else is asked.
-const RETENTION_HOURS: u32 = 24;
 
 /// How many hours one may ask of Kinesis.
 const RETENTION_RANGE: RangeInclusive<u32> = 24..=8_760;
@@ -88,9 +85,11 @@ async fn run_once<B: Bench>(
         seed: arguments.faults,
         variables: &[],
     };
+    let serves_store = bench.serves_store();
     let piece = bench.set_up(&stage).await?;
     let faults = arguments.faults.map(|seed| Faults::new(seed, &parameters, timeout));
-    let faults = if clock.is_real() { faults.map(Faults::of_process) } else { faults };
+    let faults =
+        if clock.is_real() { faults.map(|it| it.of_process(serves_store)) } else { faults };
     let setting = Setting {
         parameters,
         timeout,

@@ -2,7 +2,7 @@
 
 use super::{Fault, Strike};
 
-/// Armed faults of one invocation. The faulty HTTP client asks it at every store call.
+/// Armed faults of one invocation. Whoever passes its store calls on asks it at each.
 #[derive(Debug, Default)]
 pub struct StoreFaults {
     armed: Vec<Armed>,

@@ -2,16 +2,13 @@
 
 use super::LiveError;
 use crate::{
+    local::mapping::RETENTION_HOURS,
     record::Timestamp,
     recovery::{
         services::{CallError, Services},
         stream::Clients,
     },
 };
-
-/// For how long a table's stream keeps a record, and one of Kinesis unless told otherwise, in
-/// hours; AWS's rule.
-const RETENTION_HOURS: u32 = 24;
 
 /// A call that finds a stream may take so long.
 const PATIENCE_MS: i64 = 10_000;

@@ -57,6 +57,10 @@ pub struct Parameters {
     pub readings: Readings,
 }
 
+/// For how long a stream keeps a record, in hours: one of DynamoDB always, one of Kinesis unless
+/// it is told to keep it longer. AWS's rule.
+pub(in crate::local) const RETENTION_HOURS: u32 = 24;
+
 impl Default for Parameters {
     fn default() -> Self {
         Self {

@@ -8,15 +8,17 @@ use super::{
     process::Process,
     program::Program,
 };
-use crate::local::{http::Server, store_server::ServedStore, target::FunctionError};
+use crate::local::{
+    http::Server,
+    store_server::{DYNAMODB_URL, ServedStore},
+    target::FunctionError,
+};
 use bytes::Bytes;
 use std::{io, sync::Arc};
 use tokio::sync::mpsc;
 
 /// The header that a call of DynamoDB has, and no request of the Runtime API.
 const TARGET: &str = "x-amz-target";
-/// By which variable every SDK finds the store.
-const STORE_URL: &str = "AWS_ENDPOINT_URL_DYNAMODB";
 
 /// A process and its Runtime API.
 #[derive(Debug)]
@@ -71,7 +73,7 @@ impl Environment {
         .await?;
         let mut command = program.command(server.address(), number)?;
         if has_store {
-            command.env(STORE_URL, format!("http://{}", server.address()));
+            command.env(DYNAMODB_URL, format!("http://{}", server.address()));
         }
         let process = Process::start(&mut command)?;
         Ok(Self { process, exchange, news, _server: server })

@@ -2,10 +2,12 @@
 
 use super::{Clients, HOUR_MS, SetForward, desk};
 use crate::support::block_on;
-use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
-use aws_sdk_dynamodb::types::{
-    AttributeValue, Put, StreamSpecification, StreamViewType, TimeToLiveSpecification,
-    TransactWriteItem, Update,
+use aws_sdk_dynamodb::{
+    error::ProvideErrorMetadata as _,
+    types::{
+        AttributeValue, Put, StreamSpecification, StreamViewType, TimeToLiveSpecification,
+        TransactWriteItem, Update,
+    },
 };
 use aws_sdk_dynamodbstreams::types::{OperationType, Record, ShardIteratorType};
 use changefold::{
